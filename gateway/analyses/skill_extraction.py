@@ -1,0 +1,32 @@
+"""skill_extraction: the technical skills that a piece of source code shows."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+
+from gateway.analyses.base import Analysis, Claims, Result, ResultShape, Score, Sensitivity, Text
+
+
+class SkillExtraction(Result):
+    """Skills, each with the code that shows it; complexity last, after what it follows from."""
+
+    language: Text
+    skills: Claims
+    frameworks: Claims
+    patterns: Claims
+    quality_indicators: Claims
+    complexity_evidence: Text
+    complexity: Score
+
+
+ANALYSIS = Analysis(
+    name="skill_extraction",
+    description="Technical skills, frameworks and patterns shown in source code, with evidence",
+    shape=ResultShape.of(SkillExtraction),
+    prompts=files("gateway") / "prompts" / "skill_extraction",
+    prompt_version="v1",
+    max_output_tokens=2_500,
+    max_content_bytes=200_000,
+    cache_ttl_s=604_800,
+    sensitivity=Sensitivity.INTERNAL,
+)

@@ -1,0 +1,59 @@
+"""The gateway's composition: from settings, catalog and environment to a Gateway.
+
+Called once per process, by whoever composes it. Adapters are made at their first use, so an SDK
+is imported only where a job needs it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from gateway.analyses.registry import AnalysisRegistry, load_analyses
+from gateway.gateway import Gateway, GatewayOptions
+from gateway.provider_set import ProviderSet
+from gateway.providers.base import ProviderConfig
+from gateway.providers.registry import create
+from gateway.settings import Settings, secret
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from gateway.catalog import Catalog, ProviderEntry
+
+
+def build_gateway(
+    settings: Settings, catalog: Catalog, env: Mapping[str, str], analyses: AnalysisRegistry | None = None
+) -> Gateway:
+    """Compose a gateway.
+
+    Args:
+        settings: the process's settings.
+        catalog: loaded for the same environment.
+        env: where keys and base URLs are read.
+        analyses: None: the shipped ones and those of installed packages.
+
+    Raises:
+        ConfigurationError: an analysis is wrong, the catalog names one that does not exist, or a
+            secret's file cannot be read.
+    """
+    registry = analyses or load_analyses()
+    catalog.check_analyses(registry.names())
+    configs = {name: provider_config(name, entry, env) for name, entry in catalog.configured(env).items()}
+    options = GatewayOptions(trace_requests=settings.trace_requests, log_token_usage=settings.log_token_usage)
+    return Gateway(catalog, registry, ProviderSet(configs, create), options=options)
+
+
+def provider_config(name: str, entry: ProviderEntry, env: Mapping[str, str]) -> ProviderConfig:
+    """Return what an adapter needs to know of a configured provider.
+
+    Raises:
+        ConfigurationError: the key's file cannot be read.
+    """
+    return ProviderConfig(
+        name=name,
+        dialect=entry.dialect,
+        base_url=entry.url(env),
+        api_key=secret(env, entry.key_env) if entry.key_env else None,
+        timeout_s=entry.timeout_s,
+        options=entry.options,
+    )

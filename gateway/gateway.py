@@ -1,0 +1,301 @@
+"""The gateway: one LLM analysis, done well.
+
+`analyze` is the seeds' `LLMGateway.analyze`, in named steps:
+
+    look the analysis up → choose the model → write the question → ask → read the answer
+    → once, if it is unusable: show the model what is wrong, and ask again
+
+An answer cache comes between writing the question and asking; limits and the breaker come inside
+`gateway.call`. It knows HTTP through its providers and the ledger through its port. It must not
+know Celery, SQL or jobs: falling back to the next model is the job's business.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from gateway.call import Answered, Hop, call
+from gateway.catalog import Capability
+from gateway.errors import BudgetSpent, ConfigurationError, InvalidOutput, RequestError
+from gateway.ledger import CallKind, CallLedger, MemoryLedger
+from gateway.messages import AnalysisResult, Completion, CompletionRequest, ModelRef, Usage
+from gateway.pricing import total_usd
+from gateway.providers.base import whole
+from gateway.response import Parsed, Unusable, read_answer, reask_messages
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from gateway.analyses.base import Analysis, ResultShape
+    from gateway.analyses.registry import AnalysisRegistry
+    from gateway.catalog import Catalog, ModelEntry
+    from gateway.messages import JsonObject
+    from gateway.prompts.template import PromptVersion
+    from gateway.provider_set import ProviderSet
+
+logger = logging.getLogger("gateway")
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayOptions:
+    """What operators switch. `trace_requests`: a log line for each provider call. `log_token_usage`: tokens and cost
+    in the line for each analysis. No line ever holds content.
+    """
+
+    trace_requests: bool = False
+    log_token_usage: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Question:
+    """An analysis about to be asked: everything that no longer changes between its calls."""
+
+    analysis: Analysis
+    prompt: PromptVersion
+    hop: Hop
+    shape: ResultShape
+    request: CompletionRequest
+    ledger: CallLedger
+    deadline: float
+
+
+class Gateway:
+    """Asks the catalog's models, one call at a time per analysis, any number of analyses at once."""
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        analyses: AnalysisRegistry,
+        providers: ProviderSet,
+        *,
+        options: GatewayOptions | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.catalog = catalog
+        self.analyses = analyses
+        self.providers = providers
+        self._options = options or GatewayOptions()
+        self._clock = clock
+
+    async def analyze(
+        self,
+        analysis: str,
+        content: str,
+        *,
+        context: Mapping[str, Any] | None = None,
+        model: ModelRef | None = None,
+        prompt_version: str | None = None,
+        max_tokens: int | None = None,
+        temperature: float | None = None,
+        timeout_s: float | None = None,
+        ledger: CallLedger | None = None,
+        use_cache: bool = True,
+    ) -> AnalysisResult:
+        """Run one analysis on one model and return its validated answer.
+
+        Args:
+            analysis: a registered name.
+            content: the untrusted text to judge.
+            context: the prompt's other variables, JSON values by name.
+            model: where to ask; None: the first configured hop of the analysis's chain.
+            prompt_version: None: the analysis's default.
+            max_tokens: bound of one answer; None: the analysis's. The model's own bound holds anyway.
+            temperature: None: the analysis's. Not sent to a model that takes none.
+            timeout_s: deadline of the whole analysis, a re-ask included; None: the provider's.
+            ledger: where the calls are written down; None: nowhere that lasts.
+            use_cache: whether a remembered answer will do. Nothing is remembered yet: every answer is fresh.
+
+        Raises:
+            RequestError: the analysis, the model, the prompt version, the context or the content cannot be used.
+            ConfigurationError: no model of the chain is configured.
+            LedgerRefusal: the ledger forbids the call.
+            ProviderError: the provider did not answer, or cut or refused the answer.
+            InvalidOutput: the answer stayed unusable; `raw_text` and the summed `usage` are kept.
+        """
+        started = self._clock()
+        entry = self.analyses.get(analysis)
+        _check_content(entry.analysis, content)
+        hop = self._hop(model or self._first_hop(analysis))
+        prompt = entry.prompts.version(prompt_version)
+        shape = entry.analysis.shape_for(context or {})
+        timeout_s = timeout_s or self.catalog.providers[hop.ref.provider].timeout_s
+        question = _Question(
+            analysis=entry.analysis,
+            prompt=prompt,
+            hop=hop,
+            shape=shape,
+            request=CompletionRequest(
+                model=hop.ref.model,
+                messages=prompt.render(content, context),
+                max_tokens=min(max_tokens or entry.analysis.max_output_tokens, hop.entry.max_output_tokens),
+                temperature=_temperature(hop.entry, entry.analysis, temperature),
+                schema=_schema(hop.entry, shape),
+                schema_name=analysis,
+                timeout_s=timeout_s,
+            ),
+            ledger=ledger or MemoryLedger(),
+            deadline=started + timeout_s,
+        )
+        # The answer cache looks here, by the prompt's fingerprint, and stores what `_ask` returns.
+        parsed, answers = await self._ask(question)
+        result = _result(question, parsed, answers, self._clock() - started)
+        self._log_result(result)
+        return result
+
+    async def complete(
+        self, provider: str, request: CompletionRequest, *, ledger: CallLedger | None = None
+    ) -> Completion:
+        """Ask one question of the caller's own making: its messages, perhaps its own schema, nothing validated.
+
+        Args:
+            provider: the catalog's name of it; `request.model` is one of its models.
+            request: sent as it is.
+            ledger: where the call is written down; None: nowhere that lasts.
+
+        Raises:
+            RequestError: the catalog has no such provider or model.
+            ConfigurationError: the provider is not configured.
+            LedgerRefusal: the ledger forbids the call.
+            ProviderError: the provider did not answer, or cut or refused the answer.
+        """
+        hop = self._hop(ModelRef(provider, request.model))
+        answered = await self._call(hop, request, ledger or MemoryLedger(), CallKind.ANSWER)
+        return answered.completion
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+        await self.providers.aclose()
+
+    async def _ask(self, question: _Question) -> tuple[Parsed, Sequence[Answered]]:
+        """Ask, and once again if the answer is unusable."""
+        first = await self._call(question.hop, question.request, question.ledger, CallKind.ANSWER)
+        read = read_answer(first.completion.text, question.shape.model)
+        if isinstance(read, Parsed):
+            return read, (first,)
+        second = await self._reask(question, first, read)
+        read_again = read_answer(second.completion.text, question.shape.model)
+        if isinstance(read_again, Unusable):
+            raise _invalid_output(read_again, (first, second))
+        return replace(read_again, repaired=True), (first, second)
+
+    async def _reask(self, question: _Question, first: Answered, problem: Unusable) -> Answered:
+        """Show the model what is wrong with its answer, as a call of its own.
+
+        Raises:
+            InvalidOutput: there is no time or no budget left for it.
+        """
+        left_s = question.deadline - self._clock()
+        if left_s <= 0:
+            raise _invalid_output(problem, (first,))
+        messages = reask_messages(question.request.messages, first.completion.text, problem)
+        request = replace(question.request, messages=messages, timeout_s=left_s)
+        try:
+            return await self._call(question.hop, request, question.ledger, CallKind.REPAIR)
+        except BudgetSpent as error:
+            raise _invalid_output(problem, (first,)) from error
+
+    async def _call(self, hop: Hop, request: CompletionRequest, ledger: CallLedger, kind: CallKind) -> Answered:
+        """Make one call, trace it, and look at its finish reason."""
+        if self._options.trace_requests:
+            logger.info("LLM call", extra={"provider": hop.ref.provider, "model": hop.ref.model, "kind": kind})
+        answered = await call(hop, request, ledger, kind, self._clock)
+        if self._options.trace_requests:
+            logger.info("LLM call answered", extra=_trace(hop, answered))
+        whole(answered.completion)
+        return answered
+
+    def _first_hop(self, analysis: str) -> ModelRef:
+        chain = self.catalog.chain(analysis)
+        if not chain:
+            wanted = {hop.provider: None for hop in self.catalog.route(analysis).chain}
+            raise ConfigurationError(f"no provider of {analysis}'s chain is configured: {', '.join(wanted)}")
+        return chain[0]
+
+    def _hop(self, ref: ModelRef) -> Hop:
+        entry = self.catalog.model(ref)
+        account = self.catalog.providers[ref.provider].accounts[0].name
+        return Hop(ref, entry, account, self.providers.get(ref.provider))
+
+    def _log_result(self, result: AnalysisResult) -> None:
+        """Write the seeds' line. `cache_hit` is always there, so that dashboards need not change when a cache comes."""
+        if not logger.isEnabledFor(logging.INFO):
+            return
+        extra: dict[str, Any] = {
+            "provider": result.provider,
+            "analysis_type": result.analysis,
+            "latency_ms": round(result.latency_s * 1_000),
+            "cache_hit": False,
+        }
+        if self._options.log_token_usage:
+            extra["tokens_used"] = result.usage.input_tokens + result.usage.output_tokens
+            extra["cost_usd"] = result.cost_usd
+        logger.info("LLM analysis completed", extra=extra)
+
+
+def _check_content(analysis: Analysis, content: str) -> None:
+    size = len(content.encode("utf-8", "surrogatepass"))
+    if size > analysis.max_content_bytes:
+        raise RequestError(f"{analysis.name}: the content has {size} bytes, at most {analysis.max_content_bytes} are allowed")
+    if not content.strip():
+        raise RequestError(f"{analysis.name}: the content is empty")
+
+
+def _temperature(entry: ModelEntry, analysis: Analysis, wanted: float | None) -> float | None:
+    if Capability.TEMPERATURE not in entry.capabilities:
+        return None
+    return analysis.temperature if wanted is None else wanted
+
+
+def _schema(entry: ModelEntry, shape: ResultShape) -> JsonObject | None:
+    if Capability.STRUCTURED_OUTPUT not in entry.capabilities:
+        return None
+    return shape.ranged_schema if Capability.INTEGER_RANGES in entry.capabilities else shape.schema
+
+
+def _result(question: _Question, parsed: Parsed, answers: Sequence[Answered], latency_s: float) -> AnalysisResult:
+    last = answers[-1].completion
+    return AnalysisResult(
+        analysis=question.analysis.name,
+        data=parsed.data,
+        provider=question.hop.ref.provider,
+        model=last.model,
+        prompt_version=question.prompt.version,
+        usage=_total_usage(answers),
+        cost_usd=total_usd(answer.cost_usd for answer in answers),
+        latency_s=latency_s,
+        calls=len(answers),
+        repaired=parsed.repaired,
+        raw_text=last.text if parsed.repaired else None,
+    )
+
+
+def _invalid_output(problem: Unusable, answers: Sequence[Answered]) -> InvalidOutput:
+    last = answers[-1].completion
+    return InvalidOutput(
+        f"{'; '.join(problem.errors)} (calls: {len(answers)})",
+        usage=_total_usage(answers),
+        provider_request_id=last.provider_request_id,
+        raw_text=last.text,
+    )
+
+
+def _total_usage(answers: Sequence[Answered]) -> Usage:
+    used = [answer.completion.usage for answer in answers]
+    return Usage(
+        input_tokens=sum(usage.input_tokens for usage in used),
+        output_tokens=sum(usage.output_tokens for usage in used),
+        cached_tokens=sum(usage.cached_tokens for usage in used),
+    )
+
+
+def _trace(hop: Hop, answered: Answered) -> dict[str, Any]:
+    return {
+        "provider": hop.ref.provider,
+        "model": answered.completion.model,
+        "finish_reason": answered.completion.finish_reason.value,
+        "latency_ms": round(answered.latency_s * 1_000),
+        "provider_request_id": answered.completion.provider_request_id,
+    }

@@ -1,0 +1,119 @@
+"""The port through which every provider call is written down, before it is made and after it ended.
+
+`tasks` implements it over Postgres. The gateway promises: `open` is awaited before the first byte
+goes to a provider; `close` is awaited exactly once for each opened call, whatever happened, unless
+the process dies. A call that was opened and never closed stays `unknown`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from decimal import Decimal
+from enum import StrEnum
+from typing import Protocol
+
+from gateway.errors import BudgetSpent
+from gateway.messages import ModelRef, Usage
+
+
+class CallKind(StrEnum):
+    """Why a call is made: the question itself, or the one re-ask that shows the model its validation errors."""
+
+    ANSWER = "answer"
+    REPAIR = "repair"
+
+
+class CallOutcome(StrEnum):
+    """How a call ended, as the ledger has it. `unknown` is written before the call and by nothing else."""
+
+    UNKNOWN = "unknown"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    NOT_CALLED = "not_called"
+    ABANDONED = "abandoned"
+
+
+@dataclass(frozen=True, slots=True)
+class CallStart:
+    """What is known before a call."""
+
+    model: ModelRef
+    account: str
+    kind: CallKind
+    max_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class CallEnd:
+    """What is known after a call. `cost_usd` None means unknown, never free.
+
+    `estimated`: usage and cost are our own estimate, because the call was cut short and the provider told nothing.
+    """
+
+    outcome: CallOutcome
+    latency_s: float
+    usage: Usage | None = None
+    cost_usd: Decimal | None = None
+    finish_reason: str | None = None
+    provider_request_id: str | None = None
+    error: str | None = None
+    error_message: str | None = None
+    estimated: bool = False
+
+
+class CallLedger(Protocol):
+    """Where calls are written down. `call_no` counts the calls of one claim from 1."""
+
+    async def open(self, call: CallStart) -> int:
+        """Write the call as `unknown` and return its number.
+
+        Raises:
+            BudgetSpent: the job may make no further call.
+            ClaimLost: somebody else owns the job now; the call must not be made.
+        """
+        ...
+
+    async def close(self, call_no: int, end: CallEnd) -> None:
+        """Write how the call ended."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryCall:
+    """One call in a `MemoryLedger`; `end` is None while it is `unknown`."""
+
+    start: CallStart
+    end: CallEnd | None = None
+
+
+class MemoryLedger:
+    """A ledger in memory: for calls outside a job, and for tests.
+
+    `max_calls` is its budget, None for no bound.
+    """
+
+    def __init__(self, max_calls: int | None = None) -> None:
+        self.max_calls = max_calls
+        self.calls: list[MemoryCall] = []
+
+    async def open(self, call: CallStart) -> int:
+        """Write the call down; see `CallLedger.open`.
+
+        Raises:
+            BudgetSpent: `max_calls` are written down already.
+        """
+        if self.max_calls is not None and len(self.calls) >= self.max_calls:
+            raise BudgetSpent(f"{len(self.calls)} of {self.max_calls} calls are made")
+        self.calls.append(MemoryCall(call))
+        return len(self.calls)
+
+    async def close(self, call_no: int, end: CallEnd) -> None:
+        """Write down how the call ended; see `CallLedger.close`.
+
+        Raises:
+            ValueError: it is closed already.
+        """
+        call = self.calls[call_no - 1]
+        if call.end is not None:
+            raise ValueError(f"call {call_no} is closed already")
+        self.calls[call_no - 1] = MemoryCall(call.start, end)

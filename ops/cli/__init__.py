@@ -1,0 +1,1 @@
+"""The command line `assayline`: each command a file, the root in `main`."""

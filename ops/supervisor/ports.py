@@ -1,0 +1,37 @@
+"""Free TCP ports on loopback."""
+
+from __future__ import annotations
+
+import random
+import socket
+
+LOOPBACK = "127.0.0.1"
+FIRST, LAST = 20_000, 32_000
+"""Below the ephemeral ranges (Linux from 32768, macOS from 49152), so no outgoing connection takes a port between two starts."""
+TRIES = 200
+
+
+def is_free(port: int) -> bool:
+    """Whether a server could listen on `port` now. A port in TIME_WAIT is free: servers set SO_REUSEADDR, as we do here."""
+    with socket.socket() as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            sock.bind((LOOPBACK, port))
+        except OSError:
+            return False
+    return True
+
+
+def pick(preferred: int | None = None) -> int:
+    """Return `preferred` if it is free, else some free port.
+
+    Raises:
+        RuntimeError: none was free in 200 tries.
+    """
+    if preferred is not None and is_free(preferred):
+        return preferred
+    for _ in range(TRIES):
+        port = random.randint(FIRST, LAST)  # noqa: S311  not a secret
+        if is_free(port):
+            return port
+    raise RuntimeError(f"no free port on {LOOPBACK} among {TRIES} tries between {FIRST} and {LAST}")

@@ -1,0 +1,104 @@
+"""One life of a child: from its start to its end, its output pumped into the log."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+from typing import TYPE_CHECKING
+
+from ops.supervisor import tether
+from ops.supervisor.log import MergedLog, lines
+
+if TYPE_CHECKING:
+    from ops.supervisor.child import Child
+
+PROBE_EVERY_S = 0.05
+LAST_WORDS_S = 1.0
+"""How long the log waits for a dead child's last lines: a grandchild may hold the pipe open for ever."""
+
+
+class Life:
+    """A running child. Made by `Life.begin`."""
+
+    def __init__(self, child: Child, process: asyncio.subprocess.Process, log: MergedLog) -> None:
+        self.child = child
+        self._process = process
+        self._pump = asyncio.create_task(self._copy_output(log))
+        self.ended = asyncio.create_task(self._watch())
+
+    @classmethod
+    async def begin(cls, child: Child, log: MergedLog) -> Life:
+        """Start the process: tied to us, in a session of its own, so that a terminal's Ctrl-C reaches only the supervisor.
+
+        Raises:
+            OSError: it cannot be started.
+        """
+        process = await asyncio.create_subprocess_exec(
+            *tether.wrap(child.command, death_signal=child.death_signal, identity=child.identity),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+            env={**os.environ, **child.env},
+            start_new_session=True,
+        )
+        return cls(child, process, log)
+
+    @property
+    def pid(self) -> int:
+        """The child's process id, and its process group's."""
+        return self._process.pid
+
+    async def became_ready(self) -> bool:
+        """Wait until the child is ready. False: it ended, or the time was up, before it was."""
+        if self.child.once:
+            return await asyncio.shield(self.ended) == 0
+        if self.child.ready is None:
+            return True
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self.child.ready_timeout_s):
+                while not self.ended.done():
+                    if await asyncio.to_thread(self.child.ready):
+                        return not self.ended.done()
+                    await asyncio.wait({self.ended}, timeout=PROBE_EVERY_S)
+        return False
+
+    async def stop(self, hurry: asyncio.Event, hurry_grace_s: float) -> bool:
+        """End the child with its own signal, with SIGKILL after its grace. Returns whether it went by itself.
+
+        Args:
+            hurry: once set, the grace is at most `hurry_grace_s`.
+            hurry_grace_s: seconds.
+        """
+        self._send(self.child.stop_signal)
+        hurried = asyncio.create_task(hurry.wait())
+        try:
+            await asyncio.wait({self.ended, hurried}, timeout=self.child.grace_s, return_when=asyncio.FIRST_COMPLETED)
+            if hurried.done() and not self.ended.done():
+                await asyncio.wait({self.ended}, timeout=min(hurry_grace_s, self.child.grace_s))
+        finally:
+            hurried.cancel()
+        by_itself = self.ended.done()
+        self._send(signal.SIGKILL)
+        await asyncio.shield(self.ended)
+        return by_itself
+
+    def _send(self, number: int) -> None:
+        if not self.ended.done():
+            with contextlib.suppress(ProcessLookupError):
+                self._process.send_signal(number)
+
+    async def _watch(self) -> int:
+        code = await self._process.wait()
+        # Whatever it started and left behind goes with it.
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        await asyncio.wait({self._pump}, timeout=LAST_WORDS_S)
+        self._pump.cancel()
+        return code
+
+    async def _copy_output(self, log: MergedLog) -> None:
+        assert self._process.stdout is not None
+        async for line in lines(self._process.stdout):
+            log.write(self.child.name, line)

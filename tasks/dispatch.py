@@ -1,0 +1,189 @@
+"""The dispatcher: the only one who moves a job into `queued` and publishes messages.
+
+It releases what is due as far as the queues have room, publishes again what nobody claimed, rescues the jobs of dead
+workers, and lets expire what nobody wants any more. Any number of dispatchers may run: each release transaction holds
+its provider's advisory lock, every other statement skips locked rows. Always in this order: commit `queued`, then
+publish. A message that is lost in between is published again.
+
+Publishing is a port: Celery lives in `workers`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from sqlalchemy import RowMapping
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from tasks.job import Released
+from tasks.listen import listen
+from tasks.patience import away
+from tasks.sql import statement
+
+log = logging.getLogger(__name__)
+
+LANES = ("interactive", "bulk")
+"""In the order in which they are served."""
+
+
+class Publisher(Protocol):
+    """Puts messages into queues."""
+
+    async def publish(self, messages: Sequence[Released]) -> None:
+        """Publish all, in order.
+
+        Raises:
+            OSError: the broker is away. What was not published is published again later.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """The dispatcher's figures. Seconds unless the name says otherwise.
+
+    `listen` and `rescue` exist so that benches can show what they are worth.
+    """
+
+    poll_s: float = 1.0
+    busy_poll_s: float = 0.05
+    """Pause after a pass that filled its room: finished calls free slots long before the next second."""
+    most_per_pass: int = 500
+    backlog_share: float = 0.25
+    least_backlog: int = 4
+    """Messages allowed to lie in a queue beyond the live slots: a share of them, but at least so many."""
+    bulk_share: float = 0.8
+    """Bulk's part of a provider's live slots, so that an interactive job always finds one."""
+    dead_after_s: float = 20.0
+    republish_after_s: float = 15.0
+    rescue_every_s: float = 2.0
+    republish_every_s: float = 2.0
+    expire_every_s: float = 30.0
+    listen: bool = True
+    rescue: bool = True
+
+
+class Dispatcher:
+    """One dispatcher process's work."""
+
+    def __init__(
+        self, engine: AsyncEngine, publisher: Publisher, providers: Sequence[str], policy: Policy | None = None
+    ) -> None:
+        self._engine = engine
+        self._publisher = publisher
+        self._providers = tuple(providers)
+        self._policy = policy or Policy()
+        self._woken: set[str] = set()
+        self._wake = asyncio.Event()
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Work until `stop` is set. Survives the absence of Postgres and of the broker."""
+        jobs = [self._release_for_ever(), *(self._repeat(every, chore) for every, chore in self._chores())]
+        if self._policy.listen:
+            jobs.append(listen(self._engine, "assayline_due", self._on_due))
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(job) for job in jobs]
+            await stop.wait()
+            for task in tasks:
+                task.cancel()
+
+    async def release(self, provider: str) -> int:
+        """Release and publish what is due for one provider. Returns how many, or -1 where another has the lock."""
+        async with self._engine.execution_options(isolation_level="READ COMMITTED").begin() as connection:
+            locked = await connection.execute(statement("lock_provider"), {"provider": provider})
+            if not locked.scalar_one():
+                return -1
+            rows = [row for lane in LANES for row in await self._release_lane(connection, provider, lane)]
+        await self._publish(rows)
+        return len(rows)
+
+    async def republish(self) -> int:
+        """Publish again what nobody claimed in time."""
+        policy = self._policy
+        rows = await self._write("republish", republish_after_s=policy.republish_after_s, most=policy.most_per_pass)
+        if rows:
+            log.warning("%d messages were not claimed in time and go out again", len(rows))
+        await self._publish(rows)
+        return len(rows)
+
+    async def rescue(self) -> int:
+        """Put the jobs of dead workers and of stuck attempts back to wait; returns how many."""
+        rows = await self._write("rescue", dead_after_s=self._policy.dead_after_s, most=self._policy.most_per_pass)
+        for row in rows:
+            log.warning("job %s of a lost worker or stuck attempt is %s now", row["id"], row["state"])
+        self._on_due(*{row["provider"] for row in rows})
+        return len(rows)
+
+    async def expire(self) -> int:
+        """End the jobs whose `expires_at` passed while they waited."""
+        return len(await self._write("expire", most=10 * self._policy.most_per_pass))
+
+    def _chores(self) -> tuple[tuple[float, Callable[[], Awaitable[object]]], ...]:
+        policy = self._policy
+        chores: tuple[tuple[float, Callable[[], Awaitable[object]]], ...] = (
+            (policy.republish_every_s, self.republish),
+            (policy.expire_every_s, self.expire),
+        )
+        return (*chores, (policy.rescue_every_s, self.rescue)) if policy.rescue else chores
+
+    async def _release_for_ever(self) -> None:
+        while True:
+            providers = self._take_woken()
+            released = [await self._tried(lambda p=provider: self.release(p)) for provider in providers]  # type: ignore[misc]
+            full = any(count and count > 0 for count in released)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._policy.busy_poll_s if full else self._policy.poll_s):
+                    await self._wake.wait()
+
+    def _take_woken(self) -> tuple[str, ...]:
+        """The providers that were woken for, or all of them on a poll."""
+        woken, self._woken = self._woken, set()
+        self._wake.clear()
+        return tuple(p for p in self._providers if p in woken) or self._providers
+
+    def _on_due(self, *queues: str) -> None:
+        for queue in queues:
+            self._woken.add(queue.partition(".")[0])
+            self._wake.set()
+
+    async def _repeat(self, every_s: float, chore: Callable[[], Awaitable[object]]) -> None:
+        while True:
+            await self._tried(chore)
+            await asyncio.sleep(every_s)
+
+    async def _tried(self, work: Callable[[], Awaitable[Any]]) -> Any:
+        """Run one piece of work; what is away is away until the next turn, one line each time."""
+        try:
+            return await work()
+        except Exception as error:
+            if not (away(error) or isinstance(error, OSError)):
+                raise
+            log.warning("%s: trying again", error.__class__.__name__)
+            await asyncio.sleep(self._policy.poll_s)
+
+    async def _release_lane(self, connection: AsyncConnection, provider: str, lane: str) -> Sequence[RowMapping]:
+        policy = self._policy
+        parameters = {
+            "provider": provider,
+            "lane": lane,
+            "most": policy.most_per_pass,
+            "backlog_share": policy.backlog_share,
+            "least_backlog": policy.least_backlog,
+            "bulk_share": policy.bulk_share,
+            "dead_after_s": policy.dead_after_s,
+        }
+        return (await connection.execute(statement("release"), parameters)).mappings().all()
+
+    async def _write(self, name: str, **parameters: Any) -> Sequence[RowMapping]:
+        async with self._engine.connect() as connection:
+            return (await connection.execute(statement(name), parameters)).mappings().all()
+
+    async def _publish(self, rows: Sequence[RowMapping]) -> None:
+        messages = [Released(r["id"], r["release"], r["provider"], r["lane"]) for r in rows if r["state"] == "queued"]
+        if messages:
+            await self._publisher.publish(messages)

@@ -1,0 +1,33 @@
+"""Hearing Postgres's NOTIFY on a connection of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+import psycopg
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+RECONNECT_S = 1.0
+
+log = logging.getLogger(__name__)
+
+
+async def listen(engine: AsyncEngine, channel: str, heard: Callable[[str], None]) -> None:
+    """Call `heard` with the payload of each notification, for ever; reconnects by itself.
+
+    What is notified while the connection is down is not heard: whoever listens must poll as well.
+    """
+    url = engine.url.set(drivername="postgresql").render_as_string(hide_password=False)
+    while True:
+        try:
+            async with await psycopg.AsyncConnection.connect(
+                url, autocommit=True, application_name="assayline"
+            ) as link:
+                await link.execute(psycopg.sql.SQL("LISTEN {}").format(psycopg.sql.Identifier(channel)))
+                async for notification in link.notifies():
+                    heard(notification.payload)
+        except psycopg.OperationalError as error:
+            log.warning("not listening to Postgres (%s); trying again", type(error).__name__)
+        await asyncio.sleep(RECONNECT_S)

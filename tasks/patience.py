@@ -1,0 +1,56 @@
+"""Trying a write again while Postgres is away.
+
+For writes whose content exists nowhere else (an answer that was paid for). The fence makes the repetition harmless:
+a write that went through before its connection broke is refused the second time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+T = TypeVar("T")
+
+LONGEST_S = 120.0
+"""How long a write is tried: two minutes carry it over a restart or a failover of Postgres."""
+FIRST_PAUSE_S = 0.1
+LONGEST_PAUSE_S = 2.0
+
+log = logging.getLogger(__name__)
+
+
+def away(error: Exception) -> bool:
+    """Tell whether an error means that Postgres could not be reached, rather than that it said no."""
+    if isinstance(error, (PoolTimeout, OSError)):
+        return True
+    return isinstance(error, (OperationalError, InterfaceError)) or (
+        isinstance(error, DBAPIError) and error.connection_invalidated
+    )
+
+
+async def patiently(
+    write: Callable[[], Awaitable[T]], *, longest_s: float = LONGEST_S, clock: Callable[[], float] | None = None
+) -> T:
+    """Run `write`, again and again while Postgres is away, with growing, jittered pauses.
+
+    Raises:
+        Exception: what the last try raised, once `longest_s` seconds are over; any other error at once.
+    """
+    now = clock or asyncio.get_running_loop().time
+    give_up_at = now() + longest_s
+    pause_s = FIRST_PAUSE_S
+    while True:
+        try:
+            return await write()
+        except Exception as error:
+            if not away(error) or now() >= give_up_at:
+                raise
+            log.warning("Postgres is away (%s); trying the write again", type(error).__name__)
+        await asyncio.sleep(pause_s * random.uniform(0.5, 1.0))  # noqa: S311 - jitter, not a secret
+        pause_s = min(pause_s * 2, LONGEST_PAUSE_S)

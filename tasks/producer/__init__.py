@@ -1,0 +1,44 @@
+"""The client of Assayline: hands jobs over, asks after them, waits for them.
+
+Built as a wheel of its own, `assayline-client`, and imported as `assayline_client`; inside this project it is
+`tasks.producer`. It imports nothing of Assayline and, until a connection is opened, nothing but the standard library.
+"""
+
+from .async_client import AsyncClient
+from .client import Client
+from .errors import (
+    AssaylineError,
+    DriverMissing,
+    IdempotencyConflict,
+    InvalidJob,
+    JobNotFound,
+    NotMigrated,
+    TooLarge,
+    UnknownAnalysis,
+    UnknownModel,
+    UnsupportedConnection,
+    WaitTimeout,
+)
+from .jobs import Job, JobFields
+from .records import Receipt, StoredJob, StoredResult
+
+__all__ = [
+    "AssaylineError",
+    "AsyncClient",
+    "Client",
+    "DriverMissing",
+    "IdempotencyConflict",
+    "InvalidJob",
+    "Job",
+    "JobFields",
+    "JobNotFound",
+    "NotMigrated",
+    "Receipt",
+    "StoredJob",
+    "StoredResult",
+    "TooLarge",
+    "UnknownAnalysis",
+    "UnknownModel",
+    "UnsupportedConnection",
+    "WaitTimeout",
+]

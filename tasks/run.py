@@ -1,0 +1,192 @@
+"""One message's way through a worker: claim, analyze, decide, write, tell.
+
+Each step is a name below; a job killed between any two of them is found again by the dispatcher.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from enum import StrEnum
+from random import Random
+from typing import Protocol
+from uuid import UUID
+
+from gateway.errors import ClaimLost, GatewayError
+from gateway.ledger import CallEnd, CallLedger
+from gateway.messages import AnalysisResult, ModelRef
+from tasks.announce import Announcer
+from tasks.job import Claim
+from tasks.ledger import JobLedger
+from tasks.store import Incarnation, JobStore
+from tasks.verdict import DeadLetter, Fallback, Retry, Rules, Snooze, Succeed, Verdict, cause, kept_text, verdict
+
+log = logging.getLogger(__name__)
+
+
+class Ending(StrEnum):
+    """How one message ended, for the worker's tracer."""
+
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    RESCHEDULED = "rescheduled"
+    STALE = "stale"
+    """The message's number was old, or its job gone: nothing was done."""
+    FENCED = "fenced"
+    """Somebody else owns the job by now: our end of it was refused, our call is on record."""
+    HANDED_BACK = "handed_back"
+
+
+class InternalFault(GatewayError):
+    """An error of ours. The job is kept as a dead letter; the log has the traceback."""
+
+    paid = None
+
+
+class Analyst(Protocol):
+    """What a run needs of the gateway's world; `workers.build` makes it of gateway and catalog."""
+
+    def account(self, provider: str) -> str:
+        """Name of the account a provider's calls are charged to."""
+        ...
+
+    def lease_s(self, provider: str) -> float:
+        """Seconds an attempt may take with all its calls before it counts as stuck."""
+        ...
+
+    def window_tokens(self, model: ModelRef) -> int:
+        """Context window of a model."""
+        ...
+
+    def moves_on_refusal(self, analysis: str) -> bool:
+        """Whether another model may be asked what one has refused."""
+        ...
+
+    async def analyze(self, claim: Claim, ledger: CallLedger) -> AnalysisResult:
+        """Make the job's calls.
+
+        Raises:
+            GatewayError: no validated result came of it.
+        """
+        ...
+
+
+@dataclass(slots=True)
+class Runner:
+    """Runs messages of one worker incarnation. One per process, on its loop."""
+
+    store: JobStore
+    analyst: Analyst
+    announcer: Announcer
+    incarnation: Incarnation
+    rng: Random = field(default_factory=Random)
+    now: Callable[[], datetime] = field(default=lambda: datetime.now(UTC))
+    calling: set[asyncio.Task[object]] = field(default_factory=set)
+    """Attempts whose call is open: these, and only these, may be cancelled."""
+    abandoned: list[dict[str, object]] = field(default_factory=list)
+    """What is known of the calls that were cancelled, until `hand_back`."""
+    stopping: bool = False
+
+    async def run(self, job_id: UUID, release: int, provider: str) -> Ending:
+        """Run one released job to the end of this attempt. Never raises for what a provider or a model does."""
+        claim = await self.store.claim(
+            job_id,
+            release,
+            self.incarnation,
+            account=self.analyst.account(provider),
+            lease_s=self.analyst.lease_s(provider),
+        )
+        if claim is None:
+            return Ending.STALE
+        started = asyncio.get_running_loop().time()
+        ledger = JobLedger(self.store, claim)
+        outcome = await self._attempt(claim, ledger)
+        if outcome is None:
+            return Ending.HANDED_BACK
+        if isinstance(outcome, ClaimLost):
+            return Ending.FENCED
+        rules = self._rules(claim, asyncio.get_running_loop().time() - started)
+        decided = verdict(outcome, claim.with_attempts(ledger.calls_used), rules, self.rng)
+        return await self._apply(decided, claim, ledger)
+
+    async def hand_back(self) -> int:
+        """Give all jobs still running here back to wait, with what is known of their calls. Returns how many."""
+        return await self.store.hand_back(self.incarnation, self.abandoned)
+
+    async def _attempt(self, claim: Claim, ledger: JobLedger) -> AnalysisResult | GatewayError | None:
+        """The result, the error, or None where the process is stopping and the call was abandoned."""
+        task = asyncio.current_task()
+        assert task is not None
+        self.calling.add(task)
+        try:
+            if self.stopping:
+                raise asyncio.CancelledError
+            return await self.analyst.analyze(claim, ledger)
+        except asyncio.CancelledError:
+            self.abandoned.append(_abandoned(claim, *ledger.last))
+            return None
+        except GatewayError as error:
+            return error
+        except Exception as error:
+            log.exception("job %s: an error of ours", claim.id)
+            return InternalFault(f"{type(error).__name__}: {error}")
+        finally:
+            self.calling.discard(task)
+
+    def _rules(self, claim: Claim, elapsed_s: float) -> Rules:
+        return Rules(
+            window_tokens=lambda hop: self.analyst.window_tokens(ModelRef.parse(claim.chain[hop])),
+            moves_on_refusal=self.analyst.moves_on_refusal(claim.analysis),
+            remaining_s=None if claim.deadline_in_s is None else claim.deadline_in_s - elapsed_s,
+        )
+
+    async def _apply(self, decided: Verdict, claim: Claim, ledger: JobLedger) -> Ending:
+        """Write a verdict in one fenced statement, and tell those who wait."""
+        call_no, end = ledger.last
+        held = await self._write(decided, claim, call_no, end, refund=0 if ledger.called else 1)
+        if not held:
+            log.warning("job %s: claim %d was refused its end (%s)", claim.id, claim.claim_no, type(decided).__name__)
+            return Ending.FENCED
+        if isinstance(decided, Succeed):
+            await self.announcer.ended(claim.id, "succeeded", decided.result.data)
+            return Ending.SUCCEEDED
+        if isinstance(decided, DeadLetter):
+            await self.announcer.ended(claim.id, "failed", None)
+            return Ending.FAILED
+        return Ending.RESCHEDULED
+
+    async def _write(self, decided: Verdict, claim: Claim, call_no: int, end: CallEnd, *, refund: int) -> bool:
+        at = self.now().isoformat()
+        why: dict[str, object] | None
+        match decided:
+            case Succeed(result):
+                return await self.store.succeed(claim, call_no, end, result)
+            case DeadLetter(reason, error):
+                why = cause(claim, "fail", error, at)
+                return await self.store.fail(claim, call_no, end, reason=reason, cause=why, raw_text=kept_text(error))
+            case Retry(delay_s, error):
+                move, hop, why = "retry", claim.hop, cause(claim, "retry", error, at)
+            case Fallback(next_hop, error):
+                move, hop, delay_s, why = "fallback", next_hop, 0.0, cause(claim, "fallback", error, at)
+            case Snooze(delay_s, reason):
+                move, hop, why, refund = f"snooze: {reason}", claim.hop, None, 1
+        return await self.store.reschedule(
+            claim, call_no, end, reason=move, delay_s=delay_s, hop=hop, refund=refund, cause=why
+        )
+
+
+def _abandoned(claim: Claim, call_no: int, end: CallEnd) -> dict[str, object]:
+    return {
+        "job_id": str(claim.id),
+        "claim_no": claim.claim_no,
+        "call_no": call_no,
+        "outcome": end.outcome.value,
+        "latency_s": end.latency_s,
+        "input_tokens": end.usage.input_tokens if end.usage else None,
+        "cost_usd": None if end.cost_usd is None else str(end.cost_usd),
+        "error": end.error,
+        "error_message": end.error_message,
+    }

@@ -1,0 +1,14 @@
+"""The store's statements, one file each, named for what they do. Each file begins with a sentence that says it."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib.resources import files
+
+from sqlalchemy import TextClause, text
+
+
+@cache
+def statement(name: str) -> TextClause:
+    """Return the statement of `<name>.sql`, read once per process."""
+    return text(files(__name__).joinpath(f"{name}.sql").read_text(encoding="utf-8"))

@@ -1,0 +1,2 @@
+-- Makes the partitions of the coming months.
+SELECT assayline.ensure_partitions()

@@ -1,0 +1,21 @@
+-- Closes the claim's latest call and opens the next one (a repair's re-ask), if the fence holds and the budget allows.
+-- The close is written whatever the fence says: the call was made and may have cost money.
+WITH closed AS (
+    UPDATE assayline.calls
+       SET outcome = :outcome, finished_at = clock_timestamp(), latency_s = :latency_s, input_tokens = :input_tokens,
+           cached_tokens = :cached_tokens, output_tokens = :output_tokens, cost_usd = :cost_usd, estimated = :estimated,
+           finish_reason = :finish_reason, provider_request_id = :provider_request_id, error = :error,
+           error_message = :error_message
+     WHERE job_id = :id AND claim_no = :claim_no AND call_no = :call_no
+), counted AS (
+    UPDATE assayline.jobs SET attempts_used = attempts_used + 1
+     WHERE id = :id AND claim_no = :claim_no AND state = 'running' AND attempts_used < max_attempts
+    RETURNING *
+), opened AS (
+    INSERT INTO assayline.calls (job_id, claim_no, call_no, kind, outcome, tenant, analysis, provider, account, model,
+                                 incarnation, started_at)
+    SELECT id, claim_no, CAST(:call_no AS integer) + 1, :kind, 'unknown', tenant, analysis, provider, :account, model,
+           incarnation, clock_timestamp() FROM counted
+)
+SELECT EXISTS (SELECT FROM counted) AS opened,
+       EXISTS (SELECT FROM assayline.jobs WHERE id = :id AND claim_no = :claim_no AND state = 'running') AS owned

@@ -1,0 +1,38 @@
+-- Releases due jobs of one queue, most urgent first, as many as the queue has room for; a job that is no longer wanted
+-- expires instead. Runs after the provider's advisory lock is held, in the same transaction: the counts are exact.
+--
+-- Room: what is queued or running may not exceed the provider's live slots and a short backlog, so that a worker finds
+-- its next message without a dispatcher's pass between; bulk keeps to its share of the slots.
+WITH live AS (
+    SELECT coalesce(sum(slots), 0)::integer AS slots FROM assayline.workers
+     WHERE :provider = ANY(providers) AND NOT stopping
+       AND heartbeat_at > clock_timestamp() - make_interval(secs => :dead_after_s)
+), active AS (
+    SELECT count(*)::integer AS total, (count(*) FILTER (WHERE lane = 'bulk'))::integer AS bulk
+      FROM assayline.jobs WHERE provider = :provider AND lane IN ('interactive', 'bulk') AND state IN ('queued', 'running')
+), room AS (
+    SELECT CASE WHEN slots = 0 THEN 0 ELSE greatest(0, least(
+               slots + greatest(:least_backlog, ceil(slots * CAST(:backlog_share AS float8))::integer) - total,
+               CASE WHEN CAST(:lane AS text) = 'bulk' THEN greatest(1, floor(slots * CAST(:bulk_share AS float8))::integer) - bulk
+                    ELSE :most END,
+               :most)) END AS n
+      FROM live, active
+), due AS (
+    SELECT d.id
+      FROM generate_series(0, 9) AS p(priority)
+     CROSS JOIN LATERAL (
+        SELECT j.id FROM assayline.jobs j
+         WHERE j.provider = :provider AND j.lane = :lane AND j.state = 'scheduled' AND j.priority = p.priority
+           AND j.not_before <= clock_timestamp()
+         ORDER BY j.not_before, j.id LIMIT (SELECT n FROM room) FOR UPDATE SKIP LOCKED
+     ) d LIMIT (SELECT n FROM room)
+), moved AS (
+    UPDATE assayline.jobs j
+       SET state = CASE WHEN j.expires_at <= clock_timestamp() THEN 'expired' ELSE 'queued' END,
+           reason = CASE WHEN j.expires_at <= clock_timestamp() THEN 'expire_scheduled' ELSE 'release' END,
+           release = j.release + 1, copies = 1, queued_at = clock_timestamp(),
+           finished_at = CASE WHEN j.expires_at <= clock_timestamp() THEN clock_timestamp() END
+      FROM due WHERE j.id = due.id AND j.state = 'scheduled'
+    RETURNING j.id, j.release, j.provider, j.lane, j.priority, j.state
+)
+SELECT id, release, provider, lane, state, (SELECT n FROM room) AS room FROM moved ORDER BY priority, id

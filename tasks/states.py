@@ -1,0 +1,69 @@
+"""The states of a job and the legal moves between them. Drawn in `docs/state-machine.md`.
+
+Each SQL statement that writes `jobs.state` names its move here, and a test holds the two together.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class State(StrEnum):
+    """Where a job stands."""
+
+    SCHEDULED = "scheduled"
+    """Waits in Postgres: for its time, its window, its budget, its limit, or its turn. No message exists for it."""
+    QUEUED = "queued"
+    """Released: a message with its number is in a queue, or was and will be published again."""
+    RUNNING = "running"
+    """Claimed by one worker incarnation, under one `claim_no`."""
+    SUBMITTED = "submitted"
+    """Part of a provider's native batch."""
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    """The dead letter: kept with all its causes, replayable."""
+    CANCELLED = "cancelled"
+    EXPIRED = "expired"
+    """Its `expires_at` passed before any call was made for it."""
+
+
+TERMINAL = frozenset({State.SUCCEEDED, State.FAILED, State.CANCELLED, State.EXPIRED})
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """One legal move. `by` is the room that makes it, `why` one clause a reader understands."""
+
+    name: str
+    source: State
+    target: State
+    by: str
+    why: str
+
+
+MOVES: tuple[Move, ...] = (
+    Move("release", State.SCHEDULED, State.QUEUED, "dispatch", "due, and its queue has room"),
+    Move(
+        "republish", State.QUEUED, State.QUEUED, "dispatch", "no claim in 15 s x 2^copies: a new number, a new message"
+    ),
+    Move("claim", State.QUEUED, State.RUNNING, "run", "the message's number is the row's"),
+    Move("succeed", State.RUNNING, State.SUCCEEDED, "run", "a validated result"),
+    Move("fail", State.RUNNING, State.FAILED, "run", "nothing left to try"),
+    Move("retry", State.RUNNING, State.SCHEDULED, "run", "a passing fault; later"),
+    Move("fallback", State.RUNNING, State.SCHEDULED, "run", "the next model of the chain"),
+    Move("snooze", State.RUNNING, State.SCHEDULED, "run", "no call was made; costs no attempt"),
+    Move("hand_back", State.RUNNING, State.SCHEDULED, "workers", "the worker is stopping"),
+    Move("rescue", State.RUNNING, State.SCHEDULED, "rescue", "its worker is dead, or its attempt is overdue"),
+    Move("bury", State.RUNNING, State.FAILED, "rescue", "its worker died and its attempts are used up"),
+    Move("cancel_scheduled", State.SCHEDULED, State.CANCELLED, "store", "the caller asked"),
+    Move("cancel_queued", State.QUEUED, State.CANCELLED, "store", "the caller asked"),
+    Move(
+        "cancel_running", State.RUNNING, State.CANCELLED, "store", "the caller asked; the call's cost is still recorded"
+    ),
+    Move("expire_scheduled", State.SCHEDULED, State.EXPIRED, "dispatch", "expires_at passed"),
+    Move("expire_queued", State.QUEUED, State.EXPIRED, "dispatch", "expires_at passed"),
+)
+"""All moves that exist. Native batches and replay add theirs when they come."""
+
+LEGAL: frozenset[tuple[State, State]] = frozenset((m.source, m.target) for m in MOVES)

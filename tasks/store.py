@@ -1,0 +1,232 @@
+"""The job store: every write a job ever sees, each one fenced statement of `tasks/sql`.
+
+Statements run on an AUTOCOMMIT engine: one statement is one transaction, one round trip. Nothing here
+decides; `tasks.verdict` does. Writes that follow a paid call are tried again while Postgres is away (see
+`tasks.patience`), because their answer exists nowhere else.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import RowMapping
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.pool import AsyncAdaptedQueuePool
+
+from gateway.ledger import CallEnd, CallStart
+from gateway.messages import AnalysisResult, JsonObject, Usage
+from tasks.job import Claim
+from tasks.patience import patiently
+from tasks.sql import statement
+
+POOL_SIZE = 8
+"""Connections per process: a statement takes half a millisecond, so 8 carry thousands a second; a thousand calls in
+flight hold none while they wait."""
+
+
+def create_engine(database_url: str, *, pool_size: int = POOL_SIZE) -> AsyncEngine:
+    """Build the AUTOCOMMIT engine of one process. Nothing connects before its first statement.
+
+    Args:
+        database_url: libpq style, `postgresql://…`.
+        pool_size: connections kept; ten seconds of waiting for one is an error.
+    """
+    url = database_url.replace("postgres://", "postgresql://", 1).replace("postgresql://", "postgresql+psycopg://", 1)
+    return create_async_engine(
+        url,
+        isolation_level="AUTOCOMMIT",
+        poolclass=AsyncAdaptedQueuePool,
+        pool_size=pool_size,
+        max_overflow=0,
+        pool_timeout=10,
+        connect_args={"connect_timeout": 5, "application_name": "assayline"},
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Incarnation:
+    """One life of one worker process: its name in the store, what it serves, how many jobs at once."""
+
+    id: UUID
+    hostname: str
+    pid: int
+    providers: tuple[str, ...]
+    slots: int
+
+
+class JobStore:
+    """The worker's half of the store: claims, calls, ends, heartbeats."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+
+    async def claim(
+        self, job_id: UUID, release: int, incarnation: Incarnation, *, account: str, lease_s: float
+    ) -> Claim | None:
+        """Claim a released job and open its first call, or return None where the message is stale.
+
+        `lease_s`: seconds after which the dispatcher takes the attempt for stuck. Not tried again on a lost
+        connection: the dispatcher republishes what stays `queued`, and rescues what stays `running`.
+        """
+        rows = await self._all(
+            "claim",
+            id=job_id,
+            release=release,
+            incarnation=incarnation.id,
+            providers=list(incarnation.providers),
+            account=account,
+            lease_s=lease_s,
+        )
+        return Claim.from_row(rows[0]) if rows else None
+
+    async def open_call(self, claim: Claim, call_no: int, end: CallEnd, start: CallStart) -> tuple[bool, bool]:
+        """Close call `call_no` with `end` and open the one after it.
+
+        Returns:
+            (opened, owned): not opened but owned means the retry budget is spent; not owned, that the fence fell.
+        """
+        rows = await self._all(
+            "open_call",
+            id=claim.id,
+            claim_no=claim.claim_no,
+            call_no=call_no,
+            kind=start.kind.value,
+            account=start.account,
+            **_call_end(end),
+        )
+        return bool(rows[0]["opened"]), bool(rows[0]["owned"])
+
+    async def succeed(self, claim: Claim, call_no: int, end: CallEnd, result: AnalysisResult) -> bool:
+        """Close the last call, end the job well and keep its result. False: the fence fell; only the call is closed."""
+        return await self._write(
+            "succeed",
+            id=claim.id,
+            claim_no=claim.claim_no,
+            call_no=call_no,
+            data=json.dumps(result.data),
+            raw_text=result.raw_text,
+            repaired=result.repaired,
+            result_model=result.model,
+            **_totals(result.usage, result.cost_usd, result.latency_s, result.calls, result.prompt_version),
+            **_call_end(end),
+        )
+
+    async def fail(
+        self, claim: Claim, call_no: int, end: CallEnd, *, reason: str, cause: JsonObject, raw_text: str | None = None
+    ) -> bool:
+        """Close the last call and make the job a dead letter. `raw_text` of an answer that was no result is kept."""
+        return await self._write(
+            "fail",
+            id=claim.id,
+            claim_no=claim.claim_no,
+            call_no=call_no,
+            reason=reason,
+            cause=json.dumps([cause]),
+            raw_text=raw_text,
+            **_totals(end.usage or Usage(0, 0), end.cost_usd, end.latency_s, call_no, claim.prompt_version or ""),
+            **_call_end(end),
+        )
+
+    async def reschedule(
+        self,
+        claim: Claim,
+        call_no: int,
+        end: CallEnd,
+        *,
+        reason: str,
+        delay_s: float,
+        hop: int,
+        refund: int,
+        cause: JsonObject | None,
+    ) -> bool:
+        """Close the last call and put the job back to wait `delay_s` seconds, at `hop` of its chain.
+
+        `refund`: attempts given back (1 where no call was made, else 0).
+        """
+        provider, _, model = claim.chain[hop].partition("/")
+        return await self._write(
+            "reschedule",
+            id=claim.id,
+            claim_no=claim.claim_no,
+            call_no=call_no,
+            reason=reason,
+            delay_s=delay_s,
+            hop=hop,
+            provider=provider,
+            model=model,
+            refund=refund,
+            cause=json.dumps([cause] if cause else []),
+            **_call_end(end),
+        )
+
+    async def hand_back(self, incarnation: Incarnation, ends: Sequence[JsonObject]) -> int:
+        """Give back every job the incarnation still runs; `ends` says what is known of their open calls."""
+        rows = await patiently(
+            lambda: self._all(
+                "hand_back", incarnation=incarnation.id, providers=list(incarnation.providers), ends=json.dumps(ends)
+            )
+        )
+        return int(rows[0]["count"])
+
+    async def heartbeat(self, incarnation: Incarnation, *, stopping: bool = False) -> bool:
+        """Say that the incarnation lives. Returns True where its row was new (first beat, or it had been forgotten)."""
+        rows = await self._all(
+            "heartbeat",
+            incarnation=incarnation.id,
+            hostname=incarnation.hostname,
+            pid=incarnation.pid,
+            providers=list(incarnation.providers),
+            slots=incarnation.slots,
+            stopping=stopping,
+        )
+        return bool(rows[0]["fresh"])
+
+    async def retire(self, incarnation: Incarnation) -> None:
+        """Take a stopped incarnation off the list."""
+        async with self._engine.connect() as connection:
+            await connection.execute(statement("retire_worker"), {"incarnation": incarnation.id})
+
+    async def aclose(self) -> None:
+        """Close the process's connections."""
+        await self._engine.dispose()
+
+    async def _write(self, name: str, **parameters: Any) -> bool:
+        rows = await patiently(lambda: self._all(name, **parameters))
+        return bool(rows[0]["count"])
+
+    async def _all(self, name: str, **parameters: Any) -> Sequence[RowMapping]:
+        async with self._engine.connect() as connection:
+            return (await connection.execute(statement(name), parameters)).mappings().all()
+
+
+def _call_end(end: CallEnd) -> dict[str, Any]:
+    usage = end.usage
+    return {
+        "outcome": end.outcome.value,
+        "latency_s": end.latency_s,
+        "input_tokens": usage.input_tokens if usage else None,
+        "cached_tokens": usage.cached_tokens if usage else None,
+        "output_tokens": usage.output_tokens if usage else None,
+        "cost_usd": end.cost_usd,
+        "estimated": end.estimated,
+        "finish_reason": end.finish_reason,
+        "provider_request_id": end.provider_request_id,
+        "error": end.error,
+        "error_message": end.error_message,
+    }
+
+
+def _totals(usage: Usage, cost_usd: Any, latency_s: float, calls: int, prompt_version: str) -> dict[str, Any]:
+    return {
+        "total_input_tokens": usage.input_tokens,
+        "total_cached_tokens": usage.cached_tokens,
+        "total_output_tokens": usage.output_tokens,
+        "total_cost_usd": cost_usd,
+        "total_latency_s": latency_s,
+        "calls": calls,
+        "prompt_version": prompt_version,
+    }

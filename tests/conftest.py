@@ -1,0 +1,110 @@
+"""Real servers for tests: those named in the environment, else embedded ones, started once per session on free ports."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import secrets
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit, urlunsplit
+
+import psycopg
+import pytest
+import redis
+
+from ops.embedded import EmbeddedPostgres, EmbeddedValkey
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+REDIS_DATABASES = 16
+"""What a stock server has. Database 0 is left alone: a developer's own server may be in use."""
+
+_database_numbers = itertools.cycle(range(1, REDIS_DATABASES))
+
+
+@pytest.fixture(scope="session")
+def services_directory() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="assayline-test-", ignore_cleanup_errors=True) as path:
+        yield Path(path)
+
+
+@pytest.fixture(scope="session")
+def valkey_url(services_directory: Path) -> Iterator[str]:
+    """A Redis-compatible server: `ASSAYLINE_TEST_REDIS_URL`, else an embedded Valkey. Most tests want `redis_url`."""
+    if url := os.environ.get("ASSAYLINE_TEST_REDIS_URL"):
+        yield url
+        return
+    server = EmbeddedValkey(services_directory / "valkey")
+    yield server.start()
+    server.stop()
+
+
+@pytest.fixture
+def redis_url(valkey_url: str) -> Iterator[str]:
+    """An empty logical database of the test's own. Pub/sub channels are the whole server's."""
+    url = _with_path(valkey_url, next(_database_numbers))
+    with redis.Redis.from_url(url) as client:
+        client.flushdb()
+        yield url
+        client.flushdb()
+
+
+@pytest.fixture(scope="session")
+def postgres_admin_url(services_directory: Path) -> Iterator[str]:
+    """A Postgres that may create databases: `ASSAYLINE_TEST_DATABASE_URL`, else an embedded one without fsync."""
+    if url := os.environ.get("ASSAYLINE_TEST_DATABASE_URL"):
+        yield url
+        return
+    server = EmbeddedPostgres(services_directory / "postgres", durable=False)
+    yield server.start()
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def template_database(postgres_admin_url: str) -> Iterator[str]:
+    """The name of a migrated database that each test's own is cloned from."""
+    from ops.migrate import upgrade
+
+    with temporary_database(postgres_admin_url) as url:
+        upgrade(url)
+        yield urlsplit(url).path.removeprefix("/")
+
+
+@pytest.fixture
+def database_url(postgres_admin_url: str, template_database: str) -> Iterator[str]:
+    """A migrated, empty database of the test's own, as `postgresql://…`."""
+    with temporary_database(postgres_admin_url, template=template_database) as url:
+        yield url
+
+
+@pytest.fixture
+def empty_database_url(postgres_admin_url: str) -> Iterator[str]:
+    """A database without our schema, for the tests of the migrations themselves."""
+    with temporary_database(postgres_admin_url) as url:
+        yield url
+
+
+class temporary_database:  # noqa: N801  reads as the context manager it is
+    """`with temporary_database(admin_url) as url:` a database that is gone afterwards, whoever is still connected."""
+
+    def __init__(self, admin_url: str, template: str = "template0") -> None:
+        self._admin_url, self._template = admin_url, template
+        self._name = f"assayline_test_{secrets.token_hex(6)}"
+
+    def __enter__(self) -> str:
+        self._execute(f"CREATE DATABASE {self._name} TEMPLATE {self._template}")
+        return _with_path(self._admin_url, self._name)
+
+    def __exit__(self, *_: object) -> None:
+        self._execute(f"DROP DATABASE {self._name} WITH (FORCE)")
+
+    def _execute(self, statement: str) -> None:
+        with psycopg.connect(self._admin_url, autocommit=True) as connection:
+            connection.execute(statement)
+
+
+def _with_path(url: str, name: str | int) -> str:
+    return urlunsplit(urlsplit(url)._replace(path=f"/{name}"))

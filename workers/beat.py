@@ -1,0 +1,19 @@
+"""The beat process: stock Celery beat over `beat_schedule.TICKS`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import beat_schedule
+from workers.app import app
+from workers.celery_settings import SYSTEM_QUEUE, TICK_TASK
+
+
+def run_beat(state_dir: Path) -> None:
+    """Tick until stopped. Beat keeps its own last-run file in `state_dir`; losing it costs at most one tick."""
+    app.conf.beat_schedule = {
+        name: {"task": TICK_TASK, "schedule": when, "args": (name,), "options": {"queue": SYSTEM_QUEUE}}
+        for name, when in beat_schedule.TICKS.items()
+    }
+    state_dir.mkdir(parents=True, exist_ok=True)
+    app.Beat(schedule=str(state_dir / "beat"), loglevel="INFO", quiet=True, working_directory=None).run()

@@ -1,0 +1,150 @@
+"""The composition root of the processes: settings and catalog in, a whole worker or dispatcher out.
+
+The only place where gateway, store, Redis and Celery are put together.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Mapping
+from uuid import uuid4
+
+from redis.asyncio import Redis
+
+from gateway.analyses import registered_analyses
+from gateway.build import build_gateway
+from gateway.catalog import Catalog, load_catalog
+from gateway.errors import ConfigurationError, RequestError
+from gateway.gateway import Gateway
+from gateway.ledger import CallLedger
+from gateway.messages import AnalysisResult, ModelRef
+from gateway.settings import Settings
+from tasks.announce import Announcer
+from tasks.job import Claim
+from tasks.mirror import MirroredAnalysis
+from tasks.run import Runner
+from tasks.store import Incarnation, JobStore, create_engine
+from tasks.upkeep import upkeep
+from workers.runtime import Services
+
+MAX_ATTEMPTS = 4
+"""Provider calls a job may make where its caller does not say: DESIGN's budget over all providers."""
+CALLS_PER_ATTEMPT = 2
+"""An answer and one re-ask."""
+LEASE_SLACK_S = 60.0
+"""Beyond the calls' own deadlines: for rendering, validating, and writing while Postgres is briefly away."""
+
+
+class GatewayAnalyst:
+    """Implements `tasks.run.Analyst` over gateway and catalog."""
+
+    def __init__(self, gateway: Gateway, catalog: Catalog) -> None:
+        self._gateway = gateway
+        self._catalog = catalog
+        self._analyses = registered_analyses()
+
+    def account(self, provider: str) -> str:
+        """See `Analyst.account`."""
+        return self._catalog.providers[provider].accounts[0].name
+
+    def lease_s(self, provider: str) -> float:
+        """See `Analyst.lease_s`."""
+        return self._catalog.providers[provider].timeout_s * CALLS_PER_ATTEMPT + LEASE_SLACK_S
+
+    def window_tokens(self, model: ModelRef) -> int:
+        """See `Analyst.window_tokens`; 0 for a model the catalog has lost since the job was enqueued."""
+        try:
+            return self._catalog.model(model).context_window
+        except RequestError:
+            return 0
+
+    def moves_on_refusal(self, analysis: str) -> bool:
+        """See `Analyst.moves_on_refusal`."""
+        entry = self._analyses.get(analysis)
+        return entry is not None and entry.moves_on_refusal
+
+    async def analyze(self, claim: Claim, ledger: CallLedger) -> AnalysisResult:
+        """See `Analyst.analyze`."""
+        return await self._gateway.analyze(
+            claim.analysis,
+            claim.content,
+            context=claim.context,
+            model=claim.model,
+            prompt_version=claim.prompt_version,
+            max_tokens=claim.max_tokens,
+            temperature=claim.temperature,
+            timeout_s=claim.deadline_in_s,
+            use_cache=claim.use_cache,
+            ledger=ledger,
+        )
+
+
+def mirrored(catalog: Catalog) -> tuple[list[MirroredAnalysis], list[str]]:
+    """What enqueueing must know of the catalog: analyses with their configured hops, and the configured models."""
+    analyses = [
+        MirroredAnalysis(
+            name=name,
+            chain=tuple(str(hop) for hop in catalog.chain(name)),
+            lane=catalog.route(name).lane.value,
+            max_attempts=MAX_ATTEMPTS,
+        )
+        for name in registered_analyses()
+    ]
+    return analyses, [
+        str(ModelRef(name, model)) for name in configured(catalog) for model in catalog.providers[name].models
+    ]
+
+
+def configured(catalog: Catalog) -> tuple[str, ...]:
+    """Names of the configured providers."""
+    return tuple(dict.fromkeys(queue.partition(".")[0] for queue in catalog.queues()))
+
+
+def required(value: str | None, variable: str) -> str:
+    """Return a setting that a process cannot do without.
+
+    Raises:
+        ConfigurationError: it is not set; the message names its variable.
+    """
+    if not value:
+        raise ConfigurationError(f"{variable} is not set; `assayline up` sets it for the processes it starts")
+    return value
+
+
+def load(env: Mapping[str, str] | None = None) -> tuple[Settings, Catalog]:
+    """Read settings and catalog of an environment (None: the process's own)."""
+    env = os.environ if env is None else env
+    settings = Settings.from_env(env)
+    catalog = load_catalog(settings.catalog_path, env)
+    catalog.check_analyses(registered_analyses())
+    return settings, catalog
+
+
+async def build_worker(
+    settings: Settings, catalog: Catalog, env: Mapping[str, str], *, providers: tuple[str, ...], slots: int
+) -> Services:
+    """Compose a worker's services on the running loop."""
+    engine = create_engine(required(settings.database_url, "ASSAYLINE_DATABASE_URL"))
+    redis = Redis.from_url(
+        required(settings.redis_url, "ASSAYLINE_REDIS_URL"),
+        socket_timeout=5,
+        socket_connect_timeout=2,
+        max_connections=64,
+    )
+    gateway = build_gateway(settings, catalog, env)
+    announcer = Announcer(redis)
+    store = JobStore(engine)
+    runner = Runner(
+        store=store,
+        analyst=GatewayAnalyst(gateway, catalog),
+        announcer=announcer,
+        incarnation=Incarnation(uuid4(), socket.gethostname(), os.getpid(), providers, slots),
+    )
+
+    async def close() -> None:
+        await gateway.aclose()
+        await announcer.aclose()
+        await store.aclose()
+
+    return Services(runner=runner, ticks={"upkeep": lambda: upkeep(engine)}, close=close)

@@ -1,0 +1,37 @@
+"""The dispatcher process: `tasks.dispatch` on a loop, publishing through Celery."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+
+import uvloop
+
+from gateway.catalog import Catalog
+from gateway.settings import Settings
+from tasks.dispatch import Dispatcher, Policy
+from tasks.mirror import mirror
+from tasks.store import create_engine
+from workers.app import app
+from workers.build import configured, mirrored, required
+from workers.publisher import CeleryPublisher
+
+
+def run_dispatcher(settings: Settings, catalog: Catalog, policy: Policy | None = None) -> None:
+    """Dispatch until SIGTERM or Ctrl-C."""
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_dispatch(settings, catalog, policy))
+
+
+async def _dispatch(settings: Settings, catalog: Catalog, policy: Policy | None) -> None:
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    engine = create_engine(required(settings.database_url, "ASSAYLINE_DATABASE_URL"), pool_size=4)
+    publisher = CeleryPublisher(app)
+    try:
+        await mirror(engine, *mirrored(catalog))
+        await Dispatcher(engine, publisher, configured(catalog), policy).run(stop)
+    finally:
+        await asyncio.to_thread(publisher.close)
+        await engine.dispose()

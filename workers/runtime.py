@@ -1,0 +1,194 @@
+"""The runtime of a worker process: one uvloop loop on a thread of its own, under Celery's threads pool.
+
+Celery's thread takes a message, hands the attempt to the loop and waits; below that line all is asynchronous. The
+runtime also keeps the incarnation alive by its heartbeat, and ends it: what still runs after the grace period is
+cancelled and handed back in one statement.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+from uuid import UUID
+
+import uvloop
+
+from tasks.run import Ending, Runner
+
+T = TypeVar("T")
+
+HEARTBEAT_S = 5.0
+"""A quarter of the twenty seconds after which an incarnation counts as dead: three beats may be lost."""
+SETTLE_S = 30.0
+"""How long writes that are under way at the end may take."""
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Services:
+    """What a worker process is composed of; built on its loop by `workers.build`."""
+
+    runner: Runner
+    ticks: Mapping[str, Callable[[], Awaitable[object]]] = field(default_factory=dict)
+    close: Callable[[], Awaitable[None]] | None = None
+
+
+class Runtime:
+    """One process's loop, with everything on it."""
+
+    def __init__(self, build: Callable[[], Awaitable[Services]], *, heartbeat_s: float = HEARTBEAT_S) -> None:
+        self._build = build
+        self._heartbeat_s = heartbeat_s
+        self._loop = uvloop.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="assayline-loop", daemon=True)
+        self._services: Services | None = None
+        self._running: set[asyncio.Task[Any]] = set()
+        self._beating: asyncio.Task[None] | None = None
+        self._ending: Future[None] | None = None
+
+    def start(self) -> None:
+        """Start the loop, build the services on it, and send the first heartbeat.
+
+        Raises:
+            Exception: whatever building raised; nothing is left running then.
+        """
+        self._thread.start()
+        try:
+            self._submit(self._begin()).result()
+        except BaseException:
+            self._halt()
+            raise
+
+    def run_job(self, job_id: UUID, release: int, provider: str) -> Ending:
+        """Run one released job on the loop; called from a pool thread, which waits."""
+        return self._submit(self._tracked(self._built.runner.run(job_id, release, provider))).result()
+
+    def tick(self, name: str) -> str:
+        """Run the work of a tick; an unknown name is an error of the schedule.
+
+        Raises:
+            KeyError: no such tick.
+        """
+        work = self._built.ticks[name]
+        self._submit(self._tracked(_awaited(work))).result()
+        return name
+
+    def begin_stop(self, grace_s: float) -> None:
+        """Start the end: no new calls; after `grace_s` seconds what still runs is cancelled and handed back.
+
+        Returns at once: it is called from a signal handler, while the pool's own stop blocks until the threads end.
+        """
+        if self._ending is None:
+            self._ending = self._submit(self._end(grace_s))
+
+    def stop(self) -> None:
+        """Wait for the end that `begin_stop` started (or end now), close the services, stop the loop."""
+        self.begin_stop(0.0)
+        assert self._ending is not None
+        try:
+            self._ending.result()
+            self._submit(self._close()).result()
+        finally:
+            self._halt()
+
+    @property
+    def _built(self) -> Services:
+        if self._services is None:
+            raise RuntimeError("the runtime has not been started")
+        return self._services
+
+    def _submit(self, work: Coroutine[Any, Any, T]) -> Future[T]:
+        return asyncio.run_coroutine_threadsafe(work, self._loop)
+
+    async def _begin(self) -> None:
+        self._services = await self._build()
+        runner = self._services.runner
+        await runner.store.heartbeat(runner.incarnation)
+        self._beating = asyncio.create_task(self._beat())
+
+    async def _tracked(self, work: Coroutine[Any, Any, T]) -> T:
+        task = asyncio.current_task()
+        assert task is not None
+        self._running.add(task)
+        try:
+            return await work
+        finally:
+            self._running.discard(task)
+
+    async def _beat(self) -> None:
+        runner = self._built.runner
+        while True:
+            await asyncio.sleep(self._heartbeat_s)
+            try:
+                async with asyncio.timeout(self._heartbeat_s):
+                    await runner.store.heartbeat(runner.incarnation, stopping=runner.stopping)
+            except Exception as error:
+                log.warning("a heartbeat was not heard: %s", type(error).__name__)
+
+    async def _end(self, grace_s: float) -> None:
+        runner = self._built.runner
+        await self._quietly(runner.store.heartbeat(runner.incarnation, stopping=True))
+        await self._drained(grace_s)
+        runner.stopping = True
+        for task in tuple(runner.calling):
+            task.cancel()
+        await self._drained(SETTLE_S)
+        handed_back = await runner.hand_back()
+        if handed_back:
+            log.info("%d jobs were handed back", handed_back)
+
+    async def _drained(self, longest_s: float) -> None:
+        """Wait until no attempt runs any more, `longest_s` seconds at most."""
+        if self._running:
+            await asyncio.wait(tuple(self._running), timeout=longest_s)
+
+    async def _close(self) -> None:
+        if self._beating is not None:
+            self._beating.cancel()
+        runner = self._built.runner
+        await self._quietly(runner.store.retire(runner.incarnation))
+        if self._services is not None and self._services.close is not None:
+            await self._services.close()
+
+    async def _quietly(self, work: Awaitable[object]) -> None:
+        """Await what a stop can do without: the dispatcher notices by the clock."""
+        try:
+            async with asyncio.timeout(5.0):
+                await work
+        except Exception as error:
+            log.warning("while stopping: %s", type(error).__name__)
+
+    def _halt(self) -> None:
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+
+async def _awaited(work: Callable[[], Awaitable[object]]) -> None:
+    await work()
+
+
+_runtime: Runtime | None = None
+
+
+def install_runtime(runtime: Runtime | None) -> None:
+    """Make `runtime` this process's: the entrypoints are module functions and must find it."""
+    global _runtime
+    _runtime = runtime
+
+
+def current_runtime() -> Runtime:
+    """Return this process's runtime.
+
+    Raises:
+        RuntimeError: this process is no worker (a Celery started by hand, say).
+    """
+    if _runtime is None:
+        raise RuntimeError("no runtime in this process: start workers with `assayline worker`")
+    return _runtime

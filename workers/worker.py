@@ -1,0 +1,89 @@
+"""A worker process: Celery's stock threads pool over our runtime."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from celery.signals import worker_shutting_down
+
+from gateway.catalog import Catalog, Lane
+from gateway.errors import ConfigurationError
+from gateway.settings import Settings
+from workers.app import app
+from workers.build import build_worker, configured
+from workers.celery_settings import SYSTEM_QUEUE
+from workers.runtime import Runtime, install_runtime
+
+GRACE_S = 25.0
+"""Between SIGTERM and cancelling what still runs: below the 30 s that Docker and Kubernetes wait by default."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerOptions:
+    """What `assayline worker` was told. `slots` None: the catalog's figure for the provider."""
+
+    providers: tuple[str, ...] = ()
+    slots: int | None = None
+    events: bool = True
+    grace_s: float = GRACE_S
+
+
+def run_worker(settings: Settings, catalog: Catalog, options: WorkerOptions) -> int:
+    """Serve the queues of some providers until SIGTERM or Ctrl-C; returns the exit code.
+
+    Raises:
+        ConfigurationError: a provider is unknown or not configured.
+    """
+    providers = chosen(catalog, options.providers)
+    slots = options.slots or max(catalog.providers[name].slots for name in providers)
+    runtime = Runtime(lambda: build_worker(settings, catalog, os.environ, providers=providers, slots=slots))
+    runtime.start()
+    install_runtime(runtime)
+
+    def on_shutting_down(**_: Any) -> None:
+        runtime.begin_stop(options.grace_s)
+
+    worker_shutting_down.connect(on_shutting_down, weak=False)
+    try:
+        return _consume(providers, slots, options)
+    finally:
+        worker_shutting_down.disconnect(on_shutting_down)
+        runtime.stop()
+        install_runtime(None)
+
+
+def chosen(catalog: Catalog, wanted: Sequence[str]) -> tuple[str, ...]:
+    """Return the providers to serve: those wanted, or all that are configured.
+
+    Raises:
+        ConfigurationError: one of them is unknown or not configured, or none is.
+    """
+    available = configured(catalog)
+    for name in wanted:
+        if name not in available:
+            raise ConfigurationError(
+                f"provider {name!r} is not configured; configured are: {', '.join(available) or 'none'} (see `assayline doctor`)"
+            )
+    if not (wanted or available):
+        raise ConfigurationError("no provider is configured; `assayline doctor` says which variable configures which")
+    return tuple(wanted) or available
+
+
+def _consume(providers: Sequence[str], slots: int, options: WorkerOptions) -> int:
+    queues = [f"{name}.{lane.value}" for name in providers for lane in Lane]
+    worker = app.Worker(
+        hostname=f"{'+'.join(providers)}.{os.getpid()}@%h",
+        pool="threads",
+        concurrency=slots,
+        queues=[*queues, SYSTEM_QUEUE],
+        task_events=options.events,
+        loglevel="INFO",
+        without_mingle=True,
+        without_gossip=True,
+        optimization="fair",
+    )
+    worker.start()
+    return int(worker.exitcode or 0)
