@@ -32,11 +32,12 @@ NOTHING_USD = Decimal(0)
 
 @dataclass(frozen=True, slots=True)
 class Hop:
-    """Where a call goes: the model, its catalog entry, the account's name and the adapter."""
+    """Where a call goes: the model and its entry, the account's name, the provider's usual deadline, its adapter."""
 
     ref: ModelRef
     entry: ModelEntry
     account: str
+    timeout_s: float
     provider: Provider
 
 
@@ -105,7 +106,7 @@ async def _settled(task: asyncio.Future[T]) -> T:
         except asyncio.CancelledError as error:
             cancellation = error
     if cancellation is not None:
-        raise cancellation
+        raise cancellation from task.exception()
     return task.result()
 
 

@@ -8,8 +8,8 @@ It must not know an SDK, an adapter or an analysis's content.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Mapping  # noqa: TC003 - pydantic reads the annotations
-from datetime import date  # noqa: TC003 - pydantic reads the annotations
+from collections.abc import Collection, Iterator, Mapping
+from datetime import date
 from decimal import Decimal
 from enum import StrEnum
 from pathlib import Path
@@ -110,7 +110,8 @@ class ModelEntry(_Entry):
     def _consistent(self) -> Self:
         if self.max_output_tokens > self.context_window:
             raise ValueError("max_output_tokens is larger than context_window")
-        if not self.note and (self.price is None or not (self.price.input_per_mtok_usd or self.price.output_per_mtok_usd)):
+        priced = self.price is not None and (self.price.input_per_mtok_usd or self.price.output_per_mtok_usd)
+        if not priced and not self.note:
             raise ValueError("a price that is unknown or 0 needs a note saying why")
         return self
 

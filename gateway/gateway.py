@@ -18,22 +18,19 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from gateway.call import Answered, Hop, call
-from gateway.catalog import Capability
-from gateway.errors import BudgetSpent, ConfigurationError, InvalidOutput, RequestError
+from gateway.errors import BudgetSpent, ConfigurationError, InvalidOutput
 from gateway.ledger import CallKind, CallLedger, MemoryLedger
 from gateway.messages import AnalysisResult, Completion, CompletionRequest, ModelRef, Usage
 from gateway.pricing import total_usd
 from gateway.providers.base import whole
+from gateway.question import Question, Wishes, write_question
 from gateway.response import Parsed, Unusable, read_answer, reask_messages
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from gateway.analyses.base import Analysis, ResultShape
     from gateway.analyses.registry import AnalysisRegistry
-    from gateway.catalog import Catalog, ModelEntry
-    from gateway.messages import JsonObject
-    from gateway.prompts.template import PromptVersion
+    from gateway.catalog import Catalog
     from gateway.provider_set import ProviderSet
 
 logger = logging.getLogger("gateway")
@@ -41,25 +38,13 @@ logger = logging.getLogger("gateway")
 
 @dataclass(frozen=True, slots=True)
 class GatewayOptions:
-    """What operators switch. `trace_requests`: a log line for each provider call. `log_token_usage`: tokens and cost
-    in the line for each analysis. No line ever holds content.
+    """What operators switch. No log line ever holds content.
+
+    `trace_requests`: two lines for each provider call. `log_token_usage`: tokens and cost in each analysis's line.
     """
 
     trace_requests: bool = False
     log_token_usage: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class _Question:
-    """An analysis about to be asked: everything that no longer changes between its calls."""
-
-    analysis: Analysis
-    prompt: PromptVersion
-    hop: Hop
-    shape: ResultShape
-    request: CompletionRequest
-    ledger: CallLedger
-    deadline: float
 
 
 class Gateway:
@@ -117,30 +102,11 @@ class Gateway:
         """
         started = self._clock()
         entry = self.analyses.get(analysis)
-        _check_content(entry.analysis, content)
         hop = self._hop(model or self._first_hop(analysis))
-        prompt = entry.prompts.version(prompt_version)
-        shape = entry.analysis.shape_for(context or {})
-        timeout_s = timeout_s or self.catalog.providers[hop.ref.provider].timeout_s
-        question = _Question(
-            analysis=entry.analysis,
-            prompt=prompt,
-            hop=hop,
-            shape=shape,
-            request=CompletionRequest(
-                model=hop.ref.model,
-                messages=prompt.render(content, context),
-                max_tokens=min(max_tokens or entry.analysis.max_output_tokens, hop.entry.max_output_tokens),
-                temperature=_temperature(hop.entry, entry.analysis, temperature),
-                schema=_schema(hop.entry, shape),
-                schema_name=analysis,
-                timeout_s=timeout_s,
-            ),
-            ledger=ledger or MemoryLedger(),
-            deadline=started + timeout_s,
-        )
+        wishes = Wishes(prompt_version, max_tokens, temperature, timeout_s)
+        question = write_question(entry, content, context or {}, hop, wishes)
         # The answer cache looks here, by the prompt's fingerprint, and stores what `_ask` returns.
-        parsed, answers = await self._ask(question)
+        parsed, answers = await self._ask(question, ledger or MemoryLedger())
         result = _result(question, parsed, answers, self._clock() - started)
         self._log_result(result)
         return result
@@ -169,31 +135,33 @@ class Gateway:
         """Close all connections."""
         await self.providers.aclose()
 
-    async def _ask(self, question: _Question) -> tuple[Parsed, Sequence[Answered]]:
+    async def _ask(self, question: Question, ledger: CallLedger) -> tuple[Parsed, Sequence[Answered]]:
         """Ask, and once again if the answer is unusable."""
-        first = await self._call(question.hop, question.request, question.ledger, CallKind.ANSWER)
+        deadline = self._clock() + question.request.timeout_s
+        first = await self._call(question.hop, question.request, ledger, CallKind.ANSWER)
         read = read_answer(first.completion.text, question.shape.model)
         if isinstance(read, Parsed):
             return read, (first,)
-        second = await self._reask(question, first, read)
+        second = await self._reask(question, first, read, deadline - self._clock(), ledger)
         read_again = read_answer(second.completion.text, question.shape.model)
         if isinstance(read_again, Unusable):
             raise _invalid_output(read_again, (first, second))
         return replace(read_again, repaired=True), (first, second)
 
-    async def _reask(self, question: _Question, first: Answered, problem: Unusable) -> Answered:
+    async def _reask(
+        self, question: Question, first: Answered, problem: Unusable, left_s: float, ledger: CallLedger
+    ) -> Answered:
         """Show the model what is wrong with its answer, as a call of its own.
 
         Raises:
             InvalidOutput: there is no time or no budget left for it.
         """
-        left_s = question.deadline - self._clock()
         if left_s <= 0:
             raise _invalid_output(problem, (first,))
         messages = reask_messages(question.request.messages, first.completion.text, problem)
         request = replace(question.request, messages=messages, timeout_s=left_s)
         try:
-            return await self._call(question.hop, request, question.ledger, CallKind.REPAIR)
+            return await self._call(question.hop, request, ledger, CallKind.REPAIR)
         except BudgetSpent as error:
             raise _invalid_output(problem, (first,)) from error
 
@@ -216,8 +184,8 @@ class Gateway:
 
     def _hop(self, ref: ModelRef) -> Hop:
         entry = self.catalog.model(ref)
-        account = self.catalog.providers[ref.provider].accounts[0].name
-        return Hop(ref, entry, account, self.providers.get(ref.provider))
+        at = self.catalog.providers[ref.provider]
+        return Hop(ref, entry, at.accounts[0].name, at.timeout_s, self.providers.get(ref.provider))
 
     def _log_result(self, result: AnalysisResult) -> None:
         """Write the seeds' line. `cache_hit` is always there, so that dashboards need not change when a cache comes."""
@@ -235,27 +203,7 @@ class Gateway:
         logger.info("LLM analysis completed", extra=extra)
 
 
-def _check_content(analysis: Analysis, content: str) -> None:
-    size = len(content.encode("utf-8", "surrogatepass"))
-    if size > analysis.max_content_bytes:
-        raise RequestError(f"{analysis.name}: the content has {size} bytes, at most {analysis.max_content_bytes} are allowed")
-    if not content.strip():
-        raise RequestError(f"{analysis.name}: the content is empty")
-
-
-def _temperature(entry: ModelEntry, analysis: Analysis, wanted: float | None) -> float | None:
-    if Capability.TEMPERATURE not in entry.capabilities:
-        return None
-    return analysis.temperature if wanted is None else wanted
-
-
-def _schema(entry: ModelEntry, shape: ResultShape) -> JsonObject | None:
-    if Capability.STRUCTURED_OUTPUT not in entry.capabilities:
-        return None
-    return shape.ranged_schema if Capability.INTEGER_RANGES in entry.capabilities else shape.schema
-
-
-def _result(question: _Question, parsed: Parsed, answers: Sequence[Answered], latency_s: float) -> AnalysisResult:
+def _result(question: Question, parsed: Parsed, answers: Sequence[Answered], latency_s: float) -> AnalysisResult:
     last = answers[-1].completion
     return AnalysisResult(
         analysis=question.analysis.name,

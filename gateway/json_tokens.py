@@ -148,7 +148,7 @@ def _unescaped(text: str) -> str:
 
 
 def _joined(text: str) -> str:
-    """Join surrogate pairs: two \\u escapes may stand for one character, and parsers differ on joining them."""
+    r"""Join surrogate pairs: two \u escapes may stand for one character, and parsers differ on joining them."""
     return text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 

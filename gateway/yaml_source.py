@@ -88,22 +88,33 @@ def parse_yaml(
         _refuse_aliases(content)
         node = loader.get_single_node()
         lines = dict(_lines(node, first_line)) if node else {}
-        data = loader.construct_document(node) if node else None  # type: ignore[no-untyped-call]
+        data = loader.construct_document(node) if node else None
+    except _RefusedError as error:
+        raise failure(f"{name}:{error.line + first_line}: {error}") from None
     except yaml.MarkedYAMLError as error:
         line = (error.problem_mark.line if error.problem_mark else 0) + first_line
-        raise failure(f"{name}:{line}: {error.problem}") from error
+        raise failure(f"{name}:{line}: not YAML: {error.problem}") from error
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         raise failure(f"{name}:{first_line}: not YAML: {error}") from error
     finally:
-        loader.dispose()  # type: ignore[no-untyped-call]
+        loader.dispose()
     return YamlSource(name, data, lines, failure)
+
+
+class _RefusedError(Exception):
+    """The text is YAML, but not of the kind we take. `line` counts from 0."""
+
+    def __init__(self, problem: str, line: int) -> None:
+        super().__init__(problem)
+        self.line = line
 
 
 def _refuse_aliases(content: str) -> None:
     """Refuse `*alias`: one value in two places has no single line, and nested ones grow without bound."""
     for event in yaml.parse(content, Loader=yaml.SafeLoader):
         if isinstance(event, yaml.AliasEvent):
-            raise yaml.MarkedYAMLError(problem=f"aliases (*{event.anchor}) are not supported", problem_mark=event.start_mark)
+            line = event.start_mark.line if event.start_mark else 0
+            raise _RefusedError(f"aliases (*{event.anchor}) are not supported", line)
 
 
 def _lines(root: yaml.Node, first_line: int) -> Iterator[tuple[KeyPath, int]]:
@@ -124,10 +135,9 @@ def _check_keys(path: KeyPath, keys: Iterable[yaml.Node], first_line: int) -> No
     for key in keys:
         where = _dotted((*path, str(key.value)))
         if key.tag != "tag:yaml.org,2002:str":
-            raise yaml.MarkedYAMLError(problem=f"{where}: a key is text; put it in quotes", problem_mark=key.start_mark)
+            raise _RefusedError(f"{where}: a key is text; put it in quotes", key.start_mark.line)
         if key.value in seen:
-            problem = f"{where}: stands twice, first in line {seen[key.value]}"
-            raise yaml.MarkedYAMLError(problem=problem, problem_mark=key.start_mark)
+            raise _RefusedError(f"{where}: stands twice, first in line {seen[key.value]}", key.start_mark.line)
         seen[key.value] = key.start_mark.line + first_line
 
 

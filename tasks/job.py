@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID
@@ -57,9 +56,8 @@ class Claim:
         return self if used == self.attempts_used else replace(self, attempts_used=used)
 
     @classmethod
-    def from_row(cls, row: Mapping[str, Any]) -> Claim:
-        """Read the row that `claim.sql` returns."""
-        fields = dict(row)
+    def from_row(cls, fields: dict[str, Any]) -> Claim:
+        """Read the columns that `claim.sql` returns."""
         fields["model"] = ModelRef(fields.pop("provider"), fields["model"])
         fields["chain"] = tuple(fields["chain"])
         fields["messages"] = tuple(Message(m["role"], m["content"]) for m in fields["messages"] or ())

@@ -81,7 +81,7 @@ class JobStore:
             account=account,
             lease_s=lease_s,
         )
-        return Claim.from_row(rows[0]) if rows else None
+        return Claim.from_row(dict(rows[0])) if rows else None
 
     async def open_call(self, claim: Claim, call_no: int, end: CallEnd, start: CallStart) -> tuple[bool, bool]:
         """Close call `call_no` with `end` and open the one after it.

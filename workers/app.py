@@ -1,4 +1,4 @@
-"""The Celery app. Importing it connects to nothing and reads no environment: Celery asks for its settings when first used.
+"""The Celery app. Importing it connects to nothing and reads no environment; Celery asks for its settings later.
 
 `celery -A workers.app …` (Flower, inspect) works with it as with any app.
 """

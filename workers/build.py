@@ -12,7 +12,7 @@ from uuid import uuid4
 
 from redis.asyncio import Redis
 
-from gateway.analyses import registered_analyses
+from gateway.analyses.registry import AnalysisRegistry
 from gateway.build import build_gateway
 from gateway.catalog import Catalog, load_catalog
 from gateway.errors import ConfigurationError, RequestError
@@ -42,7 +42,6 @@ class GatewayAnalyst:
     def __init__(self, gateway: Gateway, catalog: Catalog) -> None:
         self._gateway = gateway
         self._catalog = catalog
-        self._analyses = registered_analyses()
 
     def account(self, provider: str) -> str:
         """See `Analyst.account`."""
@@ -61,11 +60,12 @@ class GatewayAnalyst:
 
     def moves_on_refusal(self, analysis: str) -> bool:
         """See `Analyst.moves_on_refusal`."""
-        entry = self._analyses.get(analysis)
-        return entry is not None and entry.moves_on_refusal
+        return self._gateway.analyses.get(analysis).analysis.moves_on_refusal
 
     async def analyze(self, claim: Claim, ledger: CallLedger) -> AnalysisResult:
         """See `Analyst.analyze`."""
+        if claim.messages or claim.schema:
+            raise RequestError(f"{claim.analysis} asks in its own words: it takes neither messages nor a schema")
         return await self._gateway.analyze(
             claim.analysis,
             claim.content,
@@ -80,7 +80,7 @@ class GatewayAnalyst:
         )
 
 
-def mirrored(catalog: Catalog) -> tuple[list[MirroredAnalysis], list[str]]:
+def mirrored(catalog: Catalog, registry: AnalysisRegistry) -> tuple[list[MirroredAnalysis], list[str]]:
     """What enqueueing must know of the catalog: analyses with their configured hops, and the configured models."""
     analyses = [
         MirroredAnalysis(
@@ -89,7 +89,7 @@ def mirrored(catalog: Catalog) -> tuple[list[MirroredAnalysis], list[str]]:
             lane=catalog.route(name).lane.value,
             max_attempts=MAX_ATTEMPTS,
         )
-        for name in registered_analyses()
+        for name in registry.names()
     ]
     return analyses, [
         str(ModelRef(name, model)) for name in configured(catalog) for model in catalog.providers[name].models
@@ -116,9 +116,7 @@ def load(env: Mapping[str, str] | None = None) -> tuple[Settings, Catalog]:
     """Read settings and catalog of an environment (None: the process's own)."""
     env = os.environ if env is None else env
     settings = Settings.from_env(env)
-    catalog = load_catalog(settings.catalog_path, env)
-    catalog.check_analyses(registered_analyses())
-    return settings, catalog
+    return settings, load_catalog(settings.catalog_path, env)
 
 
 async def build_worker(

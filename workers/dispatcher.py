@@ -7,6 +7,7 @@ import signal
 
 import uvloop
 
+from gateway.analyses.registry import load_analyses
 from gateway.catalog import Catalog
 from gateway.settings import Settings
 from tasks.dispatch import Dispatcher, Policy
@@ -30,7 +31,7 @@ async def _dispatch(settings: Settings, catalog: Catalog, policy: Policy | None)
     engine = create_engine(required(settings.database_url, "ASSAYLINE_DATABASE_URL"), pool_size=4)
     publisher = CeleryPublisher(app)
     try:
-        await mirror(engine, *mirrored(catalog))
+        await mirror(engine, *mirrored(catalog, load_analyses()))
         await Dispatcher(engine, publisher, configured(catalog), policy).run(stop)
     finally:
         await asyncio.to_thread(publisher.close)

@@ -7,13 +7,16 @@ Whatever happens, nothing but a plain `Exception` leaves an entrypoint: in a thr
 from __future__ import annotations
 
 import logging
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 from uuid import UUID
 
 from tasks.run import Ending
 from workers.app import app
 from workers.celery_settings import RUN_TASK, TICK_TASK
 from workers.runtime import current_runtime
+
+T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +45,7 @@ def tick(name: str) -> str:
     return _contained(lambda: current_runtime().tick(name))
 
 
-def _contained(work: Any) -> Any:
+def _contained(work: Callable[[], T]) -> T:
     try:
         return work()
     except Exception:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import socket
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from celery.platforms import SecurityWarning
 from celery.signals import worker_shutting_down
+from kombu.entity import Exchange, Queue
 
 from gateway.catalog import Catalog, Lane
 from gateway.errors import ConfigurationError
@@ -16,6 +21,8 @@ from workers.app import app
 from workers.build import build_worker, configured
 from workers.celery_settings import SYSTEM_QUEUE
 from workers.runtime import Runtime, install_runtime
+
+log = logging.getLogger(__name__)
 
 GRACE_S = 25.0
 """Between SIGTERM and cancelling what still runs: below the 30 s that Docker and Kubernetes wait by default."""
@@ -64,26 +71,39 @@ def chosen(catalog: Catalog, wanted: Sequence[str]) -> tuple[str, ...]:
     available = configured(catalog)
     for name in wanted:
         if name not in available:
-            raise ConfigurationError(
-                f"provider {name!r} is not configured; configured are: {', '.join(available) or 'none'} (see `assayline doctor`)"
-            )
+            these = ", ".join(available) or "none"
+            raise ConfigurationError(f"provider {name!r} is not configured ({these} are); see `assayline doctor`")
     if not (wanted or available):
         raise ConfigurationError("no provider is configured; `assayline doctor` says which variable configures which")
     return tuple(wanted) or available
 
 
 def _consume(providers: Sequence[str], slots: int, options: WorkerOptions) -> int:
-    queues = [f"{name}.{lane.value}" for name in providers for lane in Lane]
+    names = [f"{provider}.{lane.value}" for provider in providers for lane in Lane]
+    for name in (*names, SYSTEM_QUEUE):
+        # The default exchange: nothing to bind, so nothing that a FLUSHALL could unbind.
+        app.amqp.queues.add(Queue(name, Exchange(""), routing_key=name))  # type: ignore[no-untyped-call]
+    _quieten()
     worker = app.Worker(
-        hostname=f"{'+'.join(providers)}.{os.getpid()}@%h",
+        hostname=f"{'+'.join(providers)}.{os.getpid()}@{socket.gethostname()}",
         pool="threads",
         concurrency=slots,
-        queues=[*queues, SYSTEM_QUEUE],
+        queues=[*names, SYSTEM_QUEUE],
         task_events=options.events,
-        loglevel="INFO",
+        loglevel=logging.getLogger().level,
+        quiet=True,
         without_mingle=True,
         without_gossip=True,
         optimization="fair",
     )
+    log.info("serving %s with %d slots", ", ".join(names), slots)
     worker.start()
     return int(worker.exitcode or 0)
+
+
+def _quieten() -> None:
+    """Leave out what says nothing here: two lines per message, and a warning meant for pickled messages."""
+    for noisy in ("celery.worker.strategy", "celery.app.trace"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    # Root is dangerous where messages are unpickled; ours are JSON. Containers run as another user anyway.
+    warnings.filterwarnings("ignore", category=SecurityWarning)

@@ -64,7 +64,7 @@ def load_analyses(offered: Iterable[EntryPoint] | None = None) -> AnalysisRegist
     """Register the shipped analyses and those `offered` (None: by all installed packages).
 
     Raises:
-        ConfigurationError: one cannot be loaded, has a taken name, a wrong prompt or a schema outside the common subset.
+        ConfigurationError: one cannot be loaded, or has a taken name, a wrong prompt or an unfit schema.
     """
     points = entry_points(group=ENTRY_POINT_GROUP) if offered is None else offered
     return register([*SHIPPED, *(_loaded(point) for point in points)])
@@ -90,7 +90,8 @@ def _loaded(point: EntryPoint) -> Analysis:
     try:
         analysis = point.load()
     except Exception as error:
-        raise ConfigurationError(f"entry point {point.name} = {point.value}: {type(error).__name__}: {error}") from error
+        problem = f"{type(error).__name__}: {error}"
+        raise ConfigurationError(f"entry point {point.name} = {point.value}: {problem}") from error
     if not isinstance(analysis, Analysis) or analysis.name != point.name:
         raise ConfigurationError(f"entry point {point.name} = {point.value} is not an Analysis of that name")
     return analysis

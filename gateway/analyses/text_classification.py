@@ -29,7 +29,10 @@ REMEMBERED_LABEL_SETS = 256
 
 
 class TextClassification(Result):
-    """Evidence, then the label it speaks for, then how sure. `label` is narrowed to the caller's labels for each call."""
+    """Evidence, then the label it speaks for, then how sure.
+
+    `label` is narrowed to the caller's labels for each call.
+    """
 
     evidence: Text
     label: str

@@ -36,7 +36,9 @@ class PromptSet:
         """
         found = self.versions.get(wanted or self.default)
         if found is None:
-            raise PromptError(f"prompt {self.name} has no version {wanted!r}; it has {', '.join(sorted(self.versions))}")
+            raise PromptError(
+                f"prompt {self.name} has no version {wanted!r}; it has {', '.join(sorted(self.versions))}"
+            )
         return found
 
 

@@ -43,7 +43,7 @@ def _printed(value: object) -> object:
 # No autoescape: prompts are not HTML. The sandbox bars attribute access from templates of third parties.
 _ENVIRONMENT = ImmutableSandboxedEnvironment(
     undefined=StrictUndefined,
-    autoescape=False,  # noqa: S701
+    autoescape=False,
     finalize=_printed,
     trim_blocks=True,
     lstrip_blocks=True,
@@ -116,7 +116,9 @@ def _check_json(name: str, value: object) -> None:
     except (TypeError, ValueError, RecursionError) as error:
         raise PromptError(f"the context's {name} is not a JSON value: {error}") from error
     if size > MAX_CONTEXT_CHARS:
-        raise PromptError(f"the context's {name} has {size} characters as JSON, at most {MAX_CONTEXT_CHARS} are allowed")
+        raise PromptError(
+            f"the context's {name} has {size} characters as JSON, at most {MAX_CONTEXT_CHARS} are allowed"
+        )
 
 
 def parse_prompt(text: str, name: str) -> PromptVersion:

@@ -26,8 +26,6 @@ from gateway.providers.openai_response import read_chunk, read_completion
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 
-    from openai._types import RequestOptions
-
 CHAT_PATH = "/chat/completions"
 MODELS_PATH = "/models"
 CONNECT_TIMEOUT_S = 10.0
@@ -36,6 +34,9 @@ AVAILABLE_TIMEOUT_S = 3.0
 UNLIMITED_CONNECTIONS = 0
 """aiohttp's word for no limit. `None` would mean its default of 100, the SDK's default is 1,000; how many calls
 may be open is the limiter's decision, not the pool's."""
+ONE_USE = {"Connection": "close"}
+"""Sent with a stream. llama.cpp promises to keep the connection and drops it once the stream has ended, so the next
+call would be sent into a closed one."""
 NO_KEY = "none"
 """Sent where no key is configured. Without one the SDK would look for OPENAI_API_KEY itself."""
 
@@ -50,7 +51,6 @@ class OpenAICompatible(Provider):
         super().__init__(config)
         self._options = read_options(OpenAIOptions, config)
         self._client = _client(config, self._options.keepalive_s)
-        self._call_options: RequestOptions = {"security": {"bearer_auth": True}}
 
     @property
     def capabilities(self) -> Capabilities:
@@ -93,7 +93,7 @@ class OpenAICompatible(Provider):
         try:
             with self._translated(AVAILABLE_TIMEOUT_S):
                 async with asyncio.timeout(AVAILABLE_TIMEOUT_S):
-                    await self._client.get(MODELS_PATH, cast_to=httpx2.Response, options=self._call_options)
+                    await self._client.get(MODELS_PATH, cast_to=httpx2.Response)
         except (Throttled, InvalidRequest):
             return True
         except ProviderError:
@@ -106,7 +106,7 @@ class OpenAICompatible(Provider):
 
     async def _post(self, body: object) -> httpx2.Response:
         with _unsendable_refused():
-            return await self._client.post(CHAT_PATH, cast_to=httpx2.Response, body=body, options=self._call_options)
+            return await self._client.post(CHAT_PATH, cast_to=httpx2.Response, body=body)
 
     async def _post_stream(self, body: object) -> AsyncStream[object]:
         with _unsendable_refused():
@@ -114,7 +114,7 @@ class OpenAICompatible(Provider):
                 CHAT_PATH,
                 cast_to=object,
                 body=body,
-                options=self._call_options,
+                options={"headers": ONE_USE},
                 stream=True,
                 stream_cls=AsyncStream[object],
             )

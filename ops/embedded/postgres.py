@@ -180,7 +180,9 @@ def find_standing(directory: Path) -> Standing:
         if refusal is None:
             return namespace
         if namespace.data.exists():
-            raise EmbeddedServiceError(f"postgres: {namespace.data} was made in a user namespace, now refused: {refusal}")
+            raise EmbeddedServiceError(
+                f"postgres: {namespace.data} was made in a user namespace, now refused: {refusal}"
+            )
     return _refuge_standing(refuge, binaries)
 
 

@@ -39,10 +39,14 @@ class InvalidJob(AssaylineError, ValueError):
     """A field cannot be accepted. `field` names it, `problem` says why, in words for a developer."""
 
     def __init__(self, field: str, problem: str, item: int | None = None) -> None:
-        super().__init__(f"{field}: {problem}" if item is None else f"item {item}: {field}: {problem}")
+        super().__init__(field, problem, item)
         self.field = field
         self.problem = problem
         self.item = item
+
+    def __str__(self) -> str:
+        place = "" if self.item is None else f"item {self.item}: "
+        return f"{place}{self.field}: {self.problem}"
 
 
 class UnknownAnalysis(InvalidJob):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -67,10 +67,12 @@ class StoredJob:
         return self.state in ENDED
 
 
+_AS_SAID = ("tenant", "analysis", "state", "reason", "provider", "model", "attempts_used", "causes", "calls")
+
 Rows = Sequence[Sequence[Any]]
 
 
-def receipts(rows: Rows) -> Iterable[Receipt]:
+def receipts(rows: Rows) -> list[Receipt]:
     """Read the rows of ENQUEUE or ENQUEUE_STAGED."""
     return [Receipt(item, UUID(job_id), created) for item, job_id, created in rows]
 
@@ -91,10 +93,7 @@ def stored_job(rows: Rows, job_id: UUID) -> StoredJob:
         finished_at=datetime.fromisoformat(finished_at) if finished_at else None,
         result=_result(said["result"]),
         fields=said,
-        **{
-            name: said[name]
-            for name in ("tenant", "analysis", "state", "reason", "provider", "model", "attempts_used", "causes", "calls")
-        },
+        **{name: said[name] for name in _AS_SAID},
     )
 
 

@@ -14,9 +14,7 @@ from uuid import UUID
 from .errors import InvalidJob
 from .jobs import Job, Wire, wire
 
-ENQUEUE = (
-    "SELECT 0, job_id::text, created FROM public.assayline_enqueue(%s::text, %s::text, %s::text::jsonb, 1)"
-)
+ENQUEUE = "SELECT 0, job_id::text, created FROM public.assayline_enqueue(%s::text, %s::text, %s::text::jsonb, 1)"
 STAGE = "SELECT public.assayline_stage()::text"
 STAGE_COPY = (
     "COPY pg_temp.assayline_staging (ord, analysis, content, options) FROM STDIN WITH (FORMAT text, ENCODING 'UTF8')"
@@ -94,7 +92,6 @@ class Chunker:
             full = self._open.add(wire(job))
         except InvalidJob as error:
             error.item = place
-            error.args = (f"item {place}: {error}",)
             raise
         return self._turn() if full else None
 
@@ -115,6 +112,4 @@ def _copy_line(ord_: int, row: Wire) -> bytes:
 
 def _escaped(text: bytes) -> bytes:
     """COPY's text format: https://www.postgresql.org/docs/current/sql-copy.html (File Formats, Text Format)."""
-    return (
-        text.replace(b"\\", b"\\\\").replace(b"\n", b"\\n").replace(b"\t", b"\\t").replace(b"\r", b"\\r")
-    )
+    return text.replace(b"\\", b"\\\\").replace(b"\n", b"\\n").replace(b"\t", b"\\t").replace(b"\r", b"\\r")

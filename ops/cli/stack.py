@@ -1,0 +1,207 @@
+"""Which processes make up a running Assayline, as data: what `assayline up` and `make demo` run.
+
+Embedded services are prepared (directories owned, ports chosen), not started: that is the supervisor's part.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from gateway.catalog import Catalog
+from gateway.settings import Settings, text
+from ops.embedded import EmbeddedPostgres, EmbeddedService, EmbeddedValkey, LocalModel
+from ops.embedded.service import kept_secret
+from ops.supervisor import ports
+from ops.supervisor.child import Child
+
+DATABASE, REDIS, LOCAL_MODEL = "ASSAYLINE_DATABASE_URL", "ASSAYLINE_REDIS_URL", "ASSAYLINE_LOCAL_BASE_URL"
+FLOWER_PORT = 5555
+"""Flower's usual port, taken if it is free."""
+FLOWER_USER = "assayline"
+WORKER_GRACE_S = 60.0
+"""Above a worker's own 25 s for open calls and 30 s for its last writes (`workers.worker`, `workers.runtime`)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """Something a person may open or connect to. `secret_url` holds the password, `url` does not."""
+
+    name: str
+    url: str
+    note: str = ""
+    secret_url: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Stack:
+    """Everything to run, in no order (each child names what it waits for), and what to tell the operator.
+
+    `env` is what the children get on top of our own environment: the URLs of the embedded services.
+    """
+
+    children: tuple[Child, ...]
+    links: tuple[Link, ...]
+    env: Mapping[str, str]
+    embedded: tuple[EmbeddedService, ...]
+
+    def release(self) -> None:
+        """Give the embedded services' directories back, once everything has stopped."""
+        for service in self.embedded:
+            service.release()
+
+
+def services(settings: Settings, catalog: Catalog, directory: Path, env: Mapping[str, str]) -> Stack:
+    """Compose the whole system: stores, migrations, dispatcher, a worker per configured provider, beat, Flower.
+
+    Args:
+        settings: a URL in it replaces the embedded store.
+        catalog: its configured providers get a worker each; if none is configured, the small local model is added.
+        directory: where embedded services keep their data.
+        env: the environment that settings and catalog were read from.
+
+    Raises:
+        EmbeddedServiceError: an embedded service cannot run here, or another process uses its directory.
+    """
+    embedded = _prepared(_needed(settings, catalog, directory, env))
+    try:
+        added = {_VARIABLE[service.name]: service.url for service in embedded}
+        names = tuple(service.name for service in embedded)
+        flower, flower_link = _flower(directory, names)
+        children = [
+            *(_embedded_child(service) for service in embedded),
+            _assayline("migrate", after=names, once=True),
+            _assayline("dispatcher", after=("migrate",)),
+            *_workers(catalog.configured({**env, **added})),
+            _assayline("beat", after=("migrate",)),
+            flower,
+        ]
+    except BaseException:
+        _release(embedded)
+        raise
+    links = (flower_link, *(_embedded_link(service) for service in embedded))
+    return Stack(tuple(_with_env(child, added) for child in children), links, added, tuple(embedded))
+
+
+_VARIABLE = {EmbeddedValkey.name: REDIS, EmbeddedPostgres.name: DATABASE, LocalModel.name: LOCAL_MODEL}
+
+
+def _needed(settings: Settings, catalog: Catalog, directory: Path, env: Mapping[str, str]) -> list[EmbeddedService]:
+    needed: list[EmbeddedService] = []
+    if settings.redis_url is None:
+        needed.append(EmbeddedValkey(directory / EmbeddedValkey.name))
+    if settings.database_url is None:
+        needed.append(EmbeddedPostgres(directory / EmbeddedPostgres.name))
+    usable = catalog.configured({**env, LOCAL_MODEL: "a URL"}).keys() - catalog.configured(env).keys()
+    if not catalog.configured(env) and usable:
+        needed.append(LocalModel(directory / LocalModel.name))
+    return needed
+
+
+def _prepared(needed: list[EmbeddedService]) -> list[EmbeddedService]:
+    done: list[EmbeddedService] = []
+    try:
+        for service in needed:
+            service.prepare()
+            done.append(service)
+    except BaseException:
+        _release(done)
+        raise
+    return done
+
+
+def _release(embedded: list[EmbeddedService]) -> None:
+    for service in embedded:
+        service.release()
+
+
+def _embedded_child(service: EmbeddedService) -> Child:
+    return Child(
+        service.name,
+        service.command(),
+        ready=service.is_ready,
+        stop_signal=service.stop_signal,
+        death_signal=service.death_signal,
+        identity=service.identity,
+    )
+
+
+def _embedded_link(service: EmbeddedService) -> Link:
+    scheme, _, rest = service.url.partition("://")
+    place = rest.rpartition("@")[2]
+    return Link(service.name, f"{scheme}://{place}", secret_url=service.url)
+
+
+def _assayline(name: str, *arguments: str, after: tuple[str, ...] = (), once: bool = False) -> Child:
+    return Child(name, [sys.executable, "-m", "ops.cli.main", name, *arguments], after=after, once=once)
+
+
+def _workers(configured: Mapping[str, object]) -> list[Child]:
+    command = [sys.executable, "-m", "ops.cli.main", "worker", "--provider"]
+    return [
+        Child(f"worker-{name}", [*command, name], after=("migrate",), grace_s=WORKER_GRACE_S) for name in configured
+    ]
+
+
+def _flower(directory: Path, after: tuple[str, ...]) -> tuple[Child, Link]:
+    """Flower on loopback behind a generated password, which goes through its environment: argv is everybody's to read."""
+    directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    password = kept_secret(directory / "flower.password")
+    port = ports.pick(FLOWER_PORT)
+    url = f"http://{ports.LOOPBACK}:{port}"
+    child = Child(
+        "flower",
+        [
+            sys.executable,
+            "-m",
+            "celery",
+            "-A",
+            "workers.app",
+            "flower",
+            f"--address={ports.LOOPBACK}",
+            f"--port={port}",
+        ],
+        after=after,
+        ready=lambda: _answers(url),
+        env={"FLOWER_BASIC_AUTH": f"{FLOWER_USER}:{password}"},
+    )
+    return child, Link("flower", url, note=f"user {FLOWER_USER}, password {password}")
+
+
+def _answers(url: str) -> bool:
+    """Whether an HTTP server answers at all; 401 is an answer."""
+    try:
+        urllib.request.urlopen(url, timeout=2).close()  # noqa: S310  loopback
+    except urllib.error.HTTPError as answer:
+        answer.close()
+        return True
+    except OSError:
+        return False
+    return True
+
+
+def _with_env(child: Child, added: Mapping[str, str]) -> Child:
+    from dataclasses import replace
+
+    return replace(child, env={**added, **child.env})
+
+
+def write_env_file(stack: Stack, path: Path) -> None:
+    """Write the embedded services' URLs as shell assignments into a file only its owner can read."""
+    path.unlink(missing_ok=True)
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:  # noqa: PTH123  born 0600
+        file.writelines(f"export {name}='{value}'\n" for name, value in stack.env.items())
+
+
+def replaced(env: Mapping[str, str]) -> list[Link]:
+    """The stores that the environment names, to be listed beside the embedded ones. Their URLs hold passwords: not shown."""
+    return [
+        Link(name, "(from the environment)")
+        for name in (DATABASE, REDIS)
+        if text(env, name) or text(env, f"{name}_FILE")
+    ]

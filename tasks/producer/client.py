@@ -1,0 +1,164 @@
+"""The client for sync programs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, Unpack
+from uuid import UUID
+
+from .ears import Ear
+from .errors import AssaylineError, translated
+from .jobs import Job, JobFields
+from .links import Link, PsycopgLink, link_for
+from .records import Receipt, StoredJob, as_id, receipts, state_after_cancel, stored_job
+from .shelf import Shelf, libpq_url, psycopg_module
+from .statements import (
+    CANCEL,
+    ENQUEUE,
+    ENQUEUE_STAGED,
+    GET,
+    STAGE,
+    Chunk,
+    Chunker,
+    enqueue_params,
+    lookup_params,
+)
+from .watch import Watch, redis_module, redis_settings
+
+
+class Client:
+    """Hands jobs over to Assayline and asks after them. Safe to share between threads.
+
+    Args:
+        database_url: `postgresql://…`, for connections of its own (needs psycopg). Not needed where every call brings
+            its `connection`.
+        redis_url: `redis://…`, to hear of a job's end at once in `wait` (needs redis-py). Without it Postgres is polled.
+        redis: a client of redis-py's shape in its place; it stays the caller's.
+
+    Each call takes `connection`: the caller's own DB-API connection (psycopg, psycopg2, others with `%s`), SQLAlchemy
+    Connection or Session, or Django connection. The job is then part of the caller's transaction.
+    """
+
+    def __init__(self, database_url: str | None = None, redis_url: str | None = None, *, redis: Any = None) -> None:
+        self._database_url = database_url
+        self._redis = redis
+        self._own_redis = _redis_client(redis_url) if redis is None and redis_url else None
+        self._shelf: Shelf[Any] = Shelf()
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections that the client opened itself."""
+        for connection in self._shelf.clear():
+            connection.close()
+        if self._own_redis is not None:
+            self._own_redis.close()
+
+    def enqueue(
+        self, analysis: str, content: str | bytes, *, connection: Any = None, **fields: Unpack[JobFields]
+    ) -> Receipt:
+        """Enqueue one job; `Job` says what the fields mean.
+
+        Raises:
+            InvalidJob: a field is refused; IdempotencyConflict: the key was used for another request.
+        """
+        params = enqueue_params(Job(analysis, content, **fields))
+        with self._link(connection) as link:
+            return receipts(link.fetch(ENQUEUE, params))[0]
+
+    def enqueue_many(self, jobs: Iterable[Job], *, connection: Any = None) -> Iterator[Receipt]:
+        """Enqueue any number of jobs, in chunks, as the result is iterated: an iterator that nobody reads enqueues nothing.
+
+        Each chunk is one transaction (a part of the caller's, with `connection`). When a job is refused, chunks whose
+        receipts came out before are in, and nothing else is.
+
+        Raises:
+            InvalidJob, IdempotencyConflict: `item` is the place of the refused job in `jobs`, from 0.
+        """
+        chunker = Chunker()
+        for job in jobs:
+            if chunk := chunker.add(job):
+                yield from self._send(chunk, connection)
+        if chunk := chunker.rest():
+            yield from self._send(chunk, connection)
+
+    def _send(self, chunk: Chunk, connection: Any) -> list[Receipt]:
+        with self._link(connection) as link, link.atomic():
+            link.fetch(STAGE)
+            link.stage(chunk)
+            return receipts(link.fetch(ENQUEUE_STAGED))
+
+    def get(self, job_id: UUID | str, *, tenant: str | None = None, connection: Any = None) -> StoredJob:
+        """A job as it stands, with its result and ledger.
+
+        Raises:
+            JobNotFound: there is none, or it is not of this `tenant`.
+        """
+        wanted = as_id(job_id)
+        with self._link(connection) as link:
+            return stored_job(link.fetch(GET, lookup_params(wanted, tenant)), wanted)
+
+    def cancel(self, job_id: UUID | str, *, tenant: str | None = None, connection: Any = None) -> str:
+        """Cancel a job that has not ended; return the state that it is in then.
+
+        Raises:
+            JobNotFound: there is none, or it is not of this `tenant`.
+        """
+        wanted = as_id(job_id)
+        with self._link(connection) as link:
+            return state_after_cancel(link.fetch(CANCEL, lookup_params(wanted, tenant)), wanted)
+
+    def wait(
+        self, job_id: UUID | str, timeout_s: float = 60.0, *, tenant: str | None = None, connection: Any = None
+    ) -> StoredJob:
+        """Wait until a job has ended, and return it. A job that failed is returned, not raised: look at its `state`.
+
+        Raises:
+            WaitTimeout: it had not ended after `timeout_s` seconds.
+            JobNotFound: there is none, or it is not of this `tenant`.
+        """
+        wanted = as_id(job_id)
+        watch = Watch(wanted, timeout_s, time.monotonic())
+        with Ear(self._redis or self._own_redis, wanted) as ear:
+            while not (job := self.get(wanted, tenant=tenant, connection=connection)).ended:
+                ear.listen(watch.pause_s(time.monotonic(), job.state, hearing=ear.hearing))
+        return job
+
+    @contextmanager
+    def _link(self, given: Any) -> Iterator[Link]:
+        with translated():
+            if given is not None:
+                yield link_for(given)
+                return
+            connection = self._connection()
+            try:
+                yield PsycopgLink(connection)
+            except BaseException:
+                connection.close()  # whatever state it is in: the next call gets another
+                raise
+            if not self._shelf.put(connection, time.monotonic()):
+                connection.close()
+
+    def _connection(self) -> Any:
+        kept, stale = self._shelf.take(time.monotonic())
+        for connection in stale:
+            connection.close()
+        if kept is not None:
+            return kept
+        if self._database_url is None:
+            raise AssaylineError("no database: give Client a database_url, or this call a connection")
+        return psycopg_module().connect(libpq_url(self._database_url), autocommit=True)
+
+
+def _redis_client(url: str) -> Any:
+    redis = redis_module()
+    from redis.backoff import NoBackoff
+    from redis.retry import Retry
+
+    return redis.Redis.from_url(url, **redis_settings(Retry(NoBackoff(), 0)))
