@@ -25,6 +25,9 @@ KeyPath = tuple[str | int, ...]
 MAX_FILE_BYTES = 256 * 1024
 """Fifty times the shipped catalog; a longer file is the wrong file."""
 
+MAX_DEPTH = 32
+"""Deepest nesting; a catalog has eight levels. PyYAML takes seconds for thousands."""
+
 MAX_ERRORS_SHOWN = 3
 """More would not fit into an error's message; the rest is counted."""
 
@@ -82,13 +85,8 @@ def parse_yaml(
     Raises:
         ConfigurationError: as `read_yaml`.
     """
-    # SafeLoader: the file may say values, never construct Python objects.
-    loader = yaml.SafeLoader(content)
     try:
-        _refuse_aliases(content)
-        node = loader.get_single_node()
-        lines = dict(_lines(node, first_line)) if node else {}
-        data = loader.construct_document(node) if node else None
+        lines, data = _parsed(content, first_line)
     except _RefusedError as error:
         raise failure(f"{name}:{error.line + first_line}: {error}") from None
     except yaml.MarkedYAMLError as error:
@@ -96,9 +94,20 @@ def parse_yaml(
         raise failure(f"{name}:{line}: not YAML: {error.problem}") from error
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         raise failure(f"{name}:{first_line}: not YAML: {error}") from error
+    return YamlSource(name, data, lines, failure)
+
+
+def _parsed(content: str, first_line: int) -> tuple[dict[KeyPath, int], Any]:
+    _check_events(content)
+    # SafeLoader: the file may say values, never construct Python objects.
+    loader = yaml.SafeLoader(content)
+    try:
+        node = loader.get_single_node()
+        if node is None:
+            return {}, None
+        return dict(_lines(node, first_line)), loader.construct_document(node)
     finally:
         loader.dispose()
-    return YamlSource(name, data, lines, failure)
 
 
 class _RefusedError(Exception):
@@ -109,12 +118,16 @@ class _RefusedError(Exception):
         self.line = line
 
 
-def _refuse_aliases(content: str) -> None:
-    """Refuse `*alias`: one value in two places has no single line, and nested ones grow without bound."""
+def _check_events(content: str) -> None:
+    """Refuse aliases (one value in two places has no single line, and nested ones grow without bound) and deep nesting."""
+    depth = 0
     for event in yaml.parse(content, Loader=yaml.SafeLoader):
+        line = event.start_mark.line if event.start_mark else 0
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         if isinstance(event, yaml.AliasEvent):
-            line = event.start_mark.line if event.start_mark else 0
             raise _RefusedError(f"aliases (*{event.anchor}) are not supported", line)
+        if depth > MAX_DEPTH:
+            raise _RefusedError(f"nested deeper than {MAX_DEPTH} levels", line)
 
 
 def _lines(root: yaml.Node, first_line: int) -> Iterator[tuple[KeyPath, int]]:

@@ -1,4 +1,4 @@
-"""Real servers for tests: those named in the environment, else embedded ones, started once per session on free ports."""
+"""Real servers for tests: those the environment names, else embedded ones, started once per session on free ports."""
 
 from __future__ import annotations
 

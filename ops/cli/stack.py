@@ -10,7 +10,7 @@ import sys
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from gateway.catalog import Catalog
@@ -149,23 +149,15 @@ def _workers(configured: Mapping[str, object]) -> list[Child]:
 
 
 def _flower(directory: Path, after: tuple[str, ...]) -> tuple[Child, Link]:
-    """Flower on loopback behind a generated password, which goes through its environment: argv is everybody's to read."""
+    """Flower on loopback behind a generated password, handed over in its environment: argv is everybody's to read."""
     directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     password = kept_secret(directory / "flower.password")
     port = ports.pick(FLOWER_PORT)
     url = f"http://{ports.LOOPBACK}:{port}"
+    celery = [sys.executable, "-m", "celery", "-A", "workers.app"]
     child = Child(
         "flower",
-        [
-            sys.executable,
-            "-m",
-            "celery",
-            "-A",
-            "workers.app",
-            "flower",
-            f"--address={ports.LOOPBACK}",
-            f"--port={port}",
-        ],
+        [*celery, "flower", f"--address={ports.LOOPBACK}", f"--port={port}"],
         after=after,
         ready=lambda: _answers(url),
         env={"FLOWER_BASIC_AUTH": f"{FLOWER_USER}:{password}"},
@@ -186,8 +178,6 @@ def _answers(url: str) -> bool:
 
 
 def _with_env(child: Child, added: Mapping[str, str]) -> Child:
-    from dataclasses import replace
-
     return replace(child, env={**added, **child.env})
 
 
@@ -199,9 +189,6 @@ def write_env_file(stack: Stack, path: Path) -> None:
 
 
 def replaced(env: Mapping[str, str]) -> list[Link]:
-    """The stores that the environment names, to be listed beside the embedded ones. Their URLs hold passwords: not shown."""
-    return [
-        Link(name, "(from the environment)")
-        for name in (DATABASE, REDIS)
-        if text(env, name) or text(env, f"{name}_FILE")
-    ]
+    """The stores that the environment names, for the list beside the embedded ones; without URLs: they hold passwords."""
+    named = (name for name in (DATABASE, REDIS) if text(env, name) or text(env, f"{name}_FILE"))
+    return [Link(name, "(from the environment)") for name in named]

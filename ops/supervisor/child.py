@@ -13,9 +13,10 @@ from ops.supervisor import tether
 class Child:
     """One process to keep alive.
 
-    `command[0]` is an absolute path. `after` names the children that must be ready first. `ready` is asked in a thread until it says
-    True (None: ready once it runs). `once`: it runs to its end, and exit code 0 is its readiness. `grace_s` is the time between
-    `stop_signal` and SIGKILL; `death_signal` is what it gets when the supervisor itself is killed.
+    `command[0]` is an absolute path. `after` names the children that must be ready first. `ready` is asked in a thread
+    until it says True (None: ready once it runs). `once`: it runs to its end, and exit code 0 is its readiness.
+    `grace_s` is the time between `stop_signal` and SIGKILL; `death_signal` is what it gets when the supervisor itself
+    is killed.
     """
 
     name: str
@@ -33,7 +34,7 @@ class Child:
 
 @dataclass(frozen=True, slots=True)
 class RestartPolicy:
-    """A dead child comes back after `first_s` x 2^(deaths - 1), at most `longest_s`; at `deaths` in `window_s` nobody tries again."""
+    """A dead child comes back after `first_s` x 2^(deaths - 1), at most `longest_s`; `deaths` in `window_s` end it."""
 
     first_s: float = 0.5
     longest_s: float = 10.0

@@ -29,7 +29,7 @@ class MergedLog:
         self._colour = self._stream.isatty() if colour is None else colour
 
     def write(self, name: str, line: str) -> None:
-        """Write one line of `name`. A reader that has gone away (a closed pipe or terminal) costs the line, not the services."""
+        """Write one line of `name`. A reader that has gone away (a closed pipe or terminal) costs the line alone."""
         self._put(self._label(name, self._colour_of.get(name, COLOURS[0])) + line)
 
     def say(self, line: str) -> None:
@@ -46,7 +46,7 @@ class MergedLog:
 
     def _put(self, line: str) -> None:
         try:
-            print(line, file=self._stream, flush=True)  # noqa: T201  this is the log
+            print(line, file=self._stream, flush=True)
         except (OSError, ValueError):
             self._stream = sys.__stderr__ or sys.stderr
 

@@ -7,12 +7,12 @@ import socket
 
 LOOPBACK = "127.0.0.1"
 FIRST, LAST = 20_000, 32_000
-"""Below the ephemeral ranges (Linux from 32768, macOS from 49152), so no outgoing connection takes a port between two starts."""
+"""Below the ephemeral ranges (Linux 32768, macOS 49152): no outgoing connection takes a port between two starts."""
 TRIES = 200
 
 
 def is_free(port: int) -> bool:
-    """Whether a server could listen on `port` now. A port in TIME_WAIT is free: servers set SO_REUSEADDR, as we do here."""
+    """Whether a server could listen on `port` now. One in TIME_WAIT is free: servers set SO_REUSEADDR, as done here."""
     with socket.socket() as sock:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

@@ -30,7 +30,7 @@ class Life:
 
     @classmethod
     async def begin(cls, child: Child, log: MergedLog) -> Life:
-        """Start the process: tied to us, in a session of its own, so that a terminal's Ctrl-C reaches only the supervisor.
+        """Start the process, tied to us, in its own session: a terminal's Ctrl-C shall reach the supervisor alone.
 
         Raises:
             OSError: it cannot be started.

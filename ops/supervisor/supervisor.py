@@ -1,6 +1,6 @@
 """Keeps a set of processes alive until it is told to stop.
 
-Start: each child when all it waits for are ready. Death: it comes back after a growing pause; too many deaths stop the whole.
+Start: each child when all it waits for are ready. Death: it comes back after a growing pause; too many stop the whole.
 Stop: last started first. No child outlives the supervisor, even one killed by SIGKILL (`tether`).
 """
 

@@ -1,11 +1,11 @@
-"""Ties a process's life to its parent's, and gives a root's child an ordinary user's identity. Then it becomes the command.
+"""Ties a process's life to its parent's, gives a root's child an ordinary user's identity, then becomes the command.
 
-Run as a script of its own (`python -I -S tether.py …`, standard library only), because the alternative, `preexec_fn`, runs
-Python between fork and exec of a process that has threads, and deadlocks now and then.
+Run as a script of its own (`python -I -S tether.py …`, standard library only), because the alternative, `preexec_fn`,
+runs Python between fork and exec of a process that has threads, and deadlocks now and then.
 
-Linux: PR_SET_PDEATHSIG. The kernel clears it when credentials change, so it is set after the change, right before exec; an
-exec that only drops capabilities leaves it standing. Elsewhere: this process stays, passes signals on and looks twice a
-second whether its parent is still there.
+Linux: PR_SET_PDEATHSIG. The kernel clears it when credentials change, so it is set after the change, right before
+exec; an exec that only drops capabilities leaves it standing. Elsewhere: this process stays, passes signals on and
+looks twice a second whether its parent is still there.
 """
 
 from __future__ import annotations
@@ -42,12 +42,12 @@ IDENTITIES = (SELF, NAMESPACE, NOBODY)
 def wrap(command: Sequence[str], *, death_signal: int = signal.SIGKILL, identity: str = SELF) -> list[str]:
     """Return the argv that runs `command` tied to the calling process.
 
-    The tie is to the THREAD that forks: start long-lived children from one that lives as long (asyncio's main thread does).
+    The tie is to the THREAD that forks: start long-lived children from one that lives as long (the main thread does).
 
     Args:
         command: an absolute program and its arguments.
         death_signal: what the command gets when the caller dies, however it dies.
-        identity: `self`; `namespace` (a root that sees itself as an ordinary user, with root's own file rights); `nobody`.
+        identity: `self`; `namespace` (a root that sees itself as an ordinary user, with root's file rights); `nobody`.
     """
     tie = [f"--parent={os.getpid()}", f"--death-signal={int(death_signal)}", f"--identity={identity}", "--"]
     return [sys.executable, "-I", "-S", str(Path(__file__).resolve()), *tie, *command]

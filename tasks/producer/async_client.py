@@ -12,6 +12,7 @@ from .async_links import AsyncLink, AsyncPsycopgLink, async_link_for
 from .ears import AsyncEar
 from .errors import AssaylineError, translated
 from .jobs import Job, JobFields
+from .receipts import AsyncReceipts
 from .records import Receipt, StoredJob, as_id, receipts, state_after_cancel, stored_job
 from .shelf import Shelf, libpq_url, psycopg_module
 from .statements import (
@@ -62,10 +63,11 @@ class AsyncClient:
         async with self._link(connection) as link:
             return receipts(await link.fetch(ENQUEUE, params))[0]
 
-    async def enqueue_many(
-        self, jobs: Iterable[Job] | AsyncIterable[Job], *, connection: Any = None
-    ) -> AsyncIterator[Receipt]:
+    def enqueue_many(self, jobs: Iterable[Job] | AsyncIterable[Job], *, connection: Any = None) -> AsyncReceipts:
         """Enqueue any number of jobs in chunks, as the result is iterated: see `Client.enqueue_many`."""
+        return AsyncReceipts(self._sending(jobs, connection))
+
+    async def _sending(self, jobs: Iterable[Job] | AsyncIterable[Job], connection: Any) -> AsyncIterator[Receipt]:
         chunker = Chunker()
         async for job in _each(jobs):
             if chunk := chunker.add(job):

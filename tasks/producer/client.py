@@ -12,6 +12,7 @@ from .ears import Ear
 from .errors import AssaylineError, translated
 from .jobs import Job, JobFields
 from .links import Link, PsycopgLink, link_for
+from .receipts import Receipts
 from .records import Receipt, StoredJob, as_id, receipts, state_after_cancel, stored_job
 from .shelf import Shelf, libpq_url, psycopg_module
 from .statements import (
@@ -34,7 +35,7 @@ class Client:
     Args:
         database_url: `postgresql://…`, for connections of its own (needs psycopg). Not needed where every call brings
             its `connection`.
-        redis_url: `redis://…`, to hear of a job's end at once in `wait` (needs redis-py). Without it Postgres is polled.
+        redis_url: `redis://…`, so that `wait` hears of a job's end at once (needs redis-py). Else it polls Postgres.
         redis: a client of redis-py's shape in its place; it stays the caller's.
 
     Each call takes `connection`: the caller's own DB-API connection (psycopg, psycopg2, others with `%s`), SQLAlchemy
@@ -72,8 +73,10 @@ class Client:
         with self._link(connection) as link:
             return receipts(link.fetch(ENQUEUE, params))[0]
 
-    def enqueue_many(self, jobs: Iterable[Job], *, connection: Any = None) -> Iterator[Receipt]:
-        """Enqueue any number of jobs, in chunks, as the result is iterated: an iterator that nobody reads enqueues nothing.
+    def enqueue_many(self, jobs: Iterable[Job], *, connection: Any = None) -> Receipts:
+        """Enqueue any number of jobs, in chunks, as the result is iterated.
+
+        An iterator that nobody reads enqueues nothing, and says so with a RuntimeWarning.
 
         Each chunk is one transaction (a part of the caller's, with `connection`). When a job is refused, chunks whose
         receipts came out before are in, and nothing else is.
@@ -81,6 +84,9 @@ class Client:
         Raises:
             InvalidJob, IdempotencyConflict: `item` is the place of the refused job in `jobs`, from 0.
         """
+        return Receipts(self._sending(jobs, connection))
+
+    def _sending(self, jobs: Iterable[Job], connection: Any) -> Iterator[Receipt]:
         chunker = Chunker()
         for job in jobs:
             if chunk := chunker.add(job):

@@ -25,7 +25,7 @@ from typing import Any
 from uuid import UUID
 
 MAX_BYTES = 1_048_576
-"""Most bytes of UTF-8 that a content, or all options of a job together, may have. `0002_enqueue.up.sql` has the same."""
+"""Most bytes of UTF-8 in a content, or in all options of a job together. `0002_enqueue.up.sql` has the same."""
 
 MAX_LEVELS = 32
 """Deepest nesting inside one option. `0002_enqueue.up.sql` has the same."""

@@ -182,17 +182,17 @@ def _blame(options: dict[str, Json]) -> None:
         try:
             text = _encode(value)
             text.encode()
+            plain = json.loads(text)
         except RecursionError as error:
             raise _too_deep(name) from error
         except UnicodeEncodeError as error:
             raise InvalidJob(name, "has a lone surrogate: not text") from error
         except (TypeError, ValueError) as error:
             raise InvalidJob(name, str(error)) from error
-        plain = json.loads(text)
-        if _has_nul(plain):
-            raise InvalidJob(name, "has U+0000, which PostgreSQL cannot store")
         if _deeper_than(plain, MAX_LEVELS):
             raise _too_deep(name)
+        if _has_nul(plain):
+            raise InvalidJob(name, "has U+0000, which PostgreSQL cannot store")
 
 
 def _too_deep(field: str) -> TooLarge:

@@ -128,7 +128,7 @@ class Psycopg2Link(DbApiLink):
 
 
 class SqlalchemyLink:
-    """A SQLAlchemy Connection. Statements go through it, so that it knows of its transaction; COPY through its driver."""
+    """A SQLAlchemy Connection. Statements go through it, so it knows of its transaction; COPY through its driver."""
 
     def __init__(self, connection: Any) -> None:
         self._connection = connection

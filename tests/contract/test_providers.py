@@ -273,26 +273,21 @@ async def test_an_error_in_mid_stream_is_translated(wire, provider, ask, error, 
         await collected(provider.stream(ask()))
 
 
-async def test_the_connection_of_a_stream_is_not_used_again(wire, provider, ask):
-    """llama.cpp promises keep-alive, sends [DONE] and the last chunk, and then hangs up."""
-    hung_up = asyncio.Event()
+async def test_a_stream_asks_for_its_connection_to_be_closed(wire, provider, ask):
+    """llama.cpp promises keep-alive and drops the connection once a stream has ended: it must be told before."""
 
     async def stream_then_answer(request):
         if not request.body.get("stream"):
             await request.send(200, BODY)
             return
-        event = b'data: {"choices": [{"delta": {"content": "hi"}, "finish_reason": "stop"}]}\n\ndata: [DONE]\n\n'
-        head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
-        await request.send_raw(head + b"%x\r\n%s\r\n0\r\n\r\n" % (len(event), event))
-        await request.until_client_is_gone()
-        hung_up.set()
+        await request.start_stream()
+        await request.send_text("hi", finish_reason="stop")
+        request.close()
 
     wire.handler = stream_then_answer
     assert await collected(provider.stream(ask())) == ["hi"]
-    async with asyncio.timeout(HANG_GUARD_S):
-        await hung_up.wait()
-        assert (await provider.complete(ask())).text == "hi"
-    assert wire.connections == 2
+    assert (await provider.complete(ask())).text == "hi"
+    assert [request.headers.get("connection") for request in wire.requests] == ["close", "keep-alive"]
 
 
 @pytest.mark.parametrize(("reason", "expected"), [("length", OutputTruncated), ("content_filter", ContentRefused)])

@@ -129,7 +129,9 @@ def test_an_analysis_without_a_configured_hop_is_shown_not_fatal():
 
 
 def test_an_entry_for_no_analysis_is_refused_with_its_line():
-    with pytest.raises(CatalogError, match=rf"c\.yaml:{line_of(SMALL, 'skill_extraction')}: analyses\.skill_extraction"):
+    with pytest.raises(
+        CatalogError, match=rf"c\.yaml:{line_of(SMALL, 'skill_extraction')}: analyses\.skill_extraction"
+    ):
         small().check_analyses(["code_quality"])
     small().check_analyses(["skill_extraction"])
 
@@ -188,7 +190,7 @@ def test_what_is_no_catalog_at_all(text, message):
 
 
 def test_deep_nesting_is_an_error_not_a_crash():
-    with pytest.raises(CatalogError):
+    with pytest.raises(CatalogError, match="nested deeper"):
         small("[" * 5_000 + "]" * 5_000)
 
 
@@ -227,7 +229,9 @@ def test_a_catalog_is_frozen():
 def test_cost_counts_cached_tokens_at_their_own_rate():
     mini = load_catalog(None, {}).model(ModelRef("openai", "gpt-5.4-mini"))
     usage = Usage(input_tokens=1_000_000, output_tokens=100_000, cached_tokens=400_000)
-    assert cost_usd(mini, usage) == Decimal("0.6") * Decimal("0.75") + Decimal("0.4") * Decimal("0.075") + Decimal("0.45")
+    assert cost_usd(mini, usage) == Decimal("0.6") * Decimal("0.75") + Decimal("0.4") * Decimal("0.075") + Decimal(
+        "0.45"
+    )
 
 
 def test_cached_tokens_without_a_rate_cost_what_input_costs():
