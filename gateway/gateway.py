@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from gateway.call import Answered, Hop, call
-from gateway.errors import BudgetSpent, ConfigurationError, InvalidOutput
+from gateway.errors import BudgetSpent, ConfigurationError, GatewayError, InvalidOutput
 from gateway.ledger import CallKind, CallLedger, MemoryLedger
 from gateway.messages import AnalysisResult, Completion, CompletionRequest, ModelRef, Usage
 from gateway.pricing import total_usd
@@ -167,13 +167,19 @@ class Gateway:
 
     async def _call(self, hop: Hop, request: CompletionRequest, ledger: CallLedger, kind: CallKind) -> Answered:
         """Make one call, trace it, and look at its finish reason."""
-        if self._options.trace_requests:
-            logger.info("LLM call", extra={"provider": hop.ref.provider, "model": hop.ref.model, "kind": kind})
-        answered = await call(hop, request, ledger, kind, self._clock)
-        if self._options.trace_requests:
-            logger.info("LLM call answered", extra=_trace(hop, answered))
+        self._trace("LLM call", hop, kind=kind.value)
+        try:
+            answered = await call(hop, request, ledger, kind, self._clock)
+        except GatewayError as error:
+            self._trace("LLM call failed", hop, kind=kind.value, error=error.name)
+            raise
+        self._trace("LLM call answered", hop, kind=kind.value, **_facts(answered))
         whole(answered.completion)
         return answered
+
+    def _trace(self, event: str, hop: Hop, **facts: object) -> None:
+        if self._options.trace_requests:
+            logger.info(event, extra={"provider": hop.ref.provider, "model": hop.ref.model, **facts})
 
     def _first_hop(self, analysis: str) -> ModelRef:
         chain = self.catalog.chain(analysis)
@@ -239,10 +245,8 @@ def _total_usage(answers: Sequence[Answered]) -> Usage:
     )
 
 
-def _trace(hop: Hop, answered: Answered) -> dict[str, Any]:
+def _facts(answered: Answered) -> dict[str, object]:
     return {
-        "provider": hop.ref.provider,
-        "model": answered.completion.model,
         "finish_reason": answered.completion.finish_reason.value,
         "latency_ms": round(answered.latency_s * 1_000),
         "provider_request_id": answered.completion.provider_request_id,

@@ -51,7 +51,7 @@ class Parsed:
 
 @dataclass(frozen=True, slots=True)
 class Unusable:
-    """No valid answer, and why, in words the model (and a person) can act on. Holds no content."""
+    """No valid answer, and why, in words the model (and a person) can act on. Holds keys, never values."""
 
     errors: tuple[str, ...]
 
@@ -68,10 +68,10 @@ def read_answer(text: str, model: type[BaseModel]) -> Parsed | Unusable:
     """
     try:
         return Parsed(_validated(text, model), repaired=False)
-    except _Invalid as error:
-        return Unusable(error.errors)
     except _NotJson:
         return _read_mended(text, model)
+    except _Invalid as error:
+        return Unusable(error.errors)
 
 
 def _read_mended(text: str, model: type[BaseModel]) -> Parsed | Unusable:
@@ -79,7 +79,7 @@ def _read_mended(text: str, model: type[BaseModel]) -> Parsed | Unusable:
         return Parsed(_validated(mended(text), model), repaired=True)
     except UntidyJson as error:
         return Unusable((str(error),))
-    except (_Invalid, _NotJson) as error:
+    except _Invalid as error:
         return Unusable(error.errors)
 
 

@@ -119,7 +119,7 @@ class _RefusedError(Exception):
 
 
 def _check_events(content: str) -> None:
-    """Refuse aliases (one value in two places has no single line, and nested ones grow without bound) and deep nesting."""
+    """Refuse deep nesting, and aliases: one value in two places has no single line, and nested ones grow unbounded."""
     depth = 0
     for event in yaml.parse(content, Loader=yaml.SafeLoader):
         line = event.start_mark.line if event.start_mark else 0

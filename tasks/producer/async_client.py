@@ -14,7 +14,7 @@ from .errors import AssaylineError, translated
 from .jobs import Job, JobFields
 from .receipts import AsyncReceipts
 from .records import Receipt, StoredJob, as_id, receipts, state_after_cancel, stored_job
-from .shelf import Shelf, libpq_url, psycopg_module
+from .shelf import Shelf, libpq_url, psycopg_module, reusable
 from .statements import (
     CANCEL,
     ENQUEUE,
@@ -115,11 +115,9 @@ class AsyncClient:
             connection = await self._connection()
             try:
                 yield AsyncPsycopgLink(connection)
-            except BaseException:
-                await connection.close()  # whatever state it is in: the next call gets another
-                raise
-            if not self._shelf.put(connection, time.monotonic()):
-                await connection.close()
+            finally:
+                if not (reusable(connection) and self._shelf.put(connection, time.monotonic())):
+                    await connection.close()
 
     async def _connection(self) -> Any:
         kept, stale = self._shelf.take(time.monotonic())

@@ -118,7 +118,7 @@ class AsyncSqlalchemyLink:
     async def atomic(self) -> AsyncIterator[None]:
         """All or nothing inside, without ending a transaction of the caller's."""
         connection = await self._connection()
-        autocommit = await connection.get_isolation_level() == "AUTOCOMMIT"
+        autocommit = (await connection.get_raw_connection()).dbapi_connection.autocommit
         async with (await self._driver()).atomic() if autocommit else connection.begin_nested():
             yield
 

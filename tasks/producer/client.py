@@ -14,7 +14,7 @@ from .jobs import Job, JobFields
 from .links import Link, PsycopgLink, link_for
 from .receipts import Receipts
 from .records import Receipt, StoredJob, as_id, receipts, state_after_cancel, stored_job
-from .shelf import Shelf, libpq_url, psycopg_module
+from .shelf import Shelf, libpq_url, psycopg_module, reusable
 from .statements import (
     CANCEL,
     ENQUEUE,
@@ -145,11 +145,9 @@ class Client:
             connection = self._connection()
             try:
                 yield PsycopgLink(connection)
-            except BaseException:
-                connection.close()  # whatever state it is in: the next call gets another
-                raise
-            if not self._shelf.put(connection, time.monotonic()):
-                connection.close()
+            finally:
+                if not (reusable(connection) and self._shelf.put(connection, time.monotonic())):
+                    connection.close()
 
     def _connection(self) -> Any:
         kept, stale = self._shelf.take(time.monotonic())

@@ -146,7 +146,7 @@ class SqlalchemyLink:
 
     def atomic(self) -> AbstractContextManager[Any]:
         """All or nothing inside, without ending a transaction of the caller's."""
-        if self._connection.get_isolation_level() == "AUTOCOMMIT":
+        if self._connection.connection.dbapi_connection.autocommit:
             return self._driver().atomic()
         return self._connection.begin_nested()  # type: ignore[no-any-return]
 

@@ -59,6 +59,11 @@ def psycopg_module() -> Any:
     return psycopg
 
 
+def reusable(connection: Any) -> bool:
+    """Whether a psycopg connection came back whole: not lost, not in mid-statement, in no transaction."""
+    return bool(connection.info.transaction_status == psycopg_module().pq.TransactionStatus.IDLE)
+
+
 def libpq_url(database_url: str) -> str:
     """Take SQLAlchemy's spelling (`postgresql+psycopg://`) for libpq's (`postgresql://`)."""
     scheme, separator, rest = database_url.partition("://")

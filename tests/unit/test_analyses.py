@@ -198,7 +198,7 @@ def test_the_shipped_analyses_with_the_seeds_cache_times():
 
 
 def test_an_unknown_analysis_is_named_with_those_there_are():
-    with pytest.raises(UnknownAnalysis, match="'astrology'.*skill_extraction, code_quality, text_classification"):
+    with pytest.raises(UnknownAnalysis, match=r"'astrology'.*skill_extraction, code_quality, text_classification"):
         load_analyses([]).get("astrology")
 
 

@@ -195,7 +195,7 @@ def test_deep_nesting_is_an_error_not_a_crash():
 
 
 def test_many_findings_are_counted_not_poured_out():
-    with pytest.raises(CatalogError, match="and [0-9]+ more"):
+    with pytest.raises(CatalogError, match=r"and [0-9]+ more"):
         small("providers: {a: {}, b: {}, c: {}}\n")
 
 

@@ -36,7 +36,8 @@ from tasks.states import TERMINAL
 
 
 def options(**fields: Any) -> dict[str, Any]:
-    return json.loads(wire(Job("a", "c", **fields)).options)
+    said: dict[str, Any] = json.loads(wire(Job("a", "c", **fields)).options)
+    return said
 
 
 def nested(levels: int) -> Any:
