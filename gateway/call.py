@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from gateway.errors import GatewayError, Timeout
 from gateway.ledger import CallEnd, CallKind, CallLedger, CallOutcome, CallStart
+from gateway.messages import Usage
 from gateway.pricing import cost_usd
 
 if TYPE_CHECKING:
@@ -59,12 +60,14 @@ async def call(
         LedgerRefusal: the ledger forbids it; nothing was sent.
         ProviderError: it did not answer; the ledger says how it ended.
     """
-    call_no = await _open(ledger, CallStart(hop.ref, hop.account, kind, request.max_tokens))
+    worst = Usage(hop.provider.count_tokens(request), request.max_tokens)
+    start = CallStart(hop.ref, hop.account, kind, request.max_tokens, cost_usd(hop.entry, worst))
+    call_no = await _open(ledger, start)
     started = clock()
     try:
         completion = await _within_deadline(hop.provider, request)
     except BaseException as error:
-        await _to_its_end(ledger.close(call_no, _failure(error, hop.entry, clock() - started)))
+        await _to_its_end(ledger.close(call_no, _failure(error, hop, request, clock() - started)))
         raise
     answered = Answered(completion, cost_usd(hop.entry, completion.usage), clock() - started)
     await _to_its_end(ledger.close(call_no, _success(answered)))
@@ -121,19 +124,33 @@ def _success(answered: Answered) -> CallEnd:
     )
 
 
-def _failure(error: BaseException, entry: ModelEntry, latency_s: float) -> CallEnd:
+def _failure(error: BaseException, hop: Hop, request: CompletionRequest, latency_s: float) -> CallEnd:
     """Say how a call failed. Only what is known to be unpaid costs 0; the rest is priced by its usage or unknown."""
     if isinstance(error, GatewayError):
         return CallEnd(
             CallOutcome.FAILED,
             latency_s=latency_s,
             usage=error.usage,
-            cost_usd=NOTHING_USD if error.paid is False else cost_usd(entry, error.usage),
+            cost_usd=NOTHING_USD if error.paid is False else cost_usd(hop.entry, error.usage),
             provider_request_id=error.provider_request_id,
             error=error.name,
             error_message=str(error),
         )
-    # Cancellation and exit abandon a call. Anything else is a fault in an adapter; its message may hold
-    # anything, a prompt included, so only its class is written down.
-    outcome = CallOutcome.FAILED if isinstance(error, Exception) else CallOutcome.ABANDONED
-    return CallEnd(outcome, latency_s=latency_s, error=type(error).__name__)
+    # Anything else but cancellation is a fault in an adapter; its message may hold anything, a prompt included, so
+    # only its class is written down.
+    if isinstance(error, Exception):
+        return CallEnd(CallOutcome.FAILED, latency_s=latency_s, error=type(error).__name__)
+    return _abandonment(error, hop, request, latency_s)
+
+
+def _abandonment(error: BaseException, hop: Hop, request: CompletionRequest, latency_s: float) -> CallEnd:
+    """Say that a call was given up. The provider has the question and will charge it: its input is estimated."""
+    usage = Usage(hop.provider.count_tokens(request), 0)
+    return CallEnd(
+        CallOutcome.ABANDONED,
+        latency_s=latency_s,
+        usage=usage,
+        cost_usd=cost_usd(hop.entry, usage),
+        estimated=True,
+        error=type(error).__name__,
+    )

@@ -8,6 +8,7 @@
     │   └── PromptError           a variable is missing, unknown or unusable
     ├── LedgerRefusal             the ledger forbids the call; no call was made
     │   ├── BudgetSpent           the job's retry budget is used up
+    │   │   └── CostLimit         the call could cost more than the job may, or nobody knows its price
     │   └── ClaimLost             another claim owns the job
     ├── ProviderError             a call was made, or tried, and did not answer
     │   ├── Throttled             429: too fast; come back later
@@ -105,6 +106,12 @@ class LedgerRefusal(GatewayError):
 
 class BudgetSpent(LedgerRefusal):
     """The job has made as many calls as it may."""
+
+
+class CostLimit(BudgetSpent):
+    """The call could cost more than the job has left, or its price is unknown. A cheaper model may still do."""
+
+    try_next_model = True
 
 
 class ClaimLost(LedgerRefusal):

@@ -35,12 +35,13 @@ class CallOutcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class CallStart:
-    """What is known before a call."""
+    """What is known before a call. `worst_cost_usd`: what it may cost at most, None where the price is unknown."""
 
     model: ModelRef
     account: str
     kind: CallKind
     max_tokens: int
+    worst_cost_usd: Decimal | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +69,7 @@ class CallLedger(Protocol):
         """Write the call as `unknown` and return its number.
 
         Raises:
-            BudgetSpent: the job may make no further call.
+            BudgetSpent: the job may make no further call, or (CostLimit) none as dear as this one.
             ClaimLost: somebody else owns the job now; the call must not be made.
         """
         ...

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
@@ -14,6 +15,8 @@ class Claim:
     """One claimed job. `claim_no` is the fence every later write carries.
 
     `deadline_in_s`: seconds from the claim to the caller's deadline by Postgres's clock, None without one.
+    `spent_usd` and `unpriced_calls`, only where there is a `max_cost_usd`: what earlier claims' calls cost, and how
+    many of them cost nobody knows what.
     `chain` holds the hops, `hop` the index of the one in force, which `model` names.
     """
 
@@ -29,12 +32,14 @@ class Claim:
     output_format: str | None
     max_tokens: int | None
     temperature: float | None
-    max_cost_usd: float | None
+    max_cost_usd: Decimal | None
     max_attempts: int
     attempts_used: int
     use_cache: bool
     use_fallback: bool
     deadline_in_s: float | None
+    spent_usd: Decimal | None
+    unpriced_calls: int | None
     content: str
     context: JsonObject
     messages: tuple[Message, ...]

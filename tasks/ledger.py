@@ -7,10 +7,13 @@ process that dies in between leaves the call `unknown`, which is the truth.
 
 from __future__ import annotations
 
-from gateway.errors import BudgetSpent, ClaimLost
+from decimal import Decimal
+
+from gateway.errors import BudgetSpent, ClaimLost, CostLimit
 from gateway.ledger import CallEnd, CallOutcome, CallStart
+from gateway.messages import Usage
 from tasks.job import Claim
-from tasks.store import JobStore
+from tasks.store import JobStore, Totals
 
 NOT_CALLED = CallEnd(outcome=CallOutcome.NOT_CALLED, latency_s=0.0)
 
@@ -23,12 +26,33 @@ class JobLedger:
         self._claim = claim
         self._opened = 0
         self._end = NOT_CALLED
-        self.calls_used = claim.attempts_used
+        self._closed: list[CallEnd] = []
 
     @property
     def last(self) -> tuple[int, CallEnd]:
         """Number and end of the claim's latest call; `not_called` while none was tried."""
         return max(1, self._opened), self._end
+
+    @property
+    def totals(self) -> Totals:
+        """What this claim's calls used and cost together; a cost that is unknown makes the sum unknown."""
+        used = [end.usage for end in self._closed if end.usage]
+        costs = [end.cost_usd for end in self._closed]
+        return Totals(
+            usage=Usage(
+                sum(u.input_tokens for u in used),
+                sum(u.output_tokens for u in used),
+                sum(u.cached_tokens for u in used),
+            ),
+            cost_usd=None if None in costs else sum((c for c in costs if c is not None), Decimal(0)),
+            latency_s=sum(end.latency_s for end in self._closed),
+            calls=len(self._closed),
+        )
+
+    @property
+    def attempts_used(self) -> int:
+        """The job's attempts, this claim's calls counted in; the claim counted one that may not have been made."""
+        return self._claim.attempts_used + self._opened - 1
 
     @property
     def called(self) -> bool:
@@ -37,17 +61,34 @@ class JobLedger:
 
     async def open(self, call: CallStart) -> int:
         """See `CallLedger.open`."""
+        self._check_cost(call)
         if self._opened:
             opened, owned = await self._store.open_call(self._claim, self._opened, self._end, call)
             if not owned:
                 raise ClaimLost(f"job {self._claim.id} is no longer held by claim {self._claim.claim_no}")
             if not opened:
                 raise BudgetSpent(f"all {self._claim.max_attempts} calls of the job are used up")
-            self.calls_used += 1
         self._opened += 1
         self._end = CallEnd(outcome=CallOutcome.UNKNOWN, latency_s=0.0)
         return self._opened
 
+    def _check_cost(self, call: CallStart) -> None:
+        """Refuse a call that could take the job over its `max_cost_usd`.
+
+        Earlier calls of unknown cost count as dear as this one could be: a limit is a limit.
+        """
+        limit = self._claim.max_cost_usd
+        if limit is None:
+            return
+        if call.worst_cost_usd is None:
+            raise CostLimit(f"the price of {call.model} is unknown, and the job may cost {limit} USD at most")
+        spent = (self._claim.spent_usd or 0) + (self._end.cost_usd or 0)
+        unknown = (self._claim.unpriced_calls or 0) + int(self._opened > 0 and self._end.cost_usd is None)
+        worst = spent + (1 + unknown) * call.worst_cost_usd
+        if worst > limit:
+            raise CostLimit(f"{call.model} could take the job to {worst:.6f} USD, and it may cost {limit} at most")
+
     async def close(self, call_no: int, end: CallEnd) -> None:
         """See `CallLedger.close`; written with the next opening or the job's end."""
         self._end = end
+        self._closed.append(end)

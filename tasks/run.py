@@ -109,7 +109,7 @@ class Runner:
         if isinstance(outcome, ClaimLost):
             return Ending.FENCED
         rules = self._rules(claim, asyncio.get_running_loop().time() - started)
-        decided = verdict(outcome, claim.with_attempts(ledger.calls_used), rules, self.rng)
+        decided = verdict(outcome, claim.with_attempts(ledger.attempts_used), rules, self.rng)
         return await self._apply(decided, claim, ledger)
 
     async def hand_back(self) -> int:
@@ -145,8 +145,7 @@ class Runner:
 
     async def _apply(self, decided: Verdict, claim: Claim, ledger: JobLedger) -> Ending:
         """Write a verdict in one fenced statement, and tell those who wait."""
-        call_no, end = ledger.last
-        held = await self._write(decided, claim, call_no, end, refund=0 if ledger.called else 1)
+        held = await self._write(decided, claim, ledger)
         if not held:
             log.warning("job %s: claim %d was refused its end (%s)", claim.id, claim.claim_no, type(decided).__name__)
             return Ending.FENCED
@@ -158,15 +157,19 @@ class Runner:
             return Ending.FAILED
         return Ending.RESCHEDULED
 
-    async def _write(self, decided: Verdict, claim: Claim, call_no: int, end: CallEnd, *, refund: int) -> bool:
+    async def _write(self, decided: Verdict, claim: Claim, ledger: JobLedger) -> bool:
+        call_no, end = ledger.last
         at = self.now().isoformat()
+        refund = 0 if ledger.called else 1
         why: dict[str, object] | None
         match decided:
             case Succeed(result):
                 return await self.store.succeed(claim, call_no, end, result)
             case DeadLetter(reason, error):
                 why = cause(claim, "fail", error, at)
-                return await self.store.fail(claim, call_no, end, reason=reason, cause=why, raw_text=kept_text(error))
+                return await self.store.fail(
+                    claim, call_no, end, reason=reason, cause=why, totals=ledger.totals, raw_text=kept_text(error)
+                )
             case Retry(delay_s, error):
                 move, hop, why = "retry", claim.hop, cause(claim, "retry", error, at)
             case Fallback(next_hop, error):

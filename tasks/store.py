@@ -7,9 +7,11 @@ decides; `tasks.verdict` does. Writes that follow a paid call are tried again wh
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
@@ -47,6 +49,10 @@ def create_engine(database_url: str, *, pool_size: int = POOL_SIZE) -> AsyncEngi
     )
 
 
+STATEMENT_TIMEOUT_S = 30.0
+"""A statement that takes longer counts as Postgres being away. They take half a millisecond."""
+
+
 @dataclass(frozen=True, slots=True)
 class Incarnation:
     """One life of one worker process: its name in the store, what it serves, how many jobs at once."""
@@ -56,6 +62,16 @@ class Incarnation:
     pid: int
     providers: tuple[str, ...]
     slots: int
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """What the calls of one claim used, cost (None: unknown) and took together."""
+
+    usage: Usage
+    cost_usd: Decimal | None
+    latency_s: float
+    calls: int
 
 
 class JobStore:
@@ -111,12 +127,21 @@ class JobStore:
             raw_text=result.raw_text,
             repaired=result.repaired,
             result_model=result.model,
-            **_totals(result.usage, result.cost_usd, result.latency_s, result.calls, result.prompt_version),
+            prompt_version=result.prompt_version,
+            **_totals(Totals(result.usage, result.cost_usd, result.latency_s, result.calls)),
             **_call_end(end),
         )
 
     async def fail(
-        self, claim: Claim, call_no: int, end: CallEnd, *, reason: str, cause: JsonObject, raw_text: str | None = None
+        self,
+        claim: Claim,
+        call_no: int,
+        end: CallEnd,
+        *,
+        reason: str,
+        cause: JsonObject,
+        totals: Totals,
+        raw_text: str | None = None,
     ) -> bool:
         """Close the last call and make the job a dead letter. `raw_text` of an answer that was no result is kept."""
         return await self._write(
@@ -127,7 +152,8 @@ class JobStore:
             reason=reason,
             cause=json.dumps([cause]),
             raw_text=raw_text,
-            **_totals(end.usage or Usage(0, 0), end.cost_usd, end.latency_s, call_no, claim.prompt_version or ""),
+            prompt_version=claim.prompt_version or "",
+            **_totals(totals),
             **_call_end(end),
         )
 
@@ -199,7 +225,7 @@ class JobStore:
         return bool(rows[0]["count"])
 
     async def _all(self, name: str, **parameters: Any) -> Sequence[RowMapping]:
-        async with self._engine.connect() as connection:
+        async with asyncio.timeout(STATEMENT_TIMEOUT_S), self._engine.connect() as connection:
             return (await connection.execute(statement(name), parameters)).mappings().all()
 
 
@@ -220,13 +246,12 @@ def _call_end(end: CallEnd) -> dict[str, Any]:
     }
 
 
-def _totals(usage: Usage, cost_usd: Any, latency_s: float, calls: int, prompt_version: str) -> dict[str, Any]:
+def _totals(totals: Totals) -> dict[str, Any]:
     return {
-        "total_input_tokens": usage.input_tokens,
-        "total_cached_tokens": usage.cached_tokens,
-        "total_output_tokens": usage.output_tokens,
-        "total_cost_usd": cost_usd,
-        "total_latency_s": latency_s,
-        "calls": calls,
-        "prompt_version": prompt_version,
+        "total_input_tokens": totals.usage.input_tokens,
+        "total_cached_tokens": totals.usage.cached_tokens,
+        "total_output_tokens": totals.usage.output_tokens,
+        "total_cost_usd": totals.cost_usd,
+        "total_latency_s": totals.latency_s,
+        "calls": totals.calls,
     }

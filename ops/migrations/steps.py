@@ -13,4 +13,6 @@ def run_sql(filename: str) -> None:
     """Execute one file of `sql/` on the revision's connection, without parameter parsing."""
     text = (SQL_DIR / filename).read_text(encoding="utf-8")
     # The driver itself, without parameters: SQLAlchemy would have it read each `%` as a placeholder.
-    op.get_bind().connection.driver_connection.execute(text)
+    connection = op.get_bind().connection.driver_connection
+    assert connection is not None
+    connection.execute(text)

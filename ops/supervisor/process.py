@@ -1,4 +1,7 @@
-"""One life of a child: from its start to its end, its output pumped into the log."""
+"""One life of a child: from its start to its end, its output pumped into the log.
+
+Not asyncio's subprocess: its `wait()` waits for the output pipe too, which a grandchild may hold open for ever.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,8 @@ import asyncio
 import contextlib
 import os
 import signal
+import subprocess
+import threading
 from typing import TYPE_CHECKING
 
 from ops.supervisor import tether
@@ -22,24 +27,25 @@ LAST_WORDS_S = 1.0
 class Life:
     """A running child. Made by `Life.begin`."""
 
-    def __init__(self, child: Child, process: asyncio.subprocess.Process, log: MergedLog) -> None:
+    def __init__(self, child: Child, process: subprocess.Popen[bytes], log: MergedLog) -> None:
         self.child = child
         self._process = process
+        self._exited = _exit_code(process)
         self._pump = asyncio.create_task(self._copy_output(log))
         self.ended = asyncio.create_task(self._watch())
 
     @classmethod
-    async def begin(cls, child: Child, log: MergedLog) -> Life:
+    def begin(cls, child: Child, log: MergedLog) -> Life:
         """Start the process, tied to us, in its own session: a terminal's Ctrl-C shall reach the supervisor alone.
 
         Raises:
             OSError: it cannot be started.
         """
-        process = await asyncio.create_subprocess_exec(
-            *tether.wrap(child.command, death_signal=child.death_signal, identity=child.identity),
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
+        process = subprocess.Popen(  # noqa: S603  the supervisor's own children
+            tether.wrap(child.command, death_signal=child.death_signal, identity=child.identity),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
             env={**os.environ, **child.env},
             start_new_session=True,
         )
@@ -90,15 +96,36 @@ class Life:
                 self._process.send_signal(number)
 
     async def _watch(self) -> int:
-        code = await self._process.wait()
+        code = await self._exited
         # Whatever it started and left behind goes with it.
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signal.SIGKILL)
         await asyncio.wait({self._pump}, timeout=LAST_WORDS_S)
         self._pump.cancel()
+        await asyncio.wait({self._pump})
         return code
 
     async def _copy_output(self, log: MergedLog) -> None:
         assert self._process.stdout is not None
-        async for line in lines(self._process.stdout):
-            log.write(self.child.name, line)
+        reader = asyncio.StreamReader()
+        protocol = asyncio.StreamReaderProtocol(reader)
+        transport, _ = await asyncio.get_running_loop().connect_read_pipe(lambda: protocol, self._process.stdout)
+        try:
+            async for line in lines(reader):
+                log.write(self.child.name, line)
+        finally:
+            transport.close()
+
+
+def _exit_code(process: subprocess.Popen[bytes]) -> asyncio.Future[int]:
+    """A future of the process's exit code, told by a thread of its own: the loop's default executor is small."""
+    loop = asyncio.get_running_loop()
+    found: asyncio.Future[int] = loop.create_future()
+
+    def tell() -> None:
+        code = process.wait()
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            loop.call_soon_threadsafe(found.set_result, code)
+
+    threading.Thread(target=tell, name=f"wait-{process.pid}", daemon=True).start()
+    return found

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from ops.supervisor.log import MergedLog
 
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 HURRY_GRACE_S = 2.0
 """Grace per child after a second Ctrl-C: enough for a database to close, not for a worker to finish its calls."""
 
@@ -65,6 +66,7 @@ class Supervisor:
                 task.cancel()
             results = await asyncio.gather(*keepers, announcer, return_exceptions=True)
             await self._stop_all()
+            self._leave_signals()
         for result in results:
             if isinstance(result, Exception):
                 raise result
@@ -85,8 +87,13 @@ class Supervisor:
 
     def _listen_to_signals(self) -> None:
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        for number in STOP_SIGNALS:
             loop.add_signal_handler(number, self.stop)
+
+    def _leave_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in STOP_SIGNALS:
+            loop.remove_signal_handler(number)
 
     async def _announce(self) -> None:
         for event in self._ready.values():
@@ -113,7 +120,7 @@ class Supervisor:
     async def _live_once(self, child: Child) -> str | None:
         """Start the child and stay until it ends. Returns how it died; None: it has done what it had to do."""
         try:
-            life = await Life.begin(child, self._log)
+            life = Life.begin(child, self._log)
         except OSError as refused:
             return f"did not start: {refused}"
         self._lives[child.name] = life

@@ -31,6 +31,8 @@ NAMESPACE_UID = 1000
 """Who a root appears to be inside the user namespace. Any number but 0 serves."""
 PARENT_GONE = 113
 """Exit code when the parent died before the tether was tied."""
+CANNOT_EXECUTE = 127
+"""Exit code when the command is missing or not executable, as a shell has it."""
 NO_IDENTITY = 114
 """Exit code when the wanted identity cannot be taken here."""
 POLL_S = 0.5
@@ -86,7 +88,11 @@ def _become(command: list[str], parent: int, death_signal: int) -> None:
     libc.prctl(PR_SET_PDEATHSIG, death_signal)
     if os.getppid() != parent:  # it died before the tie was made: no signal will ever come
         sys.exit(PARENT_GONE)
-    os.execv(command[0], command)  # noqa: S606  becoming the given command is this file's one purpose
+    try:
+        os.execv(command[0], command)  # noqa: S606  becoming the given command is this file's one purpose
+    except OSError as refused:
+        sys.stderr.write(f"{command[0]}: {refused.strerror}\n")
+        sys.exit(CANNOT_EXECUTE)
 
 
 def watch(command: list[str], parent: int, death_signal: int) -> int:

@@ -17,5 +17,10 @@ WITH claimed AS (
 SELECT j.id, j.claim_no, j.analysis, j.tenant, j.lane, j.provider, j.model, j.chain, j.hop, j.prompt_version,
        j.output_format, j.max_tokens, j.temperature, j.max_cost_usd, j.max_attempts, j.attempts_used, j.use_cache,
        j.use_fallback, extract(epoch FROM j.deadline_at - j.started_at)::float8 AS deadline_in_s,
+       CASE WHEN j.max_cost_usd IS NOT NULL THEN (
+           SELECT coalesce(sum(l.cost_usd), 0) FROM assayline.calls l WHERE l.job_id = j.id) END AS spent_usd,
+       CASE WHEN j.max_cost_usd IS NOT NULL THEN (
+           SELECT count(*) FROM assayline.calls l
+            WHERE l.job_id = j.id AND l.cost_usd IS NULL AND l.outcome <> 'not_called') END AS unpriced_calls,
        c.content, c.context, c.messages, c.schema
   FROM claimed j JOIN assayline.job_contents c ON c.job_id = j.id

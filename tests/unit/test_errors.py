@@ -20,6 +20,7 @@ FACTS = {
     "prompt_error": (False, False, False, False),
     "ledger_refusal": (False, False, False, False),
     "budget_spent": (False, False, False, False),
+    "cost_limit": (False, True, False, False),
     "claim_lost": (False, False, False, False),
     "provider_error": (False, False, False, False),
     "throttled": (True, True, False, False),

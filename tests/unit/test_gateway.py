@@ -101,7 +101,10 @@ async def test_a_good_answer_comes_back_validated_priced_and_in_the_ledger():
     assert (result.analysis, result.provider, result.prompt_version) == ("text_classification", "openai", "v1")
     assert (result.usage, result.cost_usd, result.calls) == (USAGE, COST, 1)
     assert (result.repaired, result.raw_text) == (False, None)
-    assert [call.start for call in ledger.calls] == [CallStart(MINI, "default", CallKind.ANSWER, 300)]
+    (start,) = [call.start for call in ledger.calls]
+    assert replace(start, worst_cost_usd=None) == CallStart(MINI, "default", CallKind.ANSWER, 300)
+    assert start.worst_cost_usd is not None
+    assert start.worst_cost_usd > 300 * Decimal("4.50") / 10**6, "the longest answer and the question"
     assert ends(ledger) == [
         CallEnd(
             CallOutcome.SUCCEEDED,
@@ -375,7 +378,10 @@ async def test_a_cancelled_call_is_closed_as_abandoned():
     with pytest.raises(asyncio.CancelledError):
         await task
     end = ends(ledger)[0]
-    assert (end.outcome, end.error, end.cost_usd) == (CallOutcome.ABANDONED, "CancelledError", None)
+    assert (end.outcome, end.error, end.estimated) == (CallOutcome.ABANDONED, "CancelledError", True)
+    assert end.usage is not None
+    assert end.usage.input_tokens > 0
+    assert end.cost_usd == end.usage.input_tokens * Decimal("0.75") / 10**6, "the question at its price, no answer"
 
 
 class SlowLedger(MemoryLedger):

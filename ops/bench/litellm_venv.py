@@ -1,0 +1,32 @@
+"""A virtual environment of its own for LiteLLM: its pins are not ours, and nobody who does not ask for it installs it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+from ops.bench.processes import BenchFailure
+
+PLACE = Path(".assayline/peers/litellm")
+PACKAGES = ("litellm", "redis", "uvloop")
+
+
+def python() -> str:
+    """The environment's interpreter; it is built where it is missing, from the package index.
+
+    Raises:
+        BenchFailure: it cannot be built here.
+    """
+    interpreter = PLACE.resolve() / "bin" / "python"
+    if not (PLACE / "complete").exists():
+        _run([sys.executable, "-m", "venv", "--clear", str(PLACE)])
+        _run([str(interpreter), "-m", "pip", "install", "--quiet", *PACKAGES])
+        (PLACE / "complete").touch()
+    return str(interpreter)
+
+
+def _run(argv: list[str]) -> None:
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise BenchFailure(f"{' '.join(argv[-3:])} failed\n{done.stderr[-2000:]}")

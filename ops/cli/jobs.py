@@ -1,0 +1,107 @@
+"""`assayline jobs`, `job` and `cancel`: what stands in Postgres, and ending it."""
+
+from __future__ import annotations
+
+from typing import Annotated
+from uuid import UUID
+
+import typer
+
+from ops.cli import target
+from ops.cli.exit_codes import OK
+from ops.cli.screen import DEFAULT_DIRECTORY, AsJson, Directory, Screen
+from ops.cli.troubles import BadInput
+from tasks.states import State
+
+Tenant = Annotated[str | None, typer.Option(help="Only this tenant's.")]
+
+
+def jobs(
+    state: Annotated[list[State] | None, typer.Option(help="Only in this state. May be repeated.")] = None,
+    tenant: Tenant = None,
+    analysis: Annotated[str | None, typer.Option(help="Only of this analysis.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="How many.")] = 20,
+    after: Annotated[UUID | None, typer.Option(help="The page after this job: the last id of the page before.")] = None,
+    directory: Directory = DEFAULT_DIRECTORY,
+    as_json: AsJson = False,
+) -> int:
+    """List jobs, newest first, straight from Postgres. With --json: one line per job.
+
+    Example: [bold]assayline jobs --state failed --limit 50[/bold]
+    """
+    from ops.cli import store
+    from ops.cli.view import jobs_table
+
+    screen = Screen(as_json=as_json)
+    states = [one.value for one in state] if state else None
+    with store.connected(target.database_url(directory)) as connection:
+        rows = store.page(connection, states=states, tenant=tenant, analysis=analysis, before=after, limit=limit)
+    for row in rows:
+        screen.document(row)
+    if rows:
+        screen.show(jobs_table(rows))
+    else:
+        screen.say("no jobs" + (" of this kind" if state or tenant or analysis or after else " yet"))
+    if len(rows) == limit:
+        screen.say(f"more: --after {rows[-1]['id']}")
+    return OK
+
+
+def job(
+    job_id: Annotated[UUID, typer.Argument(metavar="ID")],
+    content: Annotated[bool, typer.Option("--content", help="Also what it was given to judge.")] = False,
+    tenant: Tenant = None,
+    directory: Directory = DEFAULT_DIRECTORY,
+    as_json: AsJson = False,
+) -> int:
+    """Show everything about one job: fields, state and why, each provider call, what went wrong, result.
+
+    Example: [bold]assayline job 01939f6e-0000-7000-8000-000000000000[/bold]
+    """
+    from ops.cli import store
+    from ops.cli.view import fields_table, job_view
+    from tasks.producer import Client
+
+    screen = Screen(as_json=as_json)
+    url = target.database_url(directory)
+    with Client(url) as client:
+        stored = client.get(job_id, tenant=tenant)
+    given = None
+    if content:
+        with store.connected(url) as connection:
+            given = store.content(connection, job_id)
+    screen.show(job_view(stored))
+    if given is not None:
+        screen.show("\ngiven")
+        screen.show(fields_table(given))
+    screen.document({**stored.fields, **({"given": given} if content else {})})
+    return OK
+
+
+def cancel(
+    job_ids: Annotated[list[UUID], typer.Argument(metavar="ID...")],
+    tenant: Tenant = None,
+    directory: Directory = DEFAULT_DIRECTORY,
+    as_json: AsJson = False,
+) -> int:
+    """Cancel jobs that have not ended. A call that runs is not stopped: its cost is recorded, its answer dropped.
+
+    Example: [bold]assayline cancel 01939f6e-0000-7000-8000-000000000000[/bold]
+    """
+    from tasks.producer import Client, JobNotFound
+
+    screen = Screen(as_json=as_json)
+    unknown: list[UUID] = []
+    with Client(target.database_url(directory)) as client:
+        for job_id in job_ids:
+            try:
+                state = client.cancel(job_id, tenant=tenant)
+            except JobNotFound:
+                unknown.append(job_id)
+                continue
+            cancelled = state == State.CANCELLED
+            screen.show(f"{job_id}  {state}" + ("" if cancelled else "  (had ended already)"))
+            screen.document({"id": job_id, "state": state, "cancelled": cancelled})
+    if unknown:
+        raise BadInput(f"no such job: {', '.join(map(str, unknown))}")
+    return OK

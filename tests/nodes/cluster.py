@@ -1,0 +1,230 @@
+"""pytest-celery's nodes, clusters and setup over processes, and what a test does with them."""
+
+from __future__ import annotations
+
+import socket
+from typing import TYPE_CHECKING, Any
+from uuid import UUID, uuid4
+
+import redis
+from celery import Celery
+from pytest_celery import (
+    CeleryBrokerCluster,
+    CeleryTestBroker,
+    CeleryTestContainer,
+    CeleryTestNode,
+    CeleryTestSetup,
+    CeleryTestWorker,
+    CeleryWorkerCluster,
+)
+
+from nodes.entries import DispatcherPlan, WorkerPlan, dispatch, work
+from nodes.processes import ProcessContainer
+from nodes.waiting import WITHIN_S, eventually
+from nodes.wire import LABELS
+from tasks.announce import result_key
+from tasks.job import Released
+from workers.celery_settings import SETTINGS
+from workers.publisher import CeleryPublisher
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from nodes.records import Records
+    from nodes.wire import Wire
+
+PROVIDER = "openai"
+MODEL = "openai/gpt-5.4-nano"
+QUEUES = (f"{PROVIDER}.interactive", f"{PROVIDER}.bulk")
+
+
+class BrokerContainer(CeleryTestContainer):
+    """A running Valkey, known by its URL. Whoever started it stops it."""
+
+    def __init__(self, url: str) -> None:
+        # Not super().__init__(): it wraps what Docker made.
+        self.url = url
+
+    @property
+    def client(self) -> redis.Redis:
+        """A client of its own; close it."""
+        return redis.Redis.from_url(self.url)
+
+    @property
+    def celeryconfig(self) -> dict[str, str]:
+        """What Celery needs to know."""
+        return {"url": self.url, "host_url": self.url}
+
+    def ready(self) -> bool:
+        """Whether it answers."""
+        with self.client as client:
+            return bool(client.ping())
+
+
+class ProcessNode(CeleryTestNode):
+    """A node whose container is a process."""
+
+    @property
+    def container(self) -> ProcessContainer:
+        """The process."""
+        assert isinstance(self._container, ProcessContainer)
+        return self._container
+
+    def kill_and_wait(self) -> None:
+        """`kill -9`, and wait until it is gone."""
+        self.kill("SIGKILL")
+        assert self.container.wait() == -9
+
+    def terminate(self, within_s: float = WITHIN_S) -> None:
+        """SIGTERM; it must end well."""
+        self.kill("SIGTERM")
+        assert self.container.wait(within_s) == 0, self.logs()
+
+
+class DispatcherNode(ProcessNode):
+    """A dispatcher."""
+
+
+class WorkerNode(ProcessNode, CeleryTestWorker):
+    """A worker."""
+
+    def hostname(self) -> str:
+        """Celery's name of it."""
+        return f"{PROVIDER}.{self.container.pid}@{socket.gethostname()}"
+
+
+class WorkerCluster(CeleryWorkerCluster):
+    """The test's workers: none at first, `start` adds one."""
+
+    def __init__(self, env: Mapping[str, str], logs: Path, app: Celery) -> None:
+        self._env, self._logs, self._app = env, logs, app
+        self._nodes: tuple[CeleryTestNode, ...] = ()
+
+    def start(self, **plan: Any) -> WorkerNode:
+        """Start a worker and wait until it consumes. Arguments: those of `WorkerPlan`."""
+        name = f"worker-{len(self) + 1}"
+        container = ProcessContainer(
+            name, work, self._env, self._logs / f"{name}.log", WorkerPlan(**plan), lambda it: " ready." in it.logs()
+        )
+        node = WorkerNode(container, self._app)
+        self._nodes = (*self._nodes, node)
+        node.ready()
+        return node
+
+    def teardown(self) -> None:
+        """End them all."""
+        for node in self:
+            node.teardown()
+
+
+class AssaylineSetup(CeleryTestSetup):
+    """Workers, broker, store and provider of one test.
+
+    Attributes:
+        store: what Postgres says.
+        wire: the provider double.
+        publisher: for messages that no dispatcher sent.
+    """
+
+    worker_cluster: WorkerCluster
+
+    def __init__(
+        self,
+        worker_cluster: WorkerCluster,
+        broker_cluster: CeleryBrokerCluster,
+        app: Celery,
+        *,
+        store: Records,
+        wire: Wire,
+        env: Mapping[str, str],
+        logs: Path,
+    ) -> None:
+        super().__init__(worker_cluster, broker_cluster, None, app)
+        self.store, self.wire, self._env, self._logs = store, wire, env, logs
+        self.publisher = CeleryPublisher(app)
+        self.dispatchers: list[DispatcherNode] = []
+
+    @classmethod
+    def update_app_config(cls, app: Celery) -> None:
+        """Ours."""
+        app.conf.update({name: value for name, value in SETTINGS.items() if name != "result_backend"})
+
+    @property
+    def workers(self) -> WorkerCluster:
+        """The workers."""
+        assert isinstance(self._worker_cluster, WorkerCluster)
+        return self._worker_cluster
+
+    @property
+    def redis(self) -> redis.Redis:
+        """A client of the broker; close it."""
+        broker = self.broker
+        assert isinstance(broker, CeleryTestBroker)
+        assert isinstance(broker.container, BrokerContainer)
+        return broker.container.client
+
+    def start_dispatcher(self, plan: DispatcherPlan | None = None) -> DispatcherNode:
+        """Start a dispatcher and wait until it has mirrored the catalog."""
+        name = f"dispatcher-{len(self.dispatchers) + 1}"
+        self.store.forget_catalog()
+        container = ProcessContainer(
+            name,
+            dispatch,
+            self._env,
+            self._logs / f"{name}.log",
+            plan or DispatcherPlan(),
+            lambda _: self.store.knows_catalog(),
+        )
+        node = DispatcherNode(container, self.app)
+        self.dispatchers.append(node)
+        node.ready()
+        return node
+
+    def enqueue(self, content: str = "", *, held: bool = False, **options: Any) -> tuple[UUID, str]:
+        """Enqueue a job, its calls held open if wanted; returns its id and the marker its calls are known by."""
+        marker = uuid4().hex
+        if held:
+            self.wire.hold(marker)
+        options = {"context": {"labels": list(LABELS)}, **options}
+        return self.store.enqueue("text_classification", f"marker-{marker} {content}", options), marker
+
+    def publish(self, *messages: tuple[UUID, int]) -> None:
+        """Put messages (job, release) into the interactive queue, as a dispatcher would."""
+        self.publisher._publish([Released(job, release, PROVIDER, "interactive") for job, release in messages])
+
+    def announced(self, job: UUID) -> bool:
+        """Whether the job's result lies in Redis."""
+        with self.redis as client:
+            return bool(client.exists(result_key(job)))
+
+    def waiting_messages(self) -> int:
+        """Messages in the queues, not yet taken."""
+        with self.redis as client:
+            return sum(int(client.llen(queue)) for queue in QUEUES)
+
+    def unacknowledged(self) -> int:
+        """Messages taken and not acknowledged."""
+        with self.redis as client:
+            return int(client.hlen("unacked"))
+
+    def ended(self, job: UUID, state: str = "succeeded", within_s: float = WITHIN_S) -> Mapping[str, Any]:
+        """Wait until the job stands in `state`, and return its row."""
+        try:
+            eventually(lambda: self.store.state(job) == state, within_s)
+        except AssertionError as late:
+            row = self.store.job(job)
+            raise AssertionError(f"{late}\n{row}\n{self.store.calls(job)}\n{self.all_logs()}") from late
+        return self.store.job(job)
+
+    def all_logs(self) -> str:
+        """What every node wrote."""
+        nodes = (*self.dispatchers, *self.workers)
+        return "\n".join(f"--- {node.name()}\n{node.logs()[-3000:]}" for node in nodes)
+
+    def teardown(self) -> None:
+        """End what is ours; the cluster ends its workers."""
+        for node in self.dispatchers:
+            node.teardown()
+        self.publisher.close()
+        self.store.close()

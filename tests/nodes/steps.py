@@ -1,0 +1,63 @@
+"""Where a process can be made to halt: it says so through a pipe, and stands still until it is told to go on."""
+
+from __future__ import annotations
+
+import asyncio
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from multiprocessing.connection import Connection
+
+    from tasks.run import Runner
+
+
+class Step(StrEnum):
+    """The steps of a message through a worker, and of a release through a dispatcher."""
+
+    BEFORE_CLAIM = "before_claim"
+    AFTER_CLAIM = "after_claim"
+    BEFORE_FINISH = "before_finish"
+    """The answer is here and paid for."""
+    BEFORE_ANNOUNCE = "before_announce"
+    AFTER_ANNOUNCE = "after_announce"
+    """Before the acknowledgement."""
+    BEFORE_PUBLISH = "before_publish"
+    """The dispatcher's: `queued` is committed."""
+
+
+PLACES: dict[Step, tuple[str, str, bool]] = {
+    Step.BEFORE_CLAIM: ("store", "claim", True),
+    Step.AFTER_CLAIM: ("store", "claim", False),
+    Step.BEFORE_FINISH: ("analyst", "analyze", False),
+    Step.BEFORE_ANNOUNCE: ("announcer", "ended", True),
+    Step.AFTER_ANNOUNCE: ("announcer", "ended", False),
+}
+"""Part of the runner, its method, and whether to halt before it (else after it)."""
+
+
+def halt_runner(runner: Runner, at: Step, pipe: Connection) -> None:
+    """Make a worker's runner halt at a step."""
+    part_name, method, before = PLACES[at]
+    part = getattr(runner, part_name)
+    setattr(part, method, halting(getattr(part, method), at, pipe, before=before))
+
+
+def halting(method: Callable[..., Any], at: Step, pipe: Connection, *, before: bool) -> Callable[..., Any]:
+    """Wrap an async method so that it halts before its work, or once it is done."""
+
+    async def halted(*args: Any, **kwargs: Any) -> Any:
+        if before:
+            await asyncio.to_thread(_stand, at, pipe)
+        result = await method(*args, **kwargs)
+        if not before:
+            await asyncio.to_thread(_stand, at, pipe)
+        return result
+
+    return halted
+
+
+def _stand(at: Step, pipe: Connection) -> None:
+    pipe.send(at)
+    pipe.recv()

@@ -1,0 +1,114 @@
+"""A provider double at the wire: an OpenAI-compatible server on a thread of the test's process.
+
+It counts calls and holds them open on demand. A call is known by the marker in its content (`marker-<word>`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import threading
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+from aiohttp import web
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
+LABELS = ("invoice", "complaint", "other")
+ANSWER = {"evidence": "the amount due", "label": LABELS[0], "confidence_percent": 90}
+INPUT_TOKENS, OUTPUT_TOKENS = 700, 30
+
+_MARKER = re.compile(r"marker-([0-9a-z]+)")
+
+
+class Wire:
+    """The server. Methods may be called from any thread but its own."""
+
+    def __init__(self) -> None:
+        self.url = ""
+        self._calls: Counter[str] = Counter()
+        self._held: dict[str, asyncio.Event] = {}
+        self._refused: dict[str, int] = {}
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="wire")
+
+    def start(self) -> None:
+        """Listen on a free port."""
+        self._thread.start()
+        self._on_loop(self._listen())
+
+    def stop(self) -> None:
+        """Let go of what is held, and end."""
+        self._on_loop(self._close())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    def calls(self, marker: str) -> int:
+        """How many calls for `marker` arrived."""
+        return self._calls[marker]
+
+    def hold(self, marker: str) -> None:
+        """Leave calls for `marker` open until `release`."""
+        self._on_loop(self._hold(marker))
+
+    def release(self, marker: str) -> None:
+        """Answer the calls that are held, and those to come."""
+        self._on_loop(self._release(marker))
+
+    def refuse(self, marker: str, status: int) -> None:
+        """Answer calls for `marker` with an HTTP error."""
+        self._refused[marker] = status
+
+    def _on_loop(self, work: Coroutine[Any, Any, None]) -> None:
+        asyncio.run_coroutine_threadsafe(work, self._loop).result()
+
+    async def _listen(self) -> None:
+        application = web.Application()
+        application.router.add_post("/v1/chat/completions", self._complete)
+        self._runner = web.AppRunner(application, access_log=None)
+        await self._runner.setup()
+        site = web.TCPSite(self._runner, "127.0.0.1", 0)
+        await site.start()
+        self.url = f"http://127.0.0.1:{self._runner.addresses[0][1]}/v1"
+
+    async def _close(self) -> None:
+        for marker in tuple(self._held):
+            await self._release(marker)
+        await self._runner.cleanup()
+
+    async def _hold(self, marker: str) -> None:
+        self._held.setdefault(marker, asyncio.Event())
+
+    async def _release(self, marker: str) -> None:
+        self._held.pop(marker).set()
+
+    async def _complete(self, request: web.Request) -> web.Response:
+        found = _MARKER.search(await request.text())
+        marker = found[1] if found else ""
+        self._calls[marker] += 1
+        if held := self._held.get(marker):
+            await held.wait()
+        if status := self._refused.get(marker):
+            return web.json_response({"error": {"message": "refused by the test", "code": None}}, status=status)
+        return web.json_response(_completion())
+
+
+def _completion() -> dict[str, Any]:
+    return {
+        "id": "chatcmpl-test",
+        "object": "chat.completion",
+        "created": 1_700_000_000,
+        "model": "gpt-test",
+        "choices": [
+            {"index": 0, "message": {"role": "assistant", "content": json.dumps(ANSWER)}, "finish_reason": "stop"}
+        ],
+        "usage": {
+            "prompt_tokens": INPUT_TOKENS,
+            "completion_tokens": OUTPUT_TOKENS,
+            "total_tokens": INPUT_TOKENS + OUTPUT_TOKENS,
+        },
+    }
