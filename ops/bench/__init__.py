@@ -1,7 +1,7 @@
 """Benches: what Assayline must reach, measured on the configuration that `assayline up` runs.
 
-Each bench is judged by the endpoint's and Postgres's own records, runs its peers in the same rounds, keeps every round, and
-knows a mechanism that can be switched off (`without`), for which it must fail. Linux only: they read /proc.
+Each bench is judged by the endpoint's and Postgres's own records, runs its peers in the same rounds, keeps every round,
+and knows a mechanism that can be switched off (`without`), for which it must fail. Linux only: they read /proc.
 """
 
 from __future__ import annotations
@@ -35,7 +35,9 @@ def _lazy(name: str) -> Callable[[Options], Report]:
             ConfigurationError: `options.without` names no mechanism of this bench.
         """
         if options.without is not None and options.without not in SWITCHES[name]:
-            raise ConfigurationError(f"bench {name} runs without {' or '.join(SWITCHES[name])}, not {options.without!r}")
+            raise ConfigurationError(
+                f"bench {name} runs without {' or '.join(SWITCHES[name])}, not {options.without!r}"
+            )
         module = import_module(f"ops.bench.{name.replace('-', '_')}")
         report: Report = module.run(options)
         return report

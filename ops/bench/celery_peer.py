@@ -1,7 +1,7 @@
 """Peer: plain Celery on the same broker and the same threads pool, as its documentation sets it up.
 
-Its own logical database on the server: kombu keeps unacknowledged messages under one key per database, and two apps with
-different visibility timeouts would redeliver each other's.
+Its own logical database on the server: kombu keeps unacknowledged messages under one key per database, and two apps
+with different visibility timeouts would redeliver each other's.
 """
 
 from __future__ import annotations
@@ -47,7 +47,18 @@ def make_app(url: str, visibility_s: int = DEFAULT_VISIBILITY_S) -> Celery:
 def worker_argv(slots: int) -> list[str]:
     """The command of a peer worker, events off."""
     return [
-        *(sys.executable, "-m", "celery", "-A", "ops.bench.celery_peer:app", "worker", "-l", "WARNING", "-P", "threads"),
+        *(
+            sys.executable,
+            "-m",
+            "celery",
+            "-A",
+            "ops.bench.celery_peer:app",
+            "worker",
+            "-l",
+            "WARNING",
+            "-P",
+            "threads",
+        ),
         *("-c", str(slots), "-Q", QUEUE, "--without-gossip", "--without-mingle"),
     ]
 

@@ -1,10 +1,10 @@
 """The provider that benches call: OpenAI's chat completions, answered after a set time, every arrival written down.
 
-`python -m ops.bench.endpoint` prints its port and serves until SIGTERM. It is a protocol on bare sockets, because it shares
-the machine's cores with what it measures: about 0.05 ms of CPU a call.
+`python -m ops.bench.endpoint` prints its port and serves until SIGTERM. It is a protocol on bare sockets, because it
+shares the machine's cores with what it measures: about 0.05 ms of CPU a call.
 
-A call is known by the marker in its body (`marker-<word>`, which benches put into the content). What was recorded is read
-under /control/:
+A call is known by the marker in its body (`marker-<word>`, which benches put into the content). What was recorded is
+read under /control/:
 
     GET  state            {"open", "peak", "calls", "answered", "busy_s"}: calls open now, most at once, arrived, answered, and
                           the seconds that answered calls were open, summed

@@ -1,7 +1,8 @@
-"""How many jobs a second one producer hands over: `enqueue_many`, 2 KB of content each, every job with an idempotency key.
+"""How many jobs a second one producer hands over: `enqueue_many`, 2 KB of content each, every job with an idempotency
+key.
 
-Rows are counted in Postgres afterwards. The system runs beside it, idle: the jobs are not due before tomorrow. Peers: a loop
-of Celery's `apply_async` with the same content, and a bare COPY of the same bytes into one plain table.
+Rows are counted in Postgres afterwards. The system runs beside it, idle: the jobs are not due before tomorrow. Peers: a
+loop of Celery's `apply_async` with the same content, and a bare COPY of the same bytes into one plain table.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ def run(options: Options) -> Report:
     n, rounds = options.per_round(N, ROUNDS)
     with opened(options) as stack:
         stack.dispatcher()
+        stack.await_catalog()
         bench = _Enqueue(stack, n, by_rows=options.without == "copy")
         peer = CeleryPeer(stack) if options.peers else None
         bench.ours("warm", min(n, CHUNK_ROWS))
@@ -40,7 +42,9 @@ def run(options: Options) -> Report:
         measured = [bench.round(f"{number}", peer) for number in range(1, rounds + 1)]
     rate = median([float(figures["jobs_per_s"] or 0) for figures in measured])
     checks = [Check("enqueue_many, median of the rounds", rate, "jobs/s", ">=", GOAL_PER_S)]
-    checks += [Check(f"rows in {table}", sum(c[table] for c in bench.counted), "rows", "=", n * rounds) for table in TABLES]
+    checks += [
+        Check(f"rows in {table}", sum(c[table] for c in bench.counted), "rows", "=", n * rounds) for table in TABLES
+    ]
     peers: dict[str, Figures] = {
         title: {"per_s": median([_number(figures.get(column)) for figures in measured])}
         for title, column in (("Celery apply_async loop", "celery_per_s"), ("bare COPY", "copy_per_s"))

@@ -1,7 +1,8 @@
-"""What a job costs a worker in CPU, all included: message, claim, prompt, call, validation, ledger, result, acknowledgement.
+"""What a job costs a worker in CPU, all included: message, claim, prompt, call, validation, ledger, result,
+acknowledgement.
 
-Peers: a Celery no-op task (what the message alone costs), the SDK's bare call with the very body that our worker sent, and,
-on request, LiteLLM's Router with limits in Redis (the call alone, without a job around it).
+Peers: a Celery no-op task (what the message alone costs), the SDK's bare call with the very body that our worker sent,
+and, on request, LiteLLM's Router with limits in Redis (the call alone, without a job around it).
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from urllib.parse import unquote, urlsplit
 from ops.bench.celery_runs import CeleryPeer
 from ops.bench.litellm_venv import python
 from ops.bench.proc import cpu_s
-from ops.bench.processes import Running, run_json
+from ops.bench.processes import run_json
 from ops.bench.report import Check, Figures, Options, Report, median
 from ops.bench.stack import Stack, job, opened
 
@@ -24,6 +25,7 @@ LATENCY_S = 2.0
 EVENTS_OFF_MS, AS_UP_MS, RATIO = 6.0, 8.0, 2.2
 PEER_S = 300.0
 NO_EVENTS = "--no-events"
+LATEST = "SELECT started_at, finished_at FROM assayline.jobs ORDER BY id DESC LIMIT %s"
 
 
 def run(options: Options) -> Report:
@@ -76,11 +78,11 @@ class _JobCost:
         }
 
     def _jobs(self, name: str, n: int) -> float:
-        """Run `n` jobs to their end; the seconds from the first arrival of a call to the end of all."""
+        """Run `n` jobs to their end; the seconds from the first claim to the last end."""
         self._stack.enqueue([job(f"{name}.{number}") for number in range(n)])
         self._stack.finish(60.0 + n)
-        sql = "SELECT extract(epoch FROM max(finished_at) - min(started_at))::float8 FROM (SELECT finished_at, started_at FROM assayline.jobs ORDER BY id DESC LIMIT %s) j"
-        return float(self._stack.rows(sql, [n])[0][0])
+        elapsed = f"SELECT extract(epoch FROM max(finished_at) - min(started_at))::float8 FROM ({LATEST}) j"
+        return float(self._stack.rows(elapsed, [n])[0][0])
 
     def peers(self, *, with_litellm: bool) -> dict[str, Callable[[], float]]:
         """The peers by the names of their columns."""
@@ -117,16 +119,28 @@ def _report(options: Options, rounds: list[Figures], peers: list[str], n: int, i
     checks = [
         Check("CPU per job, task events off", figures["events_off_ms"], "ms", "<=", EVENTS_OFF_MS),
         Check("CPU per job, as `up` runs", figures["as_up_ms"], "ms", "<=", AS_UP_MS),
-        Check("calls open at once, by the endpoint", median([_number(r, "in_flight_peak") for r in rounds]), "", ">=", in_flight),
+        Check(
+            "calls open at once, by the endpoint",
+            median([_number(r, "in_flight_peak") for r in rounds]),
+            "",
+            ">=",
+            in_flight,
+        ),
         Check("jobs succeeded", sum(_number(r, "succeeded") or 0 for r in rounds), "", "=", 2 * n),
     ]
     noop, sdk = figures.get("celery_noop_ms"), figures.get("sdk_call_ms")
     if noop and sdk and figures["events_off_ms"]:
         ratio = figures["events_off_ms"] / (noop + sdk)
         checks.insert(2, Check("events off / (Celery no-op + bare SDK call)", ratio, "x", "<=", RATIO))
-    absent = {} if "litellm_call_ms" in peers else {"LiteLLM Router, Redis limits": {"cpu_ms": None, "note": "absent: --with-litellm"}}
+    absent = (
+        {}
+        if "litellm_call_ms" in peers
+        else {"LiteLLM Router, Redis limits": {"cpu_ms": None, "note": "absent: --with-litellm"}}
+    )
     beside: dict[str, Figures] = {name.removesuffix("_ms"): {"cpu_ms": figures[name]} for name in peers}
-    return Report("job-cost", checks, rounds, beside | absent, options.without, (f"{n} jobs measured for each of the two",))
+    return Report(
+        "job-cost", checks, rounds, beside | absent, options.without, (f"{n} jobs measured for each of the two",)
+    )
 
 
 def _mean(rounds: list[Figures], name: str) -> float | None:

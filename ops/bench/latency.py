@@ -86,7 +86,9 @@ class _Latency:
             sent[marker] = time.time_ns()
             made = send(marker)
             self._sent[marker] = made, sent[marker]
-            self._stack.until(lambda place=place: endpoint.ask(f"wait?calls={place}")["calls"] >= place, ARRIVAL_S, "a call")
+            self._stack.until(
+                lambda place=place: endpoint.ask(f"wait?calls={place}")["calls"] >= place, ARRIVAL_S, "a call"
+            )
             time.sleep(self._pause.uniform(*IDLE_S))
         self._arrivals = {marker: at[0] for marker, at in endpoint.arrivals().items()}
         return [(self._arrivals[marker] - at) / 1e6 for marker, at in sent.items()]

@@ -1,7 +1,7 @@
 """Peer: LiteLLM's Router with its limits in Redis, a number of calls in flight.
 
-Runs in a virtual environment of its own (`ops.bench.litellm_venv`) and so imports nothing of this project. Reads {"base_url",
-"body", "calls", "in_flight", "redis"} as JSON from stdin, prints {"cpu_ms_per_call"}.
+Runs in a virtual environment of its own (`ops.bench.litellm_venv`) and so imports nothing of this project. Reads
+{"base_url", "body", "calls", "in_flight", "redis"} as JSON from stdin, prints {"cpu_ms_per_call"}.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import sys
 from typing import Any
 
 import uvloop
-from litellm import Router
+from litellm import Router  # type: ignore[import-not-found]  it is in a virtual environment of its own
 
 UNREACHED = 10_000_000
 """A limit that is counted and never met: what is measured is the counting."""

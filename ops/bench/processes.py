@@ -37,7 +37,12 @@ class Running:
         self.log = directory / f"{name}.log"
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                tether.wrap(argv), stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=dict(env), start_new_session=True
+                tether.wrap(argv),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=dict(env),
+                start_new_session=True,
             )
 
     @property

@@ -1,9 +1,9 @@
 """A worker is killed with -9 in mid-call: how long until its jobs' next calls reach the endpoint?
 
-Two workers run; the one that is killed is replaced at once, as the supervisor of `assayline up` does. The lost calls must
-stay `unknown` in the ledger, and the jobs end well. Peer: Celery on Redis with late acknowledgement, whose only recovery is the
-visibility timeout (one hour by default). It runs with 30 s here, to show what its sweep adds, and is not waited for longer than
-the sweep's own bound.
+Two workers run; the one that is killed is replaced at once, as the supervisor of `assayline up` does. The lost calls
+must stay `unknown` in the ledger, and the jobs end well. Peer: Celery on Redis with late acknowledgement, whose only
+recovery is the visibility timeout (one hour by default). It runs with 30 s here, to show what its sweep adds, and is
+not waited for longer than the sweep's own bound.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from ops.bench.stack import START_S, Stack, job, opened
 ROUNDS = 3
 JOBS = 8
 """In each round, over both workers."""
-SLOTS = 4
 GOAL_S = 30.0
 BOUND_S = 60.0
 """How long a round waits for calls that may never come."""
@@ -29,6 +28,18 @@ HELD_S = 600.0
 PEER_VISIBILITY_S = 30
 PEER_SWEEP_S = 100
 """kombu looks for expired messages in every tenth of its ten-second turns (unacked_restore_interval, its throttle)."""
+
+OWNED = """
+    SELECT j.id, substring(c.content FROM 'marker-([^ ]+)')
+      FROM assayline.jobs j
+      JOIN assayline.workers w ON w.incarnation = j.incarnation
+      JOIN assayline.job_contents c ON c.job_id = j.id
+     WHERE j.state = 'running' AND w.pid = %s
+"""
+UNKNOWN = "SELECT count(*) FROM assayline.calls WHERE job_id = ANY(%s) AND claim_no = 1 AND outcome = 'unknown'"
+AGE = """
+    UPDATE assayline.workers SET heartbeat_at = heartbeat_at - make_interval(secs => %s) WHERE pid = %s RETURNING pid
+"""
 
 
 def run(options: Options) -> Report:
@@ -59,13 +70,14 @@ class _Recovery:
         self._jobs = jobs
         self._bound_s = bound_s
         self._passed_s = passed_s
-        self._workers = [stack.worker(SLOTS), stack.worker(SLOTS)]
+        self._slots = max(1, jobs // 2)
+        self._workers = [stack.worker(self._slots), stack.worker(self._slots)]
 
     def round(self, number: int, peer: CeleryPeer | None) -> dict[str, Any]:
         """Kill one of the two workers, wait for its jobs, then let everything end."""
         stack = self._stack
         stack.endpoint.ask("reset")
-        peer_workers = self._begin_peer(peer, number) if peer else []
+        begun = self._begin_peer(peer, number) if peer else ()
         stack.enqueue([job(f"ours.{number}.{place}") for place in range(self._jobs)])
         stack.until(lambda: self._first_calls("ours") == self._jobs, START_S, "all first calls")
         killed, killed_at, lost = self._kill_one()
@@ -75,7 +87,6 @@ class _Recovery:
             "called_again": len(came_s),
             "recovered_s": max(came_s.values()) if len(came_s) == len(lost) else None,
             "unknown_in_ledger": self._unknown(lost),
-            **({"celery_30_s": self._await_peer(peer_workers, killed_at)} if peer else {}),
         }
         stack.endpoint.ask("release")
         if figures["recovered_s"] is not None:
@@ -83,27 +94,21 @@ class _Recovery:
         figures["succeeded"] = stack.number(
             "SELECT count(*) FROM assayline.jobs WHERE state = 'succeeded' AND id = ANY(%s)", [list(lost)]
         )
-        stack.say(f"round {number}: worker {killed} killed: {figures}")
+        if peer:
+            figures["celery_30_s"] = self._await_peer(*begun)
+        stack.say(f"round {number}: {killed} killed: {figures}")
         return figures
 
     def _kill_one(self) -> tuple[str, int, dict[Any, str]]:
         """Kill the first worker and start its replacement; its name, the time (wall clock, ns), its jobs' markers."""
         victim = self._workers.pop(0)
-        owned = """
-            SELECT j.id, substring(c.content FROM 'marker-([^ ]+)')
-              FROM assayline.jobs j JOIN assayline.workers w USING (incarnation) JOIN assayline.job_contents c ON c.job_id = j.id
-             WHERE j.state = 'running' AND w.pid = %s
-        """
-        lost = dict(self._stack.rows(owned, [victim.pid]))
+        lost = dict(self._stack.rows(OWNED, [victim.pid]))
         killed_at = time.time_ns()
         self._stack.kill(victim)
         if not lost:
             raise BenchFailure("the worker to be killed had no job")
-        self._stack.rows(
-            "UPDATE assayline.workers SET heartbeat_at = heartbeat_at - make_interval(secs => %s) WHERE pid = %s RETURNING 1",
-            [self._passed_s, victim.pid],
-        )
-        self._workers.append(self._stack.worker(SLOTS))
+        self._stack.rows(AGE, [self._passed_s, victim.pid])
+        self._workers.append(self._stack.worker(self._slots))
         return victim.name, killed_at, lost
 
     def _second_calls(self, lost: dict[Any, str], killed_at: int) -> dict[str, float]:
@@ -120,10 +125,9 @@ class _Recovery:
         return sum(marker.startswith(prefix) for marker in self._stack.endpoint.arrivals())
 
     def _unknown(self, lost: dict[Any, str]) -> int:
-        sql = "SELECT count(*) FROM assayline.calls WHERE job_id = ANY(%s) AND claim_no = 1 AND outcome = 'unknown'"
-        return self._stack.number(sql, [list(lost)])
+        return self._stack.number(UNKNOWN, [list(lost)])
 
-    def _begin_peer(self, peer: CeleryPeer, number: int) -> list[Any]:
+    def _begin_peer(self, peer: CeleryPeer, number: int) -> tuple[str, int, Running]:
         """One task in mid-call on a worker of its own, which is killed; a second one is there to take over."""
         victim = peer.worker(1)
         marker = f"peer.{number}"
@@ -131,10 +135,9 @@ class _Recovery:
         self._stack.until(lambda: marker in self._stack.endpoint.arrivals(), START_S, "the peer's call")
         killed_at = time.time_ns()
         self._stack.kill(victim)
-        return [marker, killed_at, peer.worker(1)]
+        return marker, killed_at, peer.worker(1)
 
-    def _await_peer(self, begun: list[Any], _: int) -> float | None:
-        marker, killed_at, heir = begun
+    def _await_peer(self, marker: str, killed_at: int, heir: Running) -> float | None:
         deadline = time.monotonic() + PEER_VISIBILITY_S + PEER_SWEEP_S + 20.0
         while len(calls := self._stack.endpoint.arrivals()[marker]) < 2 and time.monotonic() < deadline:
             time.sleep(0.5)
@@ -158,5 +161,8 @@ def _report(options: Options, rounds: Sequence[Figures]) -> Report:
     if options.peers:
         seen = [float(s) for figures in rounds if isinstance(s := figures["celery_30_s"], (int, float))]
         peers["Celery on Redis, acks_late, visibility timeout set to 30 s"] = {"worst_s": max(seen, default=None)}
-        peers["Celery on Redis, acks_late, as shipped"] = {"worst_s": None, "note": "not waited for: 3600 s and its sweep"}
+        peers["Celery on Redis, acks_late, as shipped"] = {
+            "worst_s": None,
+            "note": "not waited for: 3600 s and its sweep",
+        }
     return Report("recovery", checks, rounds, peers, options.without)

@@ -66,7 +66,9 @@ class Check:
         """Whether the goal is reached."""
         if self.value is None:
             return False
-        return {"<=": self.value <= self.goal, ">=": self.value >= self.goal, "=": self.value == self.goal}[self.relation]
+        return {"<=": self.value <= self.goal, ">=": self.value >= self.goal, "=": self.value == self.goal}[
+            self.relation
+        ]
 
     def as_json(self) -> dict[str, Any]:
         """The check with its verdict."""

@@ -1,7 +1,7 @@
 """Peer: the official SDK alone, over aiohttp on uvloop, a number of calls in flight.
 
-A program of its own, so that its CPU is its own: reads {"base_url", "body", "calls", "in_flight"} as JSON from stdin, prints
-{"cpu_ms_per_call"}.
+A program of its own, so that its CPU is its own: reads {"base_url", "body", "calls", "in_flight"} as JSON from stdin,
+prints {"cpu_ms_per_call"}.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What every bench stands on: durable servers of its own, the endpoint, and the processes that `assayline up` runs.
 
-The provider is the shipped catalog's `openai`, its base URL turned to the endpoint: adapter, prices and settings are those
-of a user with a key.
+The provider is the shipped catalog's `openai`, its base URL turned to the endpoint: adapter, prices and settings are
+those of a user with a key.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from typing import Any
 import psycopg
 
 from ops.bench.endpoint import LABELS
-from ops.bench.processes import ASSAYLINE, BenchFailure, Endpoint, Running, clean_env, until
 from ops.bench.proc import family
+from ops.bench.processes import ASSAYLINE, BenchFailure, Endpoint, Running, clean_env, until
 from ops.bench.report import Options, Servers
 from ops.embedded import EmbeddedPostgres, EmbeddedValkey
 from ops.migrate import upgrade
@@ -58,19 +58,18 @@ class Stack:
     _running: list[Running] = field(default_factory=list)
     _names: set[str] = field(default_factory=set)
 
-    def dispatcher(self, *flags: str) -> Running:
-        """Start the dispatcher and wait until the catalog is mirrored: from then on jobs can be enqueued."""
-        running = self.start("dispatcher", [*ASSAYLINE, "dispatcher", *flags])
-        until(
-            lambda: bool(self.rows("SELECT 1 FROM assayline.catalog_analyses LIMIT 1")),
-            START_S,
-            "the mirrored catalog",
-            [running],
+    def dispatcher(self, *flags: str) -> None:
+        """Start the dispatcher."""
+        self.start("dispatcher", [*ASSAYLINE, "dispatcher", *flags])
+
+    def await_catalog(self) -> None:
+        """Wait until the dispatcher has mirrored the catalog: from then on jobs can be enqueued."""
+        self.until(
+            lambda: bool(self.rows("SELECT 1 FROM assayline.catalog_analyses LIMIT 1")), START_S, "the mirrored catalog"
         )
-        return running
 
     def worker(self, slots: int, *flags: str, without: str | None = None) -> Running:
-        """Start a worker and wait until it is known to live.
+        """Start a worker and wait until it is known to live, and jobs can be enqueued.
 
         Args:
             slots: jobs it runs at once.
@@ -78,10 +77,9 @@ class Stack:
             without: start it through `ops.bench.without`, which switches this mechanism off.
         """
         entry = [sys.executable, "-m", "ops.bench.without", without] if without else ASSAYLINE
-        running = self.start(
-            "worker", [*entry, "worker", "--provider", PROVIDER, "--slots", str(slots), *flags]
-        )
-        until(lambda: self.lives(running), START_S, "the worker's heartbeat", [running])
+        running = self.start("worker", [*entry, "worker", "--provider", PROVIDER, "--slots", str(slots), *flags])
+        self.until(lambda: self.lives(running), START_S, "the worker's heartbeat")
+        self.await_catalog()
         return running
 
     def lives(self, worker: Running) -> bool:
@@ -109,7 +107,7 @@ class Stack:
 
     def rows(self, sql: str, params: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """Ask Postgres."""
-        return self._database.execute(sql, params).fetchall()  # type: ignore[arg-type]
+        return self._database.execute(sql, params).fetchall()
 
     def number(self, sql: str, params: Sequence[Any] = ()) -> int:
         """Ask Postgres for one whole number."""
@@ -153,9 +151,7 @@ def opened(options: Options) -> Iterator[Stack]:
         directory = Path(exits.enter_context(tempfile.TemporaryDirectory(prefix="assayline-bench-")))
         servers = options.servers or _embedded(directory, exits)
         upgrade(servers.database_url)
-        env = clean_env(
-            {"ASSAYLINE_DATABASE_URL": servers.database_url, "ASSAYLINE_REDIS_URL": servers.redis_url}
-        )
+        env = clean_env({"ASSAYLINE_DATABASE_URL": servers.database_url, "ASSAYLINE_REDIS_URL": servers.redis_url})
         endpoint = Endpoint(env, directory)
         exits.callback(endpoint.stop)
         # Whatever a bench does, its calls end here: a made-up key, and the endpoint's URL.

@@ -1,7 +1,7 @@
 """Starts an `assayline` process with one of its mechanisms switched off, so that a bench can show what it is worth.
 
-`python -m ops.bench.without MECHANISM worker …`. What stands in for the mechanism is what one would have without it: stock
-parts and the usual advice, no artificial slowness.
+`python -m ops.bench.without MECHANISM worker …`. What stands in for the mechanism is what one would have without it:
+stock parts and the usual advice, no artificial slowness.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from sqlalchemy.pool import NullPool
 from ops.migrate import sqlalchemy_url
 from tasks.run import Ending
 from workers import build, worker
+from workers.app import app
 from workers.runtime import Runtime, install_runtime
 
 
@@ -79,24 +80,29 @@ def without_aiohttp() -> None:
         unlimited = httpx2.Limits(max_connections=None, keepalive_expiry=limits.keepalive_expiry)
         return DefaultAsyncHttpxClient(limits=unlimited, **rest)
 
-    openai_compatible.DefaultAioHttpClient = pool  # type: ignore[misc, assignment]
+    _replace(openai_compatible, "DefaultAioHttpClient", pool)
 
 
 def without_loop() -> None:
     """A loop per job. Its connections to Postgres are not kept either (the usual advice for it is NullPool)."""
-    build.create_engine = _unpooled  # type: ignore[attr-defined]
-    worker.Runtime = LoopPerJob  # type: ignore[misc]
+    _replace(build, "create_engine", _unpooled)
+    _replace(worker, "Runtime", LoopPerJob)
 
 
 def without_threads() -> None:
     """Celery's default pool: prefork, as many processes as the machine has cores, one job in each at a time."""
-    threaded = worker.app.Worker
+    threaded = app.Worker
 
     def prefork(**options: Any) -> Any:
         return threaded(**options | {"pool": "prefork", "concurrency": None})
 
-    worker.app.Worker = prefork
-    worker.Runtime = RuntimePerProcess  # type: ignore[misc, assignment]
+    _replace(app, "Worker", prefork)
+    _replace(worker, "Runtime", RuntimePerProcess)
+
+
+def _replace(owner: object, name: str, stand_in: object) -> None:
+    getattr(owner, name)  # a mechanism that was renamed must not stay on unnoticed
+    setattr(owner, name, stand_in)
 
 
 def _unpooled(database_url: str, **_: Any) -> AsyncEngine:

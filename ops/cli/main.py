@@ -1,7 +1,7 @@
 """The root of `assayline`: which commands there are, and what becomes of what they return or raise.
 
-A command's module is imported when the command is asked for, so that `--help` is quick and a process imports only what it
-needs. A command returns its exit code (None: 0).
+A command's module is imported when the command is asked for, so that `--help` is quick and a process imports only what
+it needs. A command returns its exit code (None: 0).
 """
 
 from __future__ import annotations
@@ -18,12 +18,15 @@ from typer.core import TyperCommand, TyperGroup
 from ops.cli.exit_codes import INTERRUPTED, OK
 from ops.cli.troubles import report
 
-EPILOG = "Exit codes: 0 ok, 1 a job failed, 2 the installation or its configuration, 3 bad input, 70 a fault of Assayline itself."
+EPILOG = (
+    "Exit codes: 0 ok, 1 a job failed, 2 the installation or its configuration, 3 bad input, "
+    "70 a fault of Assayline itself."
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One command: its name, where its function is (`module:function`), its line in `--help` and the panel it stands in."""
+    """One command: its name, where its function is (`module:function`), its line in `--help` and the panel there."""
 
     name: str
     where: str

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -73,9 +74,11 @@ def dispatcher(
     """
     settings, catalog = _begin(directory)
     from tasks.dispatch import Policy
+    from workers.build import configured
     from workers.dispatcher import run_dispatcher
 
     Screen(as_json=as_json).document({"process": "dispatcher", "listen": listen, "rescue": rescue})
+    logging.getLogger("workers.dispatcher").info("releasing the jobs of %s", ", ".join(configured(catalog)) or "nobody")
     run_dispatcher(settings, catalog, Policy(listen=listen, rescue=rescue))
     return OK
 

@@ -1,4 +1,4 @@
-"""Where a command writes: what was asked for on stdout, everything else on stderr; with `--json` nothing but JSON on stdout."""
+"""Where a command writes: what was asked for on stdout, all else on stderr; with `--json` only JSON on stdout."""
 
 from __future__ import annotations
 

@@ -75,10 +75,10 @@ def services(settings: Settings, catalog: Catalog, directory: Path, env: Mapping
         flower, flower_link = _flower(directory, names)
         children = [
             *(_embedded_child(service) for service in embedded),
-            _assayline("migrate", after=names, once=True),
-            _assayline("dispatcher", after=("migrate",)),
-            *_workers(catalog.configured({**env, **added})),
-            _assayline("beat", after=("migrate",)),
+            _assayline(directory, "migrate", after=names, once=True),
+            _assayline(directory, "dispatcher"),
+            *(_worker(directory, provider) for provider in catalog.configured({**env, **added})),
+            _assayline(directory, "beat"),
             flower,
         ]
     except BaseException:
@@ -137,15 +137,17 @@ def _embedded_link(service: EmbeddedService) -> Link:
     return Link(service.name, f"{scheme}://{place}", secret_url=service.url)
 
 
-def _assayline(name: str, *arguments: str, after: tuple[str, ...] = (), once: bool = False) -> Child:
-    return Child(name, [sys.executable, "-m", "ops.cli.main", name, *arguments], after=after, once=once)
+def _assayline(directory: Path, command: str, *, after: tuple[str, ...] = ("migrate",), once: bool = False) -> Child:
+    return Child(command, [*_command(command), f"--dir={directory}"], after=after, once=once)
 
 
-def _workers(configured: Mapping[str, object]) -> list[Child]:
-    command = [sys.executable, "-m", "ops.cli.main", "worker", "--provider"]
-    return [
-        Child(f"worker-{name}", [*command, name], after=("migrate",), grace_s=WORKER_GRACE_S) for name in configured
-    ]
+def _worker(directory: Path, provider: str) -> Child:
+    command = [*_command("worker"), f"--provider={provider}", f"--dir={directory}"]
+    return Child(f"worker-{provider}", command, after=("migrate",), grace_s=WORKER_GRACE_S)
+
+
+def _command(name: str) -> list[str]:
+    return [sys.executable, "-m", "ops.cli.main", name]
 
 
 def _flower(directory: Path, after: tuple[str, ...]) -> tuple[Child, Link]:

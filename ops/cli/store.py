@@ -16,11 +16,11 @@ CONNECT_TIMEOUT_S = 5
 
 Row = Mapping[str, Any]
 
-# A page of jobs, newest first. A filter that is not given is folded away by the planner; `before` is the last id seen, so
-# that a page costs the same wherever it lies.
+# A page of jobs, newest first. A filter that is not given is folded away by the planner; `before` is the last id seen,
+# so that a page costs the same wherever it lies.
 PAGE = """
-SELECT id, state, reason, analysis, tenant, lane, priority, provider, model, attempts_used, max_attempts, source, subject,
-       tags, created_at, not_before, started_at, finished_at,
+SELECT id, state, reason, analysis, tenant, lane, priority, provider, model, attempts_used, max_attempts, source,
+       subject, tags, created_at, not_before, started_at, finished_at,
        jsonb_path_query_first(causes, '$[last].error') #>> '{}' AS last_error
   FROM assayline.jobs
  WHERE (%(states)s::text[] IS NULL OR state = ANY (%(states)s::text[]))

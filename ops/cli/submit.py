@@ -73,10 +73,10 @@ def submit(
     directory: Directory = DEFAULT_DIRECTORY,
     as_json: AsJson = False,
 ) -> int:
-    """Enqueue one job for each file and print its id; if one is refused, none is enqueued.
+    r"""Enqueue one job for each file and print its id; if one is refused, none is enqueued.
 
     Examples: [bold]assayline submit code_quality app.py --wait[/bold]
-    [bold]git diff | assayline submit text_classification - --context labels='\\["fix", "feature"]'[/bold]
+    [bold]git diff | assayline submit text_classification - --context labels='\["fix", "feature"]'[/bold]
     """
     fields = _fields(ctx.params)
     names = _names(files, fields)

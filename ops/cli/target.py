@@ -1,4 +1,4 @@
-"""Which installation a command speaks to: the one that the environment names, else the `assayline up` running in a directory."""
+"""Which installation a command speaks to: the one the environment names, else the `assayline up` of a directory."""
 
 from __future__ import annotations
 

@@ -18,6 +18,7 @@ from ops.cli.exit_codes import BAD_INPUT, CONFIGURATION, FAILED, FAULT, INTERRUP
 from ops.cli.screen import console, write_json
 
 MIGRATE = "bring the database up to date: assayline migrate"
+EMBEDDED = "embedded service"
 START = "is the server running? `assayline up` starts one, `assayline doctor` says more"
 
 
@@ -42,7 +43,7 @@ KINDS = (
     Kind("ops.cli.troubles", "BadInput", BAD_INPUT, "bad input"),
     Kind("gateway.errors", "ConfigurationError", CONFIGURATION, "configuration"),
     Kind("gateway.errors", "RequestError", BAD_INPUT, "bad input"),
-    Kind("ops.embedded.service", "EmbeddedServiceError", CONFIGURATION, "embedded service"),
+    Kind("ops.embedded.service", "EmbeddedServiceError", CONFIGURATION, EMBEDDED),
     Kind("ops.supervisor.lock", "AlreadyOwned", CONFIGURATION, "in use"),
     Kind("ops.migrate", "UnsupportedServer", CONFIGURATION, "configuration"),
     Kind("alembic.util.exc", "CommandError", BAD_INPUT, "migration"),
@@ -75,7 +76,8 @@ def report(error: Exception, *, as_json: bool) -> int:
         kind = kind_of(error) or Kind("builtins", "Exception", FAULT, "a fault of Assayline's own")
     if kind.code == FAULT:
         traceback.print_exception(error)
-    message = one_line(error)
+    # A service's last log lines are worth their room.
+    message = str(error) if kind.word == EMBEDDED else one_line(error)
     _write(kind, message)
     if as_json:
         write_json({"error": {"kind": kind.word, "code": kind.code, "message": message, "mend": kind.mend or None}})
@@ -93,11 +95,12 @@ def kind_of(error: BaseException) -> Kind | None:
 
 
 def one_line(error: BaseException) -> str:
-    """An exception's message in one line. SQLAlchemy's own adds the statement: the driver's is enough."""
+    """An exception's message in one line; of a database's, the first: the others quote the statement and guess."""
     if isinstance(error, TyperException):
         return error.format_message()
     told = getattr(error, "orig", None) or error
-    return " ".join(str(told).split()) or type(error).__name__
+    text = str(told).partition("\n")[0] if hasattr(told, "diag") else str(told)
+    return " ".join(text.split()) or type(error).__name__
 
 
 def _help_hint(error: TyperException) -> str:

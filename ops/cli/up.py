@@ -3,43 +3,31 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import sys
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
-
-import typer
+from typing import TYPE_CHECKING
 
 from gateway.catalog import load_catalog
-from gateway.errors import ConfigurationError
 from gateway.settings import Settings
+from ops.cli.screen import DEFAULT_DIRECTORY, AsJson, Directory, write_json
 from ops.cli.stack import Stack, replaced, services, write_env_file
-from ops.embedded import EmbeddedServiceError
-from ops.supervisor.lock import AlreadyOwned, DirectoryLock
+from ops.supervisor.lock import DirectoryLock
 from ops.supervisor.log import MergedLog
 from ops.supervisor.supervisor import Supervisor
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
-CONFIGURATION_EXIT = 2
 ENV_FILE = "env"
 
 
-def up(
-    directory: Annotated[Path, typer.Option("--dir", help="Where data, ports and passwords lie.")] = Path(".assayline"),
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print the URLs as one JSON line, the log on stderr.")
-    ] = False,
-) -> None:
-    """Run everything: stores, migrations, dispatcher, workers, beat, Flower. Ctrl-C stops it, a second one faster."""
-    try:
-        code = run_up(os.environ, directory.resolve(), as_json=as_json)
-    except (AlreadyOwned, EmbeddedServiceError, ConfigurationError) as refused:
-        sys.stderr.write(f"{refused}\n")
-        code = CONFIGURATION_EXIT
-    raise typer.Exit(code)
+def up(directory: Directory = DEFAULT_DIRECTORY, as_json: AsJson = False) -> int:
+    """Run everything: stores, migrations, dispatcher, workers, beat, Flower. Ctrl-C stops it, a second one faster.
+
+    With `--json` the URLs are one line on stdout at readiness, and the log goes to stderr.
+    """
+    return run_up(os.environ, directory.resolve(), as_json=as_json)
 
 
 def run_up(env: Mapping[str, str], directory: Path, *, as_json: bool = False) -> int:
@@ -83,5 +71,4 @@ def _table(stack: Stack, env: Mapping[str, str], directory: Path, log: MergedLog
 def _json_links(stack: Stack, env: Mapping[str, str], directory: Path, log: MergedLog) -> None:
     log.say("ready")
     links = {link.name: link.url for link in (*stack.links, *replaced(env))}
-    sys.stdout.write(json.dumps({"ready": True, "urls": links, "env_file": str(directory / ENV_FILE)}) + "\n")
-    sys.stdout.flush()
+    write_json({"ready": True, "urls": links, "env_file": directory / ENV_FILE})

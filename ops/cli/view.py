@@ -30,7 +30,23 @@ UNKNOWN_NOTE = "unknown: begun and never ended on record (its worker died or sti
 
 # Said by the tables beside these, or of no interest without a value.
 SHOWN_ELSEWHERE = frozenset({"id", "state", "reason", "causes", "calls", "result"})
-FIRST = ("analysis", "tenant", "provider", "model", "chain", "hop", "lane", "priority", "attempts_used", "max_attempts")
+FIRST = (
+    "analysis",
+    "tenant",
+    "provider",
+    "model",
+    "chain",
+    "hop",
+    "lane",
+    "priority",
+    "attempts_used",
+    "max_attempts",
+    "created_at",
+    "not_before",
+    "queued_at",
+    "started_at",
+    "finished_at",
+)
 
 SHORTEST_SECONDS = 10.0
 """Below it a duration is worth its tenths."""
@@ -79,11 +95,17 @@ def calls_table(calls: Iterable[Mapping[str, Any]]) -> Table:
             Text(call["outcome"], OUTCOME_STYLES.get(call["outcome"], "")),
             Text(f"{call['provider']}/{call['model']}"),
             tokens_text(call["input_tokens"], call["output_tokens"]),
-            cost_text(call["cost_usd"]) + (" (estimated)" if call["estimated"] else ""),
+            _call_cost(call),
             seconds_text(call["latency_s"]),
             Text(error),
         )
     return table
+
+
+def _call_cost(call: Mapping[str, Any]) -> str:
+    if call["outcome"] == "not_called":
+        return ""
+    return cost_text(call["cost_usd"]) + (" (estimated)" if call["estimated"] else "")
 
 
 def causes_table(causes: Iterable[Mapping[str, Any]]) -> Table:

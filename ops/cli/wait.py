@@ -36,7 +36,7 @@ def wait(
     directory: Directory = DEFAULT_DIRECTORY,
     as_json: AsJson = False,
 ) -> int:
-    """Wait until jobs have ended, showing where they stand, then show their results. Exit code 1 if one did not succeed.
+    """Wait until jobs have ended, showing where they stand, then show their results. Exit code 1: one did not succeed.
 
     Example: [bold]assayline wait 01939f6e-0000-7000-8000-000000000000 --timeout 60[/bold]
     """
@@ -66,14 +66,16 @@ def wait_for(ids: Sequence[UUID], screen: Screen, directory: Any, timeout_s: flo
     return OK if not late and all(job.state == State.SUCCEEDED for job in ended) else FAILED
 
 
-def watch(ids: Sequence[UUID], look: Look, screen: Screen, timeout_s: float) -> Standing:
+def watch(
+    ids: Sequence[UUID], look: Look, screen: Screen, timeout_s: float, names: Mapping[UUID, str] | None = None
+) -> Standing:
     """Show where jobs stand until all have ended or `timeout_s` seconds are over; returns where they stood last.
 
     Raises:
         BadInput: one of them does not exist.
     """
     until = time.monotonic() + timeout_s
-    with progress(ids, screen) as show_standing:
+    with progress(ids, screen, names) as show_standing:
         while True:
             seen = look()
             if missing := [str(job_id) for job_id in ids if job_id not in seen]:

@@ -94,20 +94,18 @@ class EmbeddedPostgres(EmbeddedService):
         return [str(self.standing.binaries / "postgres"), "-D", str(self.standing.data), *options]
 
     def is_ready(self) -> bool:
-        """Whether our database takes a connection (false during crash recovery); makes it when it is missing."""
+        """Whether connections are taken (not during crash recovery); makes our database when it is missing."""
         try:
-            psycopg.connect(self.url, connect_timeout=2).close()
-        except psycopg.OperationalError as refused:
-            return f'database "{DATABASE}" does not exist' in str(refused) and self._create_database()
+            with psycopg.connect(self._url("postgres"), connect_timeout=2, autocommit=True) as connection:
+                found = connection.execute("SELECT FROM pg_database WHERE datname = %s", [DATABASE]).fetchone()
+                if found is None:
+                    connection.execute(f"CREATE DATABASE {DATABASE}")
+        except psycopg.OperationalError:
+            return False
         return True
 
     def _url(self, database: str) -> str:
         return f"postgresql://{USER}:{self._password}@{LOOPBACK}:{self.port}/{database}"
-
-    def _create_database(self) -> bool:
-        with psycopg.connect(self._url("postgres"), connect_timeout=2, autocommit=True) as connection:
-            connection.execute(f"CREATE DATABASE {DATABASE}")
-        return True
 
     def _prepare_data(self) -> None:
         self._standing = find_standing(self.directory)

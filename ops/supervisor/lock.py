@@ -49,5 +49,6 @@ class DirectoryLock:
     def release(self) -> None:
         """Give it back. The file stays: deleting it would let two processes lock two files of one name."""
         if self._fd is not None:
+            os.ftruncate(self._fd, 0)  # the pid may be a stranger's tomorrow
             os.close(self._fd)
             self._fd = None

@@ -266,7 +266,7 @@ def test_a_refuge_that_somebody_else_laid_out_is_refused(tmp_path: Path) -> None
 
 
 def ordinary_user() -> str:
-    """`nobody` if it may run our Python, else a root's own ordinary self: a Python under /root is closed to `nobody`."""
+    """`nobody` if it may run our Python (one under /root is closed to it), else a root's own ordinary self."""
     with contextlib.suppress(OSError):
         if subprocess.run([sys.executable, "-c", ""], user="nobody", cwd="/", check=False).returncode == 0:
             return tether.NOBODY

@@ -220,7 +220,7 @@ class AssaylineSetup(CeleryTestSetup):
     def all_logs(self) -> str:
         """What every node wrote."""
         nodes = (*self.dispatchers, *self.workers)
-        return "\n".join(f"--- {node.name()}\n{node.logs()[-3000:]}" for node in nodes)
+        return "\n".join(f"--- {node.name()}\n{node.logs()[-30000:]}" for node in nodes)
 
     def teardown(self) -> None:
         """End what is ours; the cluster ends its workers."""

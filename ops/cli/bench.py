@@ -1,0 +1,46 @@
+"""`assayline bench`: runs one of `ops.bench`, which knows them all."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from ops.bench import BENCHES, SWITCHES
+from ops.cli.exit_codes import FAILED, OK
+from ops.cli.screen import AsJson, Screen
+from ops.cli.troubles import BadInput
+
+
+def bench(
+    name: Annotated[str, typer.Argument(help="One of: " + ", ".join(BENCHES))],
+    rounds: Annotated[int | None, typer.Option(min=1, help="How many rounds. The bench's own figure.")] = None,
+    n: Annotated[int | None, typer.Option("-n", min=1, help="Jobs or calls over all rounds. The bench's own.")] = None,
+    without: Annotated[
+        str | None,
+        typer.Option(
+            help="Switch a mechanism off, to see the goal missed. "
+            + "; ".join(f"{bench}: {', '.join(switches)}" for bench, switches in SWITCHES.items())
+        ),
+    ] = None,
+    peers: Annotated[bool, typer.Option("--peers/--no-peers", help="Run the peers in the same rounds.")] = True,
+    with_litellm: Annotated[
+        bool, typer.Option("--with-litellm", help="Also LiteLLM, in a virtual environment of its own.")
+    ] = False,
+    as_json: AsJson = False,
+) -> int:
+    """Measure on servers of the bench's own, printing every round. Exit code 1 if a goal is missed.
+
+    Example: [bold]assayline bench latency --rounds 3[/bold]
+    """
+    if name not in BENCHES:
+        raise BadInput(f"no bench {name!r}; there are {', '.join(BENCHES)}")
+    from ops.bench.report import Options
+
+    screen = Screen(as_json=as_json)
+    options = Options(n=n, rounds=rounds, without=without, peers=peers, with_litellm=with_litellm, say=screen.say)
+    report = BENCHES[name](options)
+    if not as_json:
+        report.print(screen.out)
+    screen.document(report.as_json())
+    return OK if report.ok else FAILED

@@ -1,0 +1,105 @@
+"""The demo's jobs: real files of this project, small enough for the small model's window and a machine's patience."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import ops
+
+if TYPE_CHECKING:
+    from ops.cli.screen import Screen
+    from tasks.producer import StoredJob
+
+SOURCE = Path(ops.__file__).resolve().parents[1]
+"""Where the packages lie: the checkout, or the place they are installed to."""
+
+SERVED_WITHIN_S = 60.0
+POLL_S = 0.1
+
+# What a job needs before it can be enqueued and run: the catalog mirrored by the dispatcher, a worker's heartbeat.
+SERVED = """
+SELECT EXISTS (SELECT FROM assayline.catalog_analyses WHERE cardinality(chain) > 0)
+   AND EXISTS (SELECT FROM assayline.workers WHERE NOT stopping
+                AND heartbeat_at > clock_timestamp() - interval '20 seconds') AS served
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One job of the demo. `path` is below `SOURCE`."""
+
+    analysis: str
+    path: str
+    context: dict[str, Any] = field(default_factory=dict)
+
+    def content(self) -> str:
+        """The file."""
+        return (SOURCE / self.path).read_text(encoding="utf-8")
+
+
+KINDS = ["application code", "database query", "documentation", "configuration"]
+CLASSIFY: dict[str, Any] = {"labels": KINDS}
+
+SAMPLES = (
+    Sample("text_classification", "tasks/sql/expire.sql", CLASSIFY),
+    Sample("text_classification", "beat_schedule.py", CLASSIFY),
+    Sample("skill_extraction", "tasks/upkeep.py", {"file_path": "tasks/upkeep.py"}),
+    Sample("skill_extraction", "workers/app.py", {"file_path": "workers/app.py"}),
+    Sample("code_quality", "tasks/sql/__init__.py", {"file_path": "tasks/sql/__init__.py"}),
+    Sample("code_quality", "ops/supervisor/ports.py", {"file_path": "ops/supervisor/ports.py"}),
+)
+
+
+class Gone(Exception):
+    """The services are being stopped: there is nothing left to wait for."""
+
+
+def wait_until_served(database_url: str, gone: Callable[[], bool]) -> None:
+    """Return once jobs can be enqueued and somebody runs them.
+
+    Raises:
+        Gone: the services are stopped.
+        TimeoutError: that did not happen within a minute.
+    """
+    from ops.cli import store
+
+    until = time.monotonic() + SERVED_WITHIN_S
+    if gone():
+        raise Gone
+    with store.connected(database_url) as connection:
+        while not connection.execute(SERVED).fetchone()["served"]:  # type: ignore[index]
+            if gone():
+                raise Gone
+            if time.monotonic() > until:
+                raise TimeoutError(f"no dispatcher and worker within {SERVED_WITHIN_S:g} s")
+            time.sleep(POLL_S)
+
+
+def run_samples(
+    database_url: str, redis_url: str, screen: Screen, timeout_s: float, gone: Callable[[], bool]
+) -> list[StoredJob]:
+    """Enqueue all samples, show where they stand until they have ended, and return them as they stand then.
+
+    Raises:
+        Gone: the services are stopped.
+    """
+    from ops.cli import store
+    from ops.cli.wait import watch
+    from tasks.producer import Client, Job
+
+    jobs = (Job(sample.analysis, sample.content(), context=sample.context, source="demo") for sample in SAMPLES)
+    with Client(database_url, redis_url) as client, store.connected(database_url) as connection:
+        ids = [receipt.id for receipt in client.enqueue_many(jobs)]
+        names = {job_id: f"{one.analysis:<20} {one.path}" for job_id, one in zip(ids, SAMPLES, strict=True)}
+
+        def look() -> dict[Any, Any]:
+            if gone():
+                raise Gone
+            return store.standing(connection, ids)
+
+        watch(ids, look, screen, timeout_s, names)
+        return [client.get(job_id) for job_id in ids]

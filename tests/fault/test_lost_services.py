@@ -1,0 +1,145 @@
+"""Redis and Postgres going away in mid-call, and coming back: nothing paid is lost, and work goes on afterwards."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+import redis
+
+from nodes.waiting import eventually
+from ops.embedded import EmbeddedPostgres, EmbeddedValkey
+from ops.migrate import upgrade
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+    from uuid import UUID
+
+    from nodes.cluster import AssaylineSetup
+
+PAID_ONCE = [(1, 1, "succeeded")]
+
+
+@pytest.fixture(scope="module")
+def own_valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedValkey]:
+    """A server that may be stopped: nobody else uses it."""
+    server = EmbeddedValkey(tmp_path_factory.mktemp("valkey"))
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+def own_postgres(services_directory: Path) -> Iterator[EmbeddedPostgres]:
+    """A server that may be stopped, migrated."""
+    server = EmbeddedPostgres(services_directory / "postgres-to-be-stopped", durable=False)
+    upgrade(server.start())
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def redis_url(own_valkey: EmbeddedValkey) -> str:
+    with redis.Redis.from_url(own_valkey.url) as client:
+        client.flushall()
+    return own_valkey.url
+
+
+@pytest.fixture
+def database_url(own_postgres: EmbeddedPostgres) -> str:
+    return own_postgres.url
+
+
+def in_mid_call(setup: AssaylineSetup) -> tuple[UUID, str]:
+    job, marker = setup.enqueue(held=True)
+    eventually(lambda: setup.wire.calls(marker) == 1)
+    return job, marker
+
+
+def assert_still_working(setup: AssaylineSetup) -> None:
+    """Another job comes through, and no message is left anywhere."""
+    job, _ = setup.enqueue()
+    setup.ended(job, within_s=30)
+    eventually(lambda: setup.waiting_messages() == 0 and setup.unacknowledged() == 0)
+
+
+def test_redis_connections_cut_in_mid_call(celery_setup: AssaylineSetup) -> None:
+    """kombu puts the running job's message back and takes it again: the second copy is refused."""
+    setup = celery_setup
+    setup.start_dispatcher()
+    worker = setup.workers.start()
+    job, marker = in_mid_call(setup)
+
+    with setup.redis as client:
+        for kind in ("normal", "pubsub"):
+            client.execute_command("CLIENT", "KILL", "TYPE", kind, "SKIPME", "yes")  # type: ignore[no-untyped-call]
+    assert_still_working_beside(setup)
+    setup.wire.release(marker)
+
+    setup.ended(job)
+    assert_still_working(setup)
+    assert setup.store.calls(job) == PAID_ONCE
+    assert setup.wire.calls(marker) == 1
+    assert worker.container.status == "running"
+
+
+def assert_still_working_beside(setup: AssaylineSetup) -> None:
+    """Another job comes through while the first is in its call."""
+    beside, _ = setup.enqueue()
+    setup.ended(beside, within_s=30)
+
+
+def test_redis_gone_in_mid_call(celery_setup: AssaylineSetup, own_valkey: EmbeddedValkey) -> None:
+    """The answer is written while Redis is away; once it is back, worker and dispatcher go on."""
+    setup = celery_setup
+    dispatcher = setup.start_dispatcher()
+    worker = setup.workers.start()
+    job, marker = in_mid_call(setup)
+
+    own_valkey.stop()
+    setup.wire.release(marker)
+    setup.ended(job)
+    worker.wait_for_log("Redis is away")
+    own_valkey.start()
+
+    assert_still_working(setup)
+    assert setup.store.calls(job) == PAID_ONCE
+    assert setup.wire.calls(marker) == 1
+    assert dispatcher.container.status == worker.container.status == "running"
+    assert worker.logs().count("Redis is away") == 1
+
+
+def test_postgres_connections_cut_in_mid_call(celery_setup: AssaylineSetup) -> None:
+    setup = celery_setup
+    dispatcher = setup.start_dispatcher()
+    worker = setup.workers.start()
+    job, marker = in_mid_call(setup)
+
+    assert setup.store.cut_connections() >= 3
+    setup.wire.release(marker)
+
+    setup.ended(job)
+    assert_still_working(setup)
+    assert setup.store.calls(job) == PAID_ONCE
+    assert dispatcher.container.status == worker.container.status == "running"
+
+
+def test_postgres_gone_in_mid_call(celery_setup: AssaylineSetup, own_postgres: EmbeddedPostgres) -> None:
+    """The answer that was paid for waits in the worker until Postgres is back."""
+    setup = celery_setup
+    dispatcher = setup.start_dispatcher()
+    worker = setup.workers.start()
+    job, marker = in_mid_call(setup)
+
+    setup.store.close()
+    own_postgres.stop()
+    setup.wire.release(marker)
+    worker.wait_for_log("trying the write again")
+    own_postgres.start()
+
+    setup.ended(job)
+    assert_still_working(setup)
+    assert setup.store.calls(job) == PAID_ONCE
+    assert setup.wire.calls(marker) == 1
+    assert dispatcher.container.status == worker.container.status == "running"
