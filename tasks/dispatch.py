@@ -80,6 +80,7 @@ class Dispatcher:
         self._policy = policy or Policy()
         self._woken: set[str] = set()
         self._wake = asyncio.Event()
+        self._poll_due = 0.0
 
     async def run(self, stop: asyncio.Event) -> None:
         """Work until `stop` is set. Survives the absence of Postgres and of the broker."""
@@ -141,10 +142,15 @@ class Dispatcher:
                     await self._wake.wait()
 
     def _take_woken(self) -> tuple[str, ...]:
-        """The providers that were woken for, or all of them on a poll."""
+        """The providers that were woken for; all of them once a poll is due, however often others wake it."""
+        now = asyncio.get_running_loop().time()
         woken, self._woken = self._woken, set()
         self._wake.clear()
-        return tuple(p for p in self._providers if p in woken) or self._providers
+        chosen = tuple(p for p in self._providers if p in woken)
+        if chosen and now < self._poll_due:
+            return chosen
+        self._poll_due = now + self._policy.poll_s
+        return self._providers
 
     def _on_due(self, *queues: str) -> None:
         for queue in queues:

@@ -100,12 +100,12 @@ class JobStore:
         return Claim.from_row(dict(rows[0])) if rows else None
 
     async def open_call(self, claim: Claim, call_no: int, end: CallEnd, start: CallStart) -> tuple[bool, bool]:
-        """Close call `call_no` with `end` and open the one after it.
+        """Close call `call_no` with `end` and open the one after it; tried again while Postgres is away.
 
         Returns:
             (opened, owned): not opened but owned means the retry budget is spent; not owned, that the fence fell.
         """
-        rows = await self._all(
+        rows = await self._patiently(
             "open_call",
             id=claim.id,
             claim_no=claim.claim_no,
@@ -191,10 +191,11 @@ class JobStore:
 
     async def hand_back(self, incarnation: Incarnation, ends: Sequence[JsonObject]) -> int:
         """Give back every job the incarnation still runs; `ends` says what is known of their open calls."""
-        rows = await patiently(
-            lambda: self._all(
-                "hand_back", incarnation=incarnation.id, providers=list(incarnation.providers), ends=json.dumps(ends)
-            )
+        rows = await self._patiently(
+            "hand_back",
+            incarnation=incarnation.id,
+            providers=list(incarnation.providers),
+            ends=storable_json([_handed_back(end) for end in ends]),
         )
         return int(rows[0]["count"])
 
@@ -221,8 +222,11 @@ class JobStore:
         await self._engine.dispose()
 
     async def _write(self, name: str, **parameters: Any) -> bool:
-        rows = await patiently(lambda: self._all(name, **parameters))
+        rows = await self._patiently(name, **parameters)
         return bool(rows[0]["count"])
+
+    async def _patiently(self, name: str, **parameters: Any) -> Sequence[RowMapping]:
+        return await patiently(lambda: self._all(name, **parameters))
 
     async def _all(self, name: str, **parameters: Any) -> Sequence[RowMapping]:
         async with asyncio.timeout(STATEMENT_TIMEOUT_S), self._engine.connect() as connection:

@@ -18,8 +18,8 @@ SETTINGS: dict[str, Any] = {
     # Ours lies in Redis and Postgres under the job's id; Celery's would be a second, unread write per job.
     "task_ignore_result": True,
     "result_backend": None,
-    # Acknowledged after the run: a worker that dies leaves its messages to be delivered again, and the claim's
-    # fence makes a second delivery cost one refused statement.
+    # Acknowledged after the run, so that a running job counts against the prefetch: a worker never holds a message
+    # that it has no slot for.
     "task_acks_late": True,
     # 5.7 splits acks_on_failure_or_timeout in two. A failed job is finished in Postgres before its task fails, so its
     # message is done; there are no Celery time limits, so nothing is ever timed out by it.
@@ -39,9 +39,10 @@ SETTINGS: dict[str, Any] = {
     "broker_connection_max_retries": None,
     "broker_connection_retry_on_startup": True,
     "broker_transport_options": {
-        # Recovery of jobs is the dispatcher's work, by Postgres. Redelivery by age would only produce stale copies
-        # of running jobs, so it is put far beyond any attempt.
-        "visibility_timeout": 6 * 3600,
+        # No books of unacknowledged messages in Redis: recovery is the dispatcher's work, by Postgres. Redelivery would
+        # only bring stale copies of running jobs, and kombu's books cost two round trips a message, lose count at each
+        # reconnect, and are not atomic with the pop.
+        "ack_emulation": False,
         # Without one a publish to a Redis that stopped answering hangs for ever.
         "socket_timeout": 10,
         "socket_connect_timeout": 5,

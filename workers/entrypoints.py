@@ -1,20 +1,25 @@
 """The Celery tasks: where a message enters. Below these lines all is asynchronous and knows no Celery.
 
-Whatever happens, nothing but a plain `Exception` leaves an entrypoint: in a threads pool a `CancelledError` or
-`SystemExit` that escapes leaks its slot for ever, silently.
+Whatever happens, what leaves an entrypoint is a plain exception that says no more than a class's name: in a threads
+pool a `CancelledError` or `SystemExit` that escapes leaks its slot for ever, silently; and Celery's events go to
+whoever listens, so no text of an error may be in them (a database's error quotes the row).
 """
 
 from __future__ import annotations
 
 import logging
+import traceback
 from collections.abc import Callable
 from typing import Any, TypeVar
 from uuid import UUID
 
+from celery.worker.request import Request
+
+from tasks.patience import away
 from tasks.run import Ending
 from workers.app import app
 from workers.celery_settings import RUN_TASK, TICK_TASK
-from workers.runtime import current_runtime
+from workers.runtime import RunInterrupted, current_runtime
 
 T = TypeVar("T")
 
@@ -25,11 +30,20 @@ class JobFailed(Exception):
     """The job ended as a dead letter. The class alone: its causes are in Postgres, not in Celery's events."""
 
 
-class RunInterrupted(Exception):
-    """The run was cut short by something that is no ordinary error; the dispatcher will find the job."""
+class Untraced(Request):  # type: ignore[misc]
+    """A request whose failure is told without its traceback: it would lead to our own `raise` and nowhere else."""
+
+    def send_event(self, type: str, **fields: Any) -> None:  # noqa: A002  Celery's name
+        """See `Request.send_event`."""
+        fields.pop("traceback", None)
+        super().send_event(type, **fields)
 
 
-@app.task(name=RUN_TASK, throws=(JobFailed,), bind=True)  # type: ignore[untyped-decorator]
+OUTCOMES = (JobFailed, RunInterrupted)
+"""What a task may raise; Celery needs to log none of it, we have."""
+
+
+@app.task(name=RUN_TASK, throws=OUTCOMES, bind=True, Request=Untraced)  # type: ignore[untyped-decorator]
 def run(self: Any, job_id: str, release: int) -> str:
     """Run one released job. Fails where the job failed, so that Flower tells the truth."""
     provider = self.request.delivery_info["routing_key"].partition(".")[0]
@@ -39,7 +53,7 @@ def run(self: Any, job_id: str, release: int) -> str:
     return str(ending.value)
 
 
-@app.task(name=TICK_TASK)  # type: ignore[untyped-decorator]
+@app.task(name=TICK_TASK, throws=OUTCOMES, Request=Untraced)  # type: ignore[untyped-decorator]
 def tick(name: str) -> str:
     """Do what a tick of the clock calls for. Ticks carry names, never jobs."""
     return _contained(lambda: current_runtime().tick(name))
@@ -48,8 +62,14 @@ def tick(name: str) -> str:
 def _contained(work: Callable[[], T]) -> T:
     try:
         return work()
-    except Exception:
+    except RunInterrupted as error:
+        log.warning("a run was interrupted by %s", error)
         raise
     except BaseException as error:
-        log.warning("a run was interrupted by %s", type(error).__name__)
+        if isinstance(error, Exception) and away(error):
+            log.warning("Postgres is away (%s): a message is left to the dispatcher", type(error).__name__)
+        else:
+            # Where, and not what: the text of an error may quote the job's content.
+            where = "".join(traceback.format_tb(error.__traceback__))
+            log.error("a run was interrupted by %s\n%s", type(error).__name__, where)
         raise RunInterrupted(type(error).__name__) from None

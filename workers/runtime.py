@@ -30,6 +30,10 @@ SETTLE_S = 30.0
 log = logging.getLogger(__name__)
 
 
+class RunInterrupted(Exception):
+    """The run was cut short by something that is no ordinary error; the dispatcher will find the job."""
+
+
 @dataclass(slots=True)
 class Services:
     """What a worker process is composed of; built on its loop by `workers.build`."""
@@ -118,6 +122,12 @@ class Runtime:
         self._running.add(task)
         try:
             return await work
+        except (Exception, asyncio.CancelledError):
+            raise
+        except BaseException as error:
+            # Left alone, asyncio passes SystemExit and KeyboardInterrupt on to the loop's thread: the loop would end,
+            # and with it, without a word, every attempt of the process.
+            raise RunInterrupted(type(error).__name__) from None
         finally:
             self._running.discard(task)
 
@@ -127,7 +137,7 @@ class Runtime:
             await asyncio.sleep(self._heartbeat_s)
             try:
                 async with asyncio.timeout(self._heartbeat_s):
-                    await runner.store.heartbeat(runner.incarnation, stopping=runner.stopping)
+                    await runner.store.heartbeat(runner.incarnation, stopping=self._ending is not None)
             except Exception as error:
                 log.warning("a heartbeat was not heard: %s", type(error).__name__)
 
@@ -155,6 +165,8 @@ class Runtime:
         await self._quietly(runner.store.retire(runner.incarnation))
         if self._services is not None and self._services.close is not None:
             await self._services.close()
+        await self._loop.shutdown_asyncgens()
+        await self._loop.shutdown_default_executor()
 
     async def _quietly(self, work: Awaitable[object]) -> None:
         """Await what a stop can do without: the dispatcher notices by the clock."""

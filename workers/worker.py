@@ -13,6 +13,7 @@ from typing import Any
 from celery.platforms import SecurityWarning
 from celery.signals import worker_shutting_down
 from kombu.entity import Exchange, Queue
+from kombu.transport.redis import Channel
 
 from gateway.catalog import Catalog, Lane
 from gateway.errors import ConfigurationError
@@ -84,6 +85,9 @@ def _consume(providers: Sequence[str], slots: int, options: WorkerOptions) -> in
         # The default exchange: nothing to bind, so nothing that a FLUSHALL could unbind.
         app.amqp.queues.add(Queue(name, Exchange(""), routing_key=name))  # type: ignore[no-untyped-call]
     _quieten()
+    # Messages of running jobs are not put back when the connection breaks: the copies would be stale. And where Redis
+    # is really gone, kombu 5.7 fails at it with an AttributeError that ends the worker.
+    Channel.do_restore = False
     worker = app.Worker(
         hostname=f"{'+'.join(providers)}.{os.getpid()}@{socket.gethostname()}",
         pool="threads",

@@ -6,14 +6,14 @@ shares the machine's cores with what it measures: about 0.05 ms of CPU a call.
 A call is known by the marker in its body (`marker-<word>`, which benches put into the content). What was recorded is
 read under /control/:
 
-    GET  state            {"open", "peak", "calls", "answered", "busy_s"}: calls open now, most at once, arrived, answered, and
-                          the seconds that answered calls were open, summed
-    GET  records          [[marker, arrived_ns], ...] in order of arrival; nanoseconds of the wall clock
-    GET  wait?calls=N     answers like `state` once N calls have arrived
-    GET  last             the body of the latest call
-    POST set?latency_s=..&again_s=..   how long an answer takes: a marker's first call, and any further one
-    POST reset            forget all records
-    POST release          answer all open calls now
+    state           {"open", "peak", "calls", "answered", "busy_s"}: calls open now, most at once, arrived, answered,
+                    and the seconds that answered calls were open, summed
+    records         [[marker, arrived_ns], ...] in order of arrival; nanoseconds of the wall clock
+    wait?calls=N    like `state`, once N calls have arrived
+    last            the body of the latest call
+    set?latency_s=..&again_s=..   how long an answer takes: to a marker's first call, and to any further one
+    reset           forget all records
+    release         answer all open calls now
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
-"""How many jobs a second one producer hands over: `enqueue_many`, 2 KB of content each, every job with an idempotency
-key.
+"""How many jobs a second one producer hands over: `enqueue_many`, 2 KB of content, each job with an idempotency key.
 
-Rows are counted in Postgres afterwards. The system runs beside it, idle: the jobs are not due before tomorrow. Peers: a
-loop of Celery's `apply_async` with the same content, and a bare COPY of the same bytes into one plain table.
+Rows are counted in Postgres afterwards. The dispatcher runs beside it, idle: the jobs are not due before tomorrow.
+Peers: a loop of Celery's `apply_async` with the same content, and a bare COPY of the same bytes into one plain table.
 """
 
 from __future__ import annotations

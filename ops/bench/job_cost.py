@@ -1,5 +1,4 @@
-"""What a job costs a worker in CPU, all included: message, claim, prompt, call, validation, ledger, result,
-acknowledgement.
+"""What a job costs a worker in CPU, all included: message, claim, prompt, call, validation, ledger, result, ack.
 
 Peers: a Celery no-op task (what the message alone costs), the SDK's bare call with the very body that our worker sent,
 and, on request, LiteLLM's Router with limits in Redis (the call alone, without a job around it).
@@ -19,7 +18,7 @@ from ops.bench.processes import run_json
 from ops.bench.report import Check, Figures, Options, Report, median
 from ops.bench.stack import Stack, job, opened
 
-N, ROUNDS = 2_100, 3
+N, ROUNDS = 2_400, 3
 IN_FLIGHT = 200
 LATENCY_S = 2.0
 EVENTS_OFF_MS, AS_UP_MS, RATIO = 6.0, 8.0, 2.2

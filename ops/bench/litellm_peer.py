@@ -13,7 +13,7 @@ import sys
 from typing import Any
 
 import uvloop
-from litellm import Router  # type: ignore[import-not-found]  it is in a virtual environment of its own
+from litellm import Router  # type: ignore[import-not-found,unused-ignore]
 
 UNREACHED = 10_000_000
 """A limit that is counted and never met: what is measured is the counting."""

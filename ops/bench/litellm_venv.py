@@ -1,4 +1,4 @@
-"""A virtual environment of its own for LiteLLM: its pins are not ours, and nobody who does not ask for it installs it."""
+"""A virtual environment of its own for LiteLLM: its pins are not ours, and only who asks for it installs it."""
 
 from __future__ import annotations
 

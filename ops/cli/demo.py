@@ -8,19 +8,21 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from decimal import Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from gateway.catalog import load_catalog
 from gateway.settings import Settings
 from ops.cli import target
-from ops.cli.demo_jobs import SAMPLES, SOURCE, Sample, run_samples
+from ops.cli.demo_jobs import SAMPLES, SOURCE, Sample, run_samples, wait_until_served
 from ops.cli.exit_codes import CONFIGURATION, FAILED, INTERRUPTED, OK
 from ops.cli.screen import AsJson, Screen
 from ops.cli.stack import LOCAL_MODEL, Stack, services, write_env_file
@@ -32,6 +34,7 @@ from ops.supervisor.supervisor import Supervisor
 if TYPE_CHECKING:
     from rich.status import Status
 
+    from ops.supervisor.child import Child
     from tasks.producer import StoredJob
 
 LEFT_ALONE = (
@@ -42,9 +45,9 @@ NOT_NEEDED = frozenset({"flower", "beat"})
 LOG = "demo.log"
 
 SMALL_MODEL = (
-    "These answers come from SmolLM2, a model of 135 million parameters that runs on this machine. It shows the plumbing:"
-    " the queue, the ledger, schema-constrained and validated answers. It does not show good judgement."
-    " For that, set OPENAI_API_KEY and run the demo again."
+    "These answers come from SmolLM2, a model of 135 million parameters that runs on this machine. It shows the "
+    "plumbing: queue, ledger, schema-constrained and validated answers. It does not show good judgement: for that, set "
+    "OPENAI_API_KEY and run the demo again."
 )
 
 
@@ -129,50 +132,69 @@ class Demo:
             return self._ended_early(code)
         return self._conclude(jobs, LOCAL_MODEL in stack.env)
 
-    async def _supervised(self, children: Any, log: MergedLog) -> tuple[list[StoredJob] | None, int]:
-        """Run the jobs while the supervisor keeps the processes; None for the jobs where it stopped before they ended."""
+    async def _supervised(self, children: Sequence[Child], log: MergedLog) -> tuple[list[StoredJob] | None, int]:
+        """Run the jobs while the supervisor keeps the processes. None for the jobs: stopped before they ended."""
         ready, gone = asyncio.Event(), asyncio.Event()
         supervisor = Supervisor(children, log, on_ready=ready.set)
         keeping = asyncio.create_task(supervisor.run())
         keeping.add_done_callback(lambda _: gone.set())
+        await asyncio.sleep(0)  # the supervisor's own signal handlers are in place now: ours take over
+        interrupted = self._on_signals(supervisor, gone)
         working = asyncio.create_task(self._work(ready, gone.is_set))
         await asyncio.wait({keeping, working}, return_when=asyncio.FIRST_COMPLETED)
-        if keeping.done():
-            ready.set()  # so that the work sees that all is gone
-            await asyncio.wait({working})
-            working.exception()
-            return None, keeping.result()
-        with self._times.phase("stop"), self._doing("stopping"):
+        if not gone.is_set():
+            with self._times.phase("stop"), self._doing("stopping"):
+                supervisor.stop()
+                await asyncio.wait({keeping})
+        ready.set()  # work that still waits for it sees that all is gone
+        await asyncio.wait({keeping, working})
+        failed = working.exception()
+        if interrupted.is_set() or keeping.result() != OK:
+            return None, INTERRUPTED if interrupted.is_set() else CONFIGURATION
+        if failed is not None:
+            raise failed
+        return working.result(), OK
+
+    def _on_signals(self, supervisor: Supervisor, gone: asyncio.Event) -> asyncio.Event:
+        interrupted = asyncio.Event()
+
+        def stop() -> None:
+            interrupted.set()
+            gone.set()
             supervisor.stop()
-            code = await keeping
-        return working.result(), code
+            supervisor.stop()  # fast: nobody needs the answers of a demo that was broken off
+
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            asyncio.get_running_loop().add_signal_handler(number, stop)
+        return interrupted
 
     async def _work(self, ready: asyncio.Event, gone: Callable[[], bool]) -> list[StoredJob]:
         with self._times.phase("start"), self._doing("starting stores, model, dispatcher and worker"):
             await ready.wait()
             environment = target.environment(self._directory)
             url, redis_url = environment[target.DATABASE], environment[target.REDIS]
-            from ops.cli.demo_jobs import wait_until_served
-
             await asyncio.to_thread(wait_until_served, url, gone)
         self._screen.say(f"running {len(SAMPLES)} jobs over files of this project:")
         with self._times.phase("jobs"):
             return await asyncio.to_thread(run_samples, url, redis_url, self._screen, self._timeout_s, gone)
 
     def _ended_early(self, code: int) -> int:
-        if code == OK:
+        if code == INTERRUPTED:
             self._screen.say("stopped")
-            return INTERRUPTED
-        self._screen.say(f"the demo's processes did not stay up; the end of {self._directory / LOG}:")
-        self._screen.say(tail(self._directory / LOG))
-        return CONFIGURATION
+        else:
+            log = self._directory / LOG
+            self._screen.say(f"the demo's processes did not stay up; the end of {log}:\n{tail(log)}")
+        return code
 
     def _conclude(self, jobs: list[StoredJob], small_model: bool) -> int:
+        from ops.cli.view import cost_text
+
         for sample, job in zip(SAMPLES, jobs, strict=True):
             show(sample, job, self._screen)
         good = [job for job in jobs if job.state == "succeeded"]
         self._screen.show("")
         self._screen.show(f"{len(good)} of {len(jobs)} jobs succeeded, each with a validated result")
+        self._screen.show(f"cost: {cost_text(_cost(good))}")
         self._screen.show(f"time: {self._times}")
         if small_model:
             self._screen.show("")
@@ -193,16 +215,25 @@ class Demo:
             yield None
 
 
+def _cost(jobs: Sequence[StoredJob]) -> Decimal | None:
+    """What the jobs cost together; None as soon as one's price is unknown."""
+    costs = [job.result.cost_usd for job in jobs if job.result is not None]
+    return None if None in costs else sum((cost for cost in costs if cost is not None), Decimal(0))
+
+
 def show(sample: Sample, job: StoredJob, screen: Screen) -> None:
     """Show one job's end: its result, or honestly why there is none."""
     from rich.text import Text
 
-    from ops.cli.view import causes_table, result_view, state_text
+    from ops.cli.view import causes_table, digest, result_line, result_view, state_text
 
     screen.show("")
     screen.show(Text.assemble((f"{sample.analysis}  ", "bold"), sample.path, "  ", state_text(job.state)))
     if job.causes:
         screen.show(causes_table(job.causes))
-    if job.result is not None:
+    if job.result is not None and job.result.data is not None:
+        screen.show(Text(result_line(job.result), "dim"))
+        screen.show(digest(job.result.data))
+    elif job.result is not None:
         screen.show(result_view(job.result))
     screen.document({"file": sample.path, "source": str(SOURCE), **job.fields})

@@ -9,6 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import ops
+from ops.cli import store
+from ops.cli.wait import watch
+from tasks.producer import Client, Job
+from tasks.states import TERMINAL, State
 
 if TYPE_CHECKING:
     from ops.cli.screen import Screen
@@ -19,6 +23,9 @@ SOURCE = Path(ops.__file__).resolve().parents[1]
 
 SERVED_WITHIN_S = 60.0
 POLL_S = 0.1
+SOURCE_NAME = "demo"
+OPEN = [state.value for state in State if state not in TERMINAL]
+MOST_LEFTOVERS = 100
 
 # What a job needs before it can be enqueued and run: the catalog mirrored by the dispatcher, a worker's heartbeat.
 SERVED = """
@@ -50,7 +57,7 @@ SAMPLES = (
     Sample("skill_extraction", "tasks/upkeep.py", {"file_path": "tasks/upkeep.py"}),
     Sample("skill_extraction", "workers/app.py", {"file_path": "workers/app.py"}),
     Sample("code_quality", "tasks/sql/__init__.py", {"file_path": "tasks/sql/__init__.py"}),
-    Sample("code_quality", "ops/supervisor/ports.py", {"file_path": "ops/supervisor/ports.py"}),
+    Sample("code_quality", "ops/migrations/steps.py", {"file_path": "ops/migrations/steps.py"}),
 )
 
 
@@ -65,18 +72,25 @@ def wait_until_served(database_url: str, gone: Callable[[], bool]) -> None:
         Gone: the services are stopped.
         TimeoutError: that did not happen within a minute.
     """
-    from ops.cli import store
-
     until = time.monotonic() + SERVED_WITHIN_S
     if gone():
         raise Gone
     with store.connected(database_url) as connection:
+        _drop_leftovers(connection)
         while not connection.execute(SERVED).fetchone()["served"]:  # type: ignore[index]
             if gone():
                 raise Gone
             if time.monotonic() > until:
                 raise TimeoutError(f"no dispatcher and worker within {SERVED_WITHIN_S:g} s")
             time.sleep(POLL_S)
+
+
+def _drop_leftovers(connection: Any) -> None:
+    """Cancel what a demo that was killed left behind: its jobs would run now, before ours."""
+    left = store.page(connection, states=OPEN, tenant=None, analysis=None, before=None, limit=MOST_LEFTOVERS)
+    for row in left:
+        if row["source"] == SOURCE_NAME:
+            connection.execute("SELECT public.assayline_cancel(%s)", [row["id"]])
 
 
 def run_samples(
@@ -87,11 +101,7 @@ def run_samples(
     Raises:
         Gone: the services are stopped.
     """
-    from ops.cli import store
-    from ops.cli.wait import watch
-    from tasks.producer import Client, Job
-
-    jobs = (Job(sample.analysis, sample.content(), context=sample.context, source="demo") for sample in SAMPLES)
+    jobs = (Job(sample.analysis, sample.content(), context=sample.context, source=SOURCE_NAME) for sample in SAMPLES)
     with Client(database_url, redis_url) as client, store.connected(database_url) as connection:
         ids = [receipt.id for receipt in client.enqueue_many(jobs)]
         names = {job_id: f"{one.analysis:<20} {one.path}" for job_id, one in zip(ids, SAMPLES, strict=True)}

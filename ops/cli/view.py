@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
@@ -79,7 +80,7 @@ def fields_table(fields: Mapping[str, Any]) -> Table:
     for name in names:
         value = fields.get(name)
         if name not in SHOWN_ELSEWHERE and value not in (None, [], ""):
-            table.add_row(Text(name, "dim"), Text(_field(value)))
+            table.add_row(Text(name, "dim"), Text(safe(_field(value))))
     return table
 
 
@@ -97,7 +98,7 @@ def calls_table(calls: Iterable[Mapping[str, Any]]) -> Table:
             tokens_text(call["input_tokens"], call["output_tokens"]),
             _call_cost(call),
             seconds_text(call["latency_s"]),
-            Text(error),
+            Text(safe(error)),
         )
     return table
 
@@ -116,7 +117,7 @@ def causes_table(causes: Iterable[Mapping[str, Any]]) -> Table:
             time_text(cause["at"]),
             str(cause["claim_no"]),
             Text(f"{cause['provider']}/{cause['model']}"),
-            Text(f"{cause['error']}: {cause['message']}"),
+            Text(safe(f"{cause['error']}: {cause['message']}")),
             cause["move"],
         )
     return table
@@ -125,10 +126,36 @@ def causes_table(causes: Iterable[Mapping[str, Any]]) -> Table:
 def result_view(result: StoredResult) -> Group:
     """An answer with where it came from; the raw text where it was no valid one."""
     if result.data is None:
-        body = Text.assemble(("no valid answer; this came:\n", "yellow"), result.raw_text or "")
+        body = Text.assemble(("no valid answer; this came:\n", "yellow"), safe(result.raw_text or ""))
     else:
         body = Text(json.dumps(result.data, indent=2, ensure_ascii=False))
     return Group(Text(result_line(result), "dim"), body)
+
+
+def digest(data: Mapping[str, Any]) -> Text:
+    """An answer in few lines: single values first, then lists with a point for each item, the same ones counted."""
+    lines = [f"  {name}: {_line(value)}" for name, value in data.items() if not isinstance(value, list)]
+    for name, items in data.items():
+        if isinstance(items, list):
+            told = Counter(_point(item) for item in items)
+            lines.append(f"  {name}:" + ("" if told else " none"))
+            lines += [f"    - {text}" + (f"  ({n} times)" if n > 1 else "") for text, n in told.items()]
+    return Text(safe("\n".join(lines)))
+
+
+def _point(item: Any) -> str:
+    """One item of a list: its short values before its long ones."""
+    values = [_line(value) for value in item.values()] if isinstance(item, dict) else [_line(item)]
+    return " | ".join(sorted(values, key=len))
+
+
+def _line(value: Any) -> str:
+    return " ".join(str(value).split())
+
+
+def safe(text: str) -> str:
+    """Text of others (a model, a provider, a file) without what would command a terminal; line ends and tabs stay."""
+    return "".join(char if char.isprintable() or char in "\n\t" else "\N{REPLACEMENT CHARACTER}" for char in text)
 
 
 def result_line(result: StoredResult) -> str:
@@ -154,7 +181,7 @@ def jobs_table(rows: Sequence[Mapping[str, Any]]) -> Table:
             state_text(row["state"]),
             Text(row["last_error"] if row["state"] == "failed" and row["last_error"] else row["reason"]),
             row["analysis"],
-            Text(row["tenant"]),
+            Text(safe(row["tenant"])),
             Text(f"{row['provider']}/{row['model']}"),
             f"{row['attempts_used']}/{row['max_attempts']}",
             time_text(row["created_at"]),

@@ -33,6 +33,6 @@ WITH live AS (
            release = j.release + 1, copies = 1, queued_at = clock_timestamp(),
            finished_at = CASE WHEN j.expires_at <= clock_timestamp() THEN clock_timestamp() END
       FROM due WHERE j.id = due.id AND j.state = 'scheduled'
-    RETURNING j.id, j.release, j.provider, j.lane, j.priority, j.state
+    RETURNING j.id, j.release, j.provider, j.lane, j.priority, j.not_before, j.state
 )
-SELECT id, release, provider, lane, state, (SELECT n FROM room) AS room FROM moved ORDER BY priority, id
+SELECT id, release, provider, lane, state, (SELECT n FROM room) AS room FROM moved ORDER BY priority, not_before, id

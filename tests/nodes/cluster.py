@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
@@ -39,7 +40,7 @@ MODEL = "openai/gpt-5.4-nano"
 QUEUES = (f"{PROVIDER}.interactive", f"{PROVIDER}.bulk")
 
 
-class BrokerContainer(CeleryTestContainer):
+class BrokerContainer(CeleryTestContainer):  # type: ignore[misc]  # untyped
     """A running Valkey, known by its URL. Whoever started it stops it."""
 
     def __init__(self, url: str) -> None:
@@ -62,7 +63,7 @@ class BrokerContainer(CeleryTestContainer):
             return bool(client.ping())
 
 
-class ProcessNode(CeleryTestNode):
+class ProcessNode(CeleryTestNode):  # type: ignore[misc]  # untyped
     """A node whose container is a process."""
 
     @property
@@ -86,15 +87,24 @@ class DispatcherNode(ProcessNode):
     """A dispatcher."""
 
 
-class WorkerNode(ProcessNode, CeleryTestWorker):
+class WorkerNode(ProcessNode, CeleryTestWorker):  # type: ignore[misc]  # untyped
     """A worker."""
 
     def hostname(self) -> str:
         """Celery's name of it."""
         return f"{PROVIDER}.{self.container.pid}@{socket.gethostname()}"
 
+    def endings(self, job: UUID) -> list[tuple[int, str]]:
+        """How the job's messages ended here so far: (release, ending) of each."""
+        found = re.findall(rf"^INFO nodes {job} (\d+) (\w+)$", self.logs(), re.MULTILINE)
+        return [(int(release), ending) for release, ending in found]
 
-class WorkerCluster(CeleryWorkerCluster):
+    def statements(self) -> list[str]:
+        """The first line of every statement it sent to Postgres."""
+        return re.findall(r"^INFO nodes statement (.*)$", self.logs(), re.MULTILINE)
+
+
+class WorkerCluster(CeleryWorkerCluster):  # type: ignore[misc]  # untyped
     """The test's workers: none at first, `start` adds one."""
 
     def __init__(self, env: Mapping[str, str], logs: Path, app: Celery) -> None:
@@ -118,7 +128,7 @@ class WorkerCluster(CeleryWorkerCluster):
             node.teardown()
 
 
-class AssaylineSetup(CeleryTestSetup):
+class AssaylineSetup(CeleryTestSetup):  # type: ignore[misc]  # untyped
     """Workers, broker, store and provider of one test.
 
     Attributes:
@@ -202,11 +212,6 @@ class AssaylineSetup(CeleryTestSetup):
         """Messages in the queues, not yet taken."""
         with self.redis as client:
             return sum(int(client.llen(queue)) for queue in QUEUES)
-
-    def unacknowledged(self) -> int:
-        """Messages taken and not acknowledged."""
-        with self.redis as client:
-            return int(client.hlen("unacked"))
 
     def ended(self, job: UUID, state: str = "succeeded", within_s: float = WITHIN_S) -> Mapping[str, Any]:
         """Wait until the job stands in `state`, and return its row."""

@@ -10,19 +10,27 @@ from dataclasses import dataclass, field
 from functools import partial
 from multiprocessing import parent_process
 from typing import TYPE_CHECKING, Any
+from unittest.mock import patch
 
-import workers.dispatcher
-import workers.worker
+from sqlalchemy import event
+
 from nodes.steps import Step, halt_runner, halting
 from tasks.dispatch import Policy
-from workers.build import load
+from workers.build import build_worker, load
+from workers.dispatcher import run_dispatcher
+from workers.publisher import CeleryPublisher
+from workers.runtime import Runtime
+from workers.worker import WorkerOptions, run_worker
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from multiprocessing.connection import Connection
+    from uuid import UUID
 
-    from tasks.run import Runner
+    from tasks.run import Ending, Runner
     from workers.runtime import Services
+
+log = logging.getLogger("nodes")
 
 PRELOADED = [
     "__main__",
@@ -41,7 +49,7 @@ TETHER = "tether"
 
 @dataclass(frozen=True)
 class WorkerPlan:
-    """How a worker is to run. `provoke`: contents holding one of these words raise that BaseException's kind."""
+    """How a worker is to run. `provoke`: a content with a word of `PROVOCATIONS` raises what belongs to it."""
 
     slots: int = 4
     grace_s: float = 10.0
@@ -62,39 +70,53 @@ class DispatcherPlan:
     )
 
 
-def work(env: Mapping[str, str], log: str, plan: WorkerPlan, pipe: Connection) -> None:
+class ToldRuntime(Runtime):
+    """Writes into the log how each message ended."""
+
+    def run_job(self, job_id: UUID, release: int, provider: str) -> Ending:
+        """See `Runtime.run_job`."""
+        ending = super().run_job(job_id, release, provider)
+        log.info("%s %d %s", job_id, release, ending)
+        return ending
+
+
+def work(env: Mapping[str, str], log_path: str, plan: WorkerPlan, pipe: Connection) -> None:
     """Be a worker process."""
-    _enter(env, log)
-    built = workers.worker.build_worker
+    _enter(env, log_path)
 
     async def build(*args: Any, **kwargs: Any) -> Services:
-        services = await built(*args, **kwargs)
+        services = await build_worker(*args, **kwargs)
+        event.listen(services.runner.store._engine.sync_engine, "before_cursor_execute", _tell_statement)
         if plan.halt_at:
             halt_runner(services.runner, plan.halt_at, pipe)
         if plan.provoke:
             _provoke(services.runner)
         return services
 
-    workers.worker.build_worker = build
-    workers.worker.Runtime = partial(workers.worker.Runtime, heartbeat_s=plan.heartbeat_s)  # type: ignore[misc,assignment]
-    options = workers.worker.WorkerOptions(slots=plan.slots, grace_s=plan.grace_s)
-    code = workers.worker.run_worker(*load(), options)
+    told = partial(ToldRuntime, heartbeat_s=plan.heartbeat_s)
+    with patch.multiple("workers.worker", build_worker=build, Runtime=told):
+        code = run_worker(*load(), WorkerOptions(slots=plan.slots, grace_s=plan.grace_s))
     _leave(code)
 
 
-def dispatch(env: Mapping[str, str], log: str, plan: DispatcherPlan, pipe: Connection) -> None:
+def dispatch(env: Mapping[str, str], log_path: str, plan: DispatcherPlan, pipe: Connection) -> None:
     """Be a dispatcher process."""
-    _enter(env, log)
+    _enter(env, log_path)
+    publish = CeleryPublisher.publish
     if plan.halt_at:
-        publisher = workers.dispatcher.CeleryPublisher
-        publisher.publish = halting(publisher.publish, plan.halt_at, pipe, before=True)  # type: ignore[method-assign]
-    workers.dispatcher.run_dispatcher(*load(), plan.policy)
+        publish = halting(publish, plan.halt_at, pipe, before=True)
+    with patch.object(CeleryPublisher, "publish", publish):
+        run_dispatcher(*load(), plan.policy)
     _leave(0)
 
 
-def _enter(env: Mapping[str, str], log: str) -> None:
+def _tell_statement(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+    log.info("statement %s", statement.partition("\n")[0])
+
+
+def _enter(env: Mapping[str, str], log_path: str) -> None:
     os.setsid()
-    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    descriptor = os.open(log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
     os.environ.clear()
@@ -106,7 +128,7 @@ def _enter(env: Mapping[str, str], log: str) -> None:
 def _leave(code: int) -> None:
     """Say which threads are left. Python joins those of them that are no daemons, so one that hangs is seen."""
     left = [thread.name for thread in threading.enumerate() if thread.name not in ("MainThread", TETHER)]
-    logging.getLogger("nodes").info("threads left: %s", left)
+    log.info("threads left: %s", left)
     sys.exit(code)
 
 

@@ -1,7 +1,7 @@
 """The fixtures of pytest-celery, overridden: its workers, broker and setup are processes here. For conftest files.
 
-`celery_setup` is a whole Assayline but its processes: a test starts the dispatcher and the workers it wants. The servers
-are those of the fixtures `redis_url` and `database_url`; a module that breaks servers overrides these with its own.
+`celery_setup` is a whole Assayline but its processes: a test starts the dispatcher and the workers it wants. The
+servers are those of the fixtures `redis_url` and `database_url`; a module that breaks servers overrides these.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ _forking = multiprocessing.get_context("forkserver")
 _forking.set_forkserver_preload(PRELOADED)
 
 
-class ProcessContainer(CeleryTestContainer):
+class ProcessContainer(CeleryTestContainer):  # type: ignore[misc]  # untyped
     """One process with its log. `reached` and `go_on` belong to a process that was told to halt at a step.
 
     Args:
@@ -48,14 +48,15 @@ class ProcessContainer(CeleryTestContainer):
     ) -> None:
         # Not super().__init__(): it wraps what Docker made.
         self._name, self._log, self._is_ready = name, log, is_ready
-        self._make = lambda far: _forking.Process(target=entry, args=(env, str(log), plan, far), name=name, daemon=True)
+        self._entry, self._arguments = entry, (env, str(log), plan)
         self._log.touch()
         self.start()
 
     def start(self) -> None:
         """Start the process."""
         self._pipe, far = _forking.Pipe()
-        self._process = self._make(far)
+        arguments = (*self._arguments, far)
+        self._process = _forking.Process(target=self._entry, args=arguments, name=self._name, daemon=True)
         self._process.start()
         far.close()
 

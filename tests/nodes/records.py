@@ -27,12 +27,13 @@ class Records:
             self._connection = None
 
     def rows(self, statement: str, *parameters: Any) -> Sequence[Mapping[str, Any]]:
-        """Run a statement that returns rows."""
+        """Run a statement; the rows it returns."""
         if self._connection is None or self._connection.closed:
             self._connection = psycopg.connect(
                 self._url, autocommit=True, row_factory=dict_row, application_name="test"
             )
-        return self._connection.execute(statement, parameters).fetchall()
+        cursor = self._connection.execute(statement, parameters)
+        return cursor.fetchall() if cursor.description else []
 
     def enqueue(self, analysis: str, content: str, options: Mapping[str, Any]) -> UUID:
         """Enqueue a job; its id."""
@@ -58,9 +59,7 @@ class Records:
 
     def calls(self, job: UUID) -> list[tuple[int, int, str]]:
         """The job's ledger: (claim number, call number, outcome) of each call."""
-        rows = self.rows(
-            "SELECT claim_no, call_no, outcome FROM assayline.calls WHERE job_id = %s ORDER BY 1, 2", job
-        )
+        rows = self.rows("SELECT claim_no, call_no, outcome FROM assayline.calls WHERE job_id = %s ORDER BY 1, 2", job)
         return [(row["claim_no"], row["call_no"], row["outcome"]) for row in rows]
 
     def call(self, job: UUID, claim_no: int) -> Mapping[str, Any]:
@@ -90,14 +89,12 @@ class Records:
     def give_up(self, pid: int) -> None:
         """Make a worker's last heartbeat an hour old, so that nobody has to wait for its lease."""
         self.rows(
-            "UPDATE assayline.workers SET heartbeat_at = clock_timestamp() - interval '1 hour' WHERE pid = %s"
-            " RETURNING pid",
-            pid,
+            "UPDATE assayline.workers SET heartbeat_at = clock_timestamp() - interval '1 hour' WHERE pid = %s", pid
         )
 
     def forget_catalog(self) -> None:
         """Empty the mirrored catalog."""
-        self.rows("DELETE FROM assayline.catalog_models RETURNING name")
+        self.rows("DELETE FROM assayline.catalog_models")
 
     def knows_catalog(self) -> bool:
         """Whether a dispatcher has mirrored the catalog."""
@@ -105,12 +102,8 @@ class Records:
 
     def mirror(self, models: Sequence[str], analysis: str, chain: Sequence[str]) -> None:
         """Mirror a catalog of one analysis, where no dispatcher runs."""
-        self.rows("INSERT INTO assayline.catalog_models SELECT unnest(%s::text[]) RETURNING name", list(models))
-        self.rows(
-            "INSERT INTO assayline.catalog_analyses VALUES (%s, %s, 'interactive', 4) RETURNING name",
-            analysis,
-            list(chain),
-        )
+        self.rows("INSERT INTO assayline.catalog_models SELECT unnest(%s::text[])", list(models))
+        self.rows("INSERT INTO assayline.catalog_analyses VALUES (%s, %s, 'interactive', 4)", analysis, list(chain))
 
     def cut_connections(self) -> int:
         """Break every connection but our own; how many there were."""

@@ -15,7 +15,7 @@ WITHIN_S = 20.0
 POLL_S = 0.01
 
 
-def eventually(condition: Callable[[], T], within_s: float = WITHIN_S) -> T:
+def eventually(condition: Callable[[], T | None], within_s: float = WITHIN_S) -> T:
     """Ask `condition` until it answers with something true, and return that.
 
     Raises:

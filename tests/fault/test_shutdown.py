@@ -1,0 +1,121 @@
+"""SIGTERM at a worker: short calls finish, long ones are cut, written down and handed back; nothing is left behind."""
+
+from __future__ import annotations
+
+import time
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+from nodes.entries import PROVOCATIONS
+from nodes.waiting import eventually
+from nodes.wire import INPUT_TOKENS
+
+if TYPE_CHECKING:
+    from nodes.cluster import AssaylineSetup, WorkerNode
+
+QUICKLY_S = 5.0
+"""With nothing to wait for. Celery's loop looks at its flags once a second."""
+LONG_S = 3600.0
+
+
+def assert_left_nothing(setup: AssaylineSetup, worker: WorkerNode) -> None:
+    assert "threads left: []" in worker.logs(), worker.logs()
+    assert worker.container.pid not in {row["pid"] for row in setup.store.workers()}
+
+
+def test_an_idle_worker_ends_at_once(celery_setup: AssaylineSetup) -> None:
+    setup = celery_setup
+    worker = setup.workers.start(grace_s=LONG_S)
+
+    worker.terminate(within_s=QUICKLY_S)
+
+    assert_left_nothing(setup, worker)
+
+
+def test_an_idle_dispatcher_ends_at_once(celery_setup: AssaylineSetup) -> None:
+    dispatcher = celery_setup.start_dispatcher()
+
+    dispatcher.terminate(within_s=QUICKLY_S)
+
+    assert "threads left: []" in dispatcher.logs(), dispatcher.logs()
+    assert "Traceback" not in dispatcher.logs()
+
+
+def test_a_call_that_ends_within_the_grace_is_waited_for(celery_setup: AssaylineSetup) -> None:
+    """And nothing new is begun meanwhile: the dispatcher knows that this worker's slots are going."""
+    setup = celery_setup
+    setup.start_dispatcher()
+    worker = setup.workers.start(grace_s=LONG_S)
+    job, marker = setup.enqueue(held=True)
+    eventually(lambda: setup.wire.calls(marker) == 1)
+
+    worker.kill("SIGTERM")
+    eventually(lambda: [row["stopping"] for row in setup.store.workers()] == [True])
+    late, _ = setup.enqueue()
+    worker.kill("SIGTERM")
+    setup.wire.release(marker)
+
+    assert worker.container.wait() == 0
+    assert setup.store.state(job) == "succeeded"
+    assert setup.store.calls(job) == [(1, 1, "succeeded")]
+    assert worker.endings(late) == []
+    assert setup.store.state(late) == "scheduled"
+    assert_left_nothing(setup, worker)
+
+
+def test_a_call_that_outlasts_the_grace_is_handed_back(celery_setup: AssaylineSetup) -> None:
+    """Written down as abandoned with an estimated cost; its attempt is given back, and another worker ends the job."""
+    setup = celery_setup
+    setup.start_dispatcher()
+    worker = setup.workers.start(grace_s=0.5)
+    job, marker = setup.enqueue(held=True)
+    eventually(lambda: setup.wire.calls(marker) == 1)
+
+    began = time.monotonic()
+    worker.terminate(within_s=QUICKLY_S)
+    assert time.monotonic() - began >= 0.5
+    row = setup.store.job(job)
+    assert (row["state"], row["reason"], row["attempts_used"]) == ("scheduled", "hand_back", 0)
+    assert_left_nothing(setup, worker)
+    cut = setup.store.call(job, 1)
+    assert (cut["outcome"], cut["error"]) == ("abandoned", "CancelledError")
+    assert cut["latency_s"] >= 0.5
+
+    setup.wire.release(marker)
+    setup.workers.start()
+    assert setup.ended(job)["attempts_used"] == 1
+    assert setup.store.calls(job) == [(1, 1, "abandoned"), (2, 1, "succeeded")]
+
+
+def test_an_abandoned_call_has_an_estimated_cost(celery_setup: AssaylineSetup) -> None:
+    """The prompt was sent and will be charged; what the provider told nobody is estimated from it."""
+    setup = celery_setup
+    setup.start_dispatcher()
+    worker = setup.workers.start(grace_s=0.1)
+    job, marker = setup.enqueue(held=True)
+    eventually(lambda: setup.wire.calls(marker) == 1)
+
+    worker.terminate(within_s=QUICKLY_S)
+
+    cut = setup.store.call(job, 1)
+    assert cut["estimated"] is True
+    assert INPUT_TOKENS / 4 < cut["input_tokens"] < INPUT_TOKENS * 4
+    assert cut["cost_usd"] > Decimal(0)
+
+
+def test_no_slot_is_lost_to_an_attempt_that_raises_what_is_no_error(celery_setup: AssaylineSetup) -> None:
+    """More of SystemExit and its like than there are slots: a good job still comes through, and SIGTERM works."""
+    setup = celery_setup
+    setup.start_dispatcher()
+    worker = setup.workers.start(slots=2, provoke=True)
+    bad = [setup.enqueue(word, max_attempts=1)[0] for word in PROVOCATIONS]
+    good, _ = setup.enqueue()
+
+    setup.ended(good)
+    assert {setup.store.state(job) for job in bad} == {"running"}
+    for kind in PROVOCATIONS.values():
+        worker.wait_for_log(f"interrupted by {kind.__name__}")
+
+    worker.terminate()
+    assert_left_nothing(setup, worker)
+    assert {setup.store.state(job) for job in bad} == {"scheduled"}

@@ -1,0 +1,130 @@
+"""Each bench in a small size: it reports, and with its mechanism switched off it fails by its headline figure.
+
+Goals are not asserted: they are stated for the full size on a quiet machine.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from functools import partial
+from typing import TYPE_CHECKING
+
+import psycopg
+import pytest
+from rich.console import Console
+
+from gateway.errors import ConfigurationError
+from ops.bench import BENCHES, SWITCHES, recovery
+from ops.bench.report import Check, Options, Report, Servers, quantile
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+SKIPPED_S = 18.0
+"""Of the twenty seconds after which a silent worker counts as dead: the heartbeat is put back by so much."""
+
+SERVER_IS_OLD_ENOUGH = "SELECT pg_sleep(greatest(0, 21 - extract(epoch FROM now() - pg_postmaster_start_time())))"
+
+
+@pytest.fixture
+def measured(database_url: str, redis_url: str) -> Callable[..., tuple[Report, Report]]:
+    """Runs a bench as it is, then without a mechanism, on the session's servers."""
+
+    def pair(run: Callable[[Options], Report], without: str, n: int) -> tuple[Report, Report]:
+        options = partial(Options, n=n, rounds=1, peers=False, servers=Servers(database_url, redis_url))
+        return run(options()), run(options(without=without))
+
+    return pair
+
+
+def test_latency_fails_without_listen(measured: Callable[..., tuple[Report, Report]]) -> None:
+    on, off = measured(BENCHES["latency"], "listen", 8)
+    assert not off.checks[0].ok
+    assert 0 < on.checks[0].value < off.checks[0].value
+    stages = ("to_row_ms", "to_queue_ms", "to_claim_ms", "to_call_ms")
+    assert all(on.rounds[0][stage] > 0 for stage in stages)
+
+
+def test_enqueue_fails_without_copy(measured: Callable[..., tuple[Report, Report]]) -> None:
+    on, off = measured(BENCHES["enqueue"], "copy", 2_000)
+    assert not off.checks[0].ok
+    assert on.checks[0].value > off.checks[0].value
+    assert all(rows.ok for rows in (*on.checks[1:], *off.checks[1:]))
+
+
+def test_inflight_fails_without_threads(measured: Callable[..., tuple[Report, Report]]) -> None:
+    on, off = measured(BENCHES["inflight"], "threads", 8)
+    assert on.checks[0].value == 8
+    assert on.checks[2].ok
+    assert not off.ok
+    assert off.checks[0].value < 8 or off.checks[1].value > on.checks[1].value
+
+
+def test_job_cost_fails_without_the_loop(measured: Callable[..., tuple[Report, Report]]) -> None:
+    on, off = measured(BENCHES["job-cost"], "loop", 10)
+    assert not off.checks[0].ok
+    assert 0 < on.checks[0].value < off.checks[0].value
+    assert on.rounds[0]["in_flight_peak"] == 10
+    assert on.rounds[0]["succeeded"] == 20
+
+
+def test_recovery_fails_without_rescue(measured: Callable[..., tuple[Report, Report]], postgres_admin_url: str) -> None:
+    with psycopg.connect(postgres_admin_url) as connection:
+        # A server that has just started gives all workers time to be heard.
+        connection.execute(SERVER_IS_OLD_ENOUGH)
+    on, off = measured(partial(recovery.measure, bound_s=6.0, passed_s=SKIPPED_S), "rescue", 4)
+    assert not off.ok
+    assert off.checks[0].value is None
+    assert on.ok
+    assert on.rounds[0]["lost_in_mid_call"] == on.rounds[0]["unknown_in_ledger"] == 2
+
+
+def test_a_switch_of_another_bench_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="without listen, not 'copy'"):
+        BENCHES["latency"](Options(without="copy"))
+
+
+def test_every_bench_has_a_switch() -> None:
+    assert BENCHES.keys() == SWITCHES.keys()
+    assert all(SWITCHES.values())
+
+
+@pytest.mark.parametrize(
+    ("value", "relation", "ok"),
+    [
+        (5.0, "<=", True),
+        (5.1, "<=", False),
+        (5.0, ">=", True),
+        (4.9, ">=", False),
+        (5.0, "=", True),
+        (None, "<=", False),
+    ],
+)
+def test_a_check_is_reached_or_not(value: float | None, relation: str, ok: bool) -> None:
+    assert Check("x", value, "s", relation, 5.0).ok is ok
+
+
+def test_a_report_is_ok_only_if_every_check_is() -> None:
+    good, bad = Check("good", 1.0, "ms", "<=", 2.0), Check("bad", 3.0, "ms", "<=", 2.0)
+    report = Report("x", [good, bad], [{"a_ms": 1.23456}], {"peer": {"a_ms": None}})
+    assert not report.ok
+    said = json.loads(json.dumps(report.as_json()))
+    assert (said["value"], said["unit"], said["goal"], said["ok"]) == (1.0, "ms", "<= 2", False)
+    assert said["rounds"] == [{"a_ms": 1.235}]
+    assert said["peers"] == {"peer": {"a_ms": None}}
+
+
+def test_people_see_every_round_the_peers_and_the_goals() -> None:
+    report = Report(
+        "x", [Check("head", 3.0, "ms", "<=", 2.0)], [{"a_ms": 11.0}, {"a_ms": 12.0}], {"peer": {"a_ms": 9.0}}
+    )
+    paper = io.StringIO()
+    report.print(Console(file=paper, width=100))
+    assert all(word in paper.getvalue() for word in ("11.0", "12.0", "peer", "9.0", "head", "<= 2", "NO"))
+
+
+def test_a_quantile_is_a_value_that_was_measured() -> None:
+    values = [float(n) for n in range(1, 101)]
+    assert (quantile(values, 0.5), quantile(values, 0.99), quantile(values, 1.0)) == (50.0, 99.0, 100.0)
+    assert quantile([], 0.5) is None
