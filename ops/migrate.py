@@ -8,9 +8,10 @@ from alembic import command
 from alembic.config import Config
 from sqlalchemy import Connection, create_engine, text
 from sqlalchemy.engine import make_url
+from sqlalchemy.pool import NullPool
 
 OLDEST_POSTGRES = 140000
-"""`server_version_num` of the oldest PostgreSQL that is supported (14: multirange-free, but with jsonpath and `sha256`)."""
+"""`server_version_num` of the oldest PostgreSQL that is supported: 14."""
 
 MIGRATION_LOCK = 4_201_971
 """Advisory lock key: two processes that boot at once migrate one after the other."""
@@ -41,23 +42,20 @@ def sqlalchemy_url(database_url: str, *, driver: str = "psycopg") -> str:
 
 
 def _run(database_url: str, action) -> None:  # type: ignore[no-untyped-def]
-    engine = create_engine(sqlalchemy_url(database_url), isolation_level="AUTOCOMMIT")
+    engine = create_engine(sqlalchemy_url(database_url), isolation_level="AUTOCOMMIT", poolclass=NullPool)
     with engine.connect() as connection:
         _require_supported(connection)
         connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": MIGRATION_LOCK})
         connection.execute(text("CREATE SCHEMA IF NOT EXISTS assayline"))
-        try:
-            with engine.connect().execution_options(isolation_level="READ COMMITTED") as migrating:
-                action(_config(migrating))
-                migrating.commit()
-        finally:
-            connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": MIGRATION_LOCK})
-    engine.dispose()
+        # The lock goes with the session, whatever becomes of the action.
+        with engine.connect().execution_options(isolation_level="READ COMMITTED") as migrating:
+            action(_config(migrating))
+            migrating.commit()
 
 
 def _config(connection: Connection) -> Config:
     config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
     config.attributes["connection"] = connection
     return config
 

@@ -16,12 +16,13 @@ from typing import Protocol
 from uuid import UUID
 
 from gateway.errors import ClaimLost, GatewayError
-from gateway.ledger import CallEnd, CallLedger
+from gateway.ledger import CallLedger
 from gateway.messages import AnalysisResult, ModelRef
 from tasks.announce import Announcer
 from tasks.job import Claim
 from tasks.ledger import JobLedger
-from tasks.store import Incarnation, JobStore
+from tasks.patience import away
+from tasks.store import Incarnation, JobStore, LastCall
 from tasks.verdict import DeadLetter, Fallback, Retry, Rules, Snooze, Succeed, Verdict, cause, kept_text, verdict
 
 log = logging.getLogger(__name__)
@@ -86,7 +87,7 @@ class Runner:
     now: Callable[[], datetime] = field(default=lambda: datetime.now(UTC))
     calling: set[asyncio.Task[object]] = field(default_factory=set)
     """Attempts whose call is open: these, and only these, may be cancelled."""
-    abandoned: list[dict[str, object]] = field(default_factory=list)
+    abandoned: list[LastCall] = field(default_factory=list)
     """What is known of the calls that were cancelled, until `hand_back`."""
     stopping: bool = False
 
@@ -110,7 +111,7 @@ class Runner:
             return Ending.FENCED
         rules = self._rules(claim, asyncio.get_running_loop().time() - started)
         decided = verdict(outcome, claim.with_attempts(ledger.attempts_used), rules, self.rng)
-        return await self._apply(decided, claim, ledger)
+        return await self._end(decided, claim, ledger)
 
     async def hand_back(self) -> int:
         """Give all jobs still running here back to wait, with what is known of their calls. Returns how many."""
@@ -126,7 +127,10 @@ class Runner:
                 raise asyncio.CancelledError
             return await self.analyst.analyze(claim, ledger)
         except asyncio.CancelledError:
-            self.abandoned.append(_abandoned(claim, *ledger.last))
+            if not self.stopping:
+                # Not from us: something below let its own cancellation out. Nobody would hand this job back.
+                return InternalFault("the attempt was cancelled from within")
+            self.abandoned.append(LastCall(claim, *ledger.last))
             return None
         except GatewayError as error:
             return error
@@ -139,9 +143,20 @@ class Runner:
     def _rules(self, claim: Claim, elapsed_s: float) -> Rules:
         return Rules(
             window_tokens=lambda hop: self.analyst.window_tokens(ModelRef.parse(claim.chain[hop])),
-            moves_on_refusal=self.analyst.moves_on_refusal(claim.analysis),
+            moves_on_refusal=lambda: self.analyst.moves_on_refusal(claim.analysis),
             remaining_s=None if claim.deadline_in_s is None else claim.deadline_in_s - elapsed_s,
         )
+
+    async def _end(self, decided: Verdict, claim: Claim, ledger: JobLedger) -> Ending:
+        """Apply a verdict; one that Postgres refuses is a dead letter, for another attempt would be paid for again."""
+        try:
+            return await self._apply(decided, claim, ledger)
+        except Exception as error:
+            if away(error):
+                raise
+            log.exception("job %s: its end was refused", claim.id)
+            fault = InternalFault(f"the end of the attempt could not be written: {type(error).__name__}")
+            return await self._apply(DeadLetter(fault.name, fault), claim, ledger)
 
     async def _apply(self, decided: Verdict, claim: Claim, ledger: JobLedger) -> Ending:
         """Write a verdict in one fenced statement, and tell those who wait."""
@@ -168,7 +183,14 @@ class Runner:
             case DeadLetter(reason, error):
                 why = cause(claim, "fail", error, at)
                 return await self.store.fail(
-                    claim, call_no, end, reason=reason, cause=why, totals=ledger.totals, raw_text=kept_text(error)
+                    claim,
+                    call_no,
+                    end,
+                    reason=reason,
+                    cause=why,
+                    totals=ledger.totals,
+                    refund=refund,
+                    raw_text=kept_text(error),
                 )
             case Retry(delay_s, error):
                 move, hop, why = "retry", claim.hop, cause(claim, "retry", error, at)
@@ -179,17 +201,3 @@ class Runner:
         return await self.store.reschedule(
             claim, call_no, end, reason=move, delay_s=delay_s, hop=hop, refund=refund, cause=why
         )
-
-
-def _abandoned(claim: Claim, call_no: int, end: CallEnd) -> dict[str, object]:
-    return {
-        "job_id": str(claim.id),
-        "claim_no": claim.claim_no,
-        "call_no": call_no,
-        "outcome": end.outcome.value,
-        "latency_s": end.latency_s,
-        "input_tokens": end.usage.input_tokens if end.usage else None,
-        "cost_usd": None if end.cost_usd is None else str(end.cost_usd),
-        "error": end.error,
-        "error_message": end.error_message,
-    }

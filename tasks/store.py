@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -45,12 +46,16 @@ def create_engine(database_url: str, *, pool_size: int = POOL_SIZE) -> AsyncEngi
         pool_size=pool_size,
         max_overflow=0,
         pool_timeout=10,
+        hide_parameters=True,  # they are prompts and answers, and errors go to logs
         connect_args={"connect_timeout": 5, "application_name": "assayline"},
     )
 
 
 STATEMENT_TIMEOUT_S = 30.0
 """A statement that takes longer counts as Postgres being away. They take half a millisecond."""
+
+UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
+"""Characters that neither `text` nor `jsonb` takes. A model may well say them; its answer is paid for all the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +77,15 @@ class Totals:
     cost_usd: Decimal | None
     latency_s: float
     calls: int
+
+
+@dataclass(frozen=True, slots=True)
+class LastCall:
+    """A claim's latest call and what is known of it, for a claim that is handed back."""
+
+    claim: Claim
+    call_no: int
+    end: CallEnd
 
 
 class JobStore:
@@ -123,8 +137,8 @@ class JobStore:
             id=claim.id,
             claim_no=claim.claim_no,
             call_no=call_no,
-            data=json.dumps(result.data),
-            raw_text=result.raw_text,
+            data=json.dumps(_storable(result.data)),
+            raw_text=_storable(result.raw_text),
             repaired=result.repaired,
             result_model=result.model,
             prompt_version=result.prompt_version,
@@ -141,17 +155,22 @@ class JobStore:
         reason: str,
         cause: JsonObject,
         totals: Totals,
+        refund: int = 0,
         raw_text: str | None = None,
     ) -> bool:
-        """Close the last call and make the job a dead letter. `raw_text` of an answer that was no result is kept."""
+        """Close the last call and make the job a dead letter. `raw_text` of an answer that was no result is kept.
+
+        `refund`: attempts given back (1 where no call was made, else 0).
+        """
         return await self._write(
             "fail",
             id=claim.id,
             claim_no=claim.claim_no,
             call_no=call_no,
             reason=reason,
-            cause=json.dumps([cause]),
-            raw_text=raw_text,
+            refund=refund,
+            cause=json.dumps(_storable([cause])),
+            raw_text=_storable(raw_text),
             prompt_version=claim.prompt_version or "",
             **_totals(totals),
             **_call_end(end),
@@ -185,17 +204,17 @@ class JobStore:
             provider=provider,
             model=model,
             refund=refund,
-            cause=json.dumps([cause] if cause else []),
+            cause=json.dumps(_storable([cause] if cause else [])),
             **_call_end(end),
         )
 
-    async def hand_back(self, incarnation: Incarnation, ends: Sequence[JsonObject]) -> int:
-        """Give back every job the incarnation still runs; `ends` says what is known of their open calls."""
+    async def hand_back(self, incarnation: Incarnation, ends: Sequence[LastCall]) -> int:
+        """Give back every job the incarnation still runs; `ends` says what is known of their latest calls."""
         rows = await self._patiently(
             "hand_back",
             incarnation=incarnation.id,
             providers=list(incarnation.providers),
-            ends=storable_json([_handed_back(end) for end in ends]),
+            ends=json.dumps(_storable([_last_call(end) for end in ends])),
         )
         return int(rows[0]["count"])
 
@@ -243,11 +262,34 @@ def _call_end(end: CallEnd) -> dict[str, Any]:
         "output_tokens": usage.output_tokens if usage else None,
         "cost_usd": end.cost_usd,
         "estimated": end.estimated,
-        "finish_reason": end.finish_reason,
-        "provider_request_id": end.provider_request_id,
+        "finish_reason": _storable(end.finish_reason),
+        "provider_request_id": _storable(end.provider_request_id),
         "error": end.error,
-        "error_message": end.error_message,
+        "error_message": _storable(end.error_message),
     }
+
+
+def _last_call(last: LastCall) -> JsonObject:
+    end = last.end
+    return {
+        "job_id": str(last.claim.id),
+        "claim_no": last.claim.claim_no,
+        "call_no": last.call_no,
+        **_call_end(end),
+        "cost_usd": None if end.cost_usd is None else str(end.cost_usd),
+    }
+
+
+def _storable(said: Any) -> Any:
+    """What a model or a provider said, as Postgres takes it: U+FFFD in place of NUL and of lone surrogates."""
+    match said:
+        case str():
+            return UNSTORABLE.sub("\ufffd", said)
+        case dict():
+            return {_storable(key): _storable(value) for key, value in said.items()}
+        case list():
+            return [_storable(value) for value in said]
+    return said
 
 
 def _totals(totals: Totals) -> dict[str, Any]:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
@@ -65,12 +66,12 @@ Verdict = Succeed | Retry | Fallback | Snooze | DeadLetter
 class Rules:
     """What the verdict must know beside the job and its error.
 
-    `window_tokens(hop)`: the context window of a hop's model. `moves_on_refusal`: whether this analysis may ask
+    `window_tokens(hop)`: the context window of a hop's model. `moves_on_refusal()`: whether this analysis may ask
     another model what one has refused. `remaining_s`: seconds to the caller's deadline, None without one.
     """
 
     window_tokens: Callable[[int], int]
-    moves_on_refusal: bool = False
+    moves_on_refusal: Callable[[], bool] = lambda: False
     remaining_s: float | None = None
 
 
@@ -78,7 +79,8 @@ def verdict(outcome: AnalysisResult | GatewayError, job: Claim, rules: Rules, rn
     """Decide what becomes of a job.
 
     An answer succeeds. A passing fault is retried on its hop, the last attempt kept for the next hop; a fault that
-    another model may not share goes on at once; anything else, or a spent budget or deadline, is a dead letter.
+    another model may not share, or one whose retry the deadline would not see, goes on at once; anything else, or a
+    spent budget or deadline, is a dead letter.
 
     Args:
         outcome: the validated result, or the error the attempt ended with.
@@ -90,13 +92,17 @@ def verdict(outcome: AnalysisResult | GatewayError, job: Claim, rules: Rules, rn
         return Succeed(outcome)
     if job.attempts_left == 0 or isinstance(outcome, RequestError):
         return DeadLetter(outcome.name, outcome)
+    remaining_s = math.inf if rules.remaining_s is None else rules.remaining_s
+    if remaining_s <= 0:
+        return DeadLetter("deadline", outcome)
     following = _next_hop(outcome, job, rules)
+    reason = outcome.name
     if _worth_retrying(outcome) and (following is None or job.attempts_left > 1):
         delay_s = backoff_s(job.attempts_used, outcome.retry_after_s, rng)
-        if rules.remaining_s is not None and delay_s >= rules.remaining_s:
-            return DeadLetter("deadline", outcome)
-        return Retry(delay_s, outcome)
-    return DeadLetter(outcome.name, outcome) if following is None else Fallback(following, outcome)
+        if delay_s < remaining_s:
+            return Retry(delay_s, outcome)
+        reason = "deadline"
+    return DeadLetter(reason, outcome) if following is None else Fallback(following, outcome)
 
 
 def backoff_s(attempt: int, retry_after_s: float | None, rng: Random) -> float:
@@ -116,7 +122,7 @@ def _worth_retrying(error: GatewayError) -> bool:
 def _next_hop(error: GatewayError, job: Claim, rules: Rules) -> int | None:
     """The hop to go on to, or None: none left, or none that this error allows."""
     if isinstance(error, ContentRefused):
-        return job.next_hop if rules.moves_on_refusal else None
+        return job.next_hop if rules.moves_on_refusal() else None
     if not error.try_next_model or job.next_hop is None:
         return None
     if isinstance(error, ContextTooLong):

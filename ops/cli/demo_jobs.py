@@ -54,9 +54,9 @@ CLASSIFY: dict[str, Any] = {"labels": KINDS}
 SAMPLES = (
     Sample("text_classification", "tasks/sql/expire.sql", CLASSIFY),
     Sample("text_classification", "beat_schedule.py", CLASSIFY),
+    Sample("text_classification", "tasks/producer/README.md", CLASSIFY),
     Sample("skill_extraction", "tasks/upkeep.py", {"file_path": "tasks/upkeep.py"}),
     Sample("skill_extraction", "workers/app.py", {"file_path": "workers/app.py"}),
-    Sample("code_quality", "tasks/sql/__init__.py", {"file_path": "tasks/sql/__init__.py"}),
     Sample("code_quality", "ops/migrations/steps.py", {"file_path": "ops/migrations/steps.py"}),
 )
 

@@ -10,7 +10,7 @@ WITH closed AS (
 ), done AS (
     UPDATE assayline.jobs
        SET state = 'failed', reason = :reason, finished_at = clock_timestamp(), lease_until = NULL,
-           causes = causes || CAST(:cause AS jsonb)
+           attempts_used = attempts_used - :refund, causes = causes || CAST(:cause AS jsonb)
      WHERE id = :id AND claim_no = :claim_no AND state = 'running'
     RETURNING id, provider, model
 ), kept AS (

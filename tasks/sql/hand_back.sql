@@ -1,15 +1,17 @@
--- Gives every job this incarnation still runs back to wait, and closes their open calls as abandoned: one write for the
+-- Gives every job this incarnation still runs back to wait, and closes their latest calls: one write for the
 -- whole process. `:ends` is a JSON array of what is known of each call. The attempt is given back: an operator's stop
 -- is not the job's failure.
 WITH ends AS (
     SELECT * FROM jsonb_to_recordset(CAST(:ends AS jsonb))
         AS e(job_id uuid, claim_no integer, call_no smallint, outcome text, latency_s real, input_tokens integer,
-             cost_usd numeric, error text, error_message text)
+             cached_tokens integer, output_tokens integer, cost_usd numeric, estimated boolean, finish_reason text,
+             provider_request_id text, error text, error_message text)
 ), closed AS (
     UPDATE assayline.calls c
        SET outcome = e.outcome, finished_at = clock_timestamp(), latency_s = e.latency_s, input_tokens = e.input_tokens,
-           output_tokens = CASE WHEN e.input_tokens IS NULL THEN NULL ELSE 0 END, cost_usd = e.cost_usd,
-           estimated = true, error = e.error, error_message = e.error_message
+           cached_tokens = e.cached_tokens, output_tokens = e.output_tokens, cost_usd = e.cost_usd,
+           estimated = e.estimated, finish_reason = e.finish_reason, provider_request_id = e.provider_request_id,
+           error = e.error, error_message = e.error_message
       FROM ends e WHERE c.job_id = e.job_id AND c.claim_no = e.claim_no AND c.call_no = e.call_no
 ), done AS (
     UPDATE assayline.jobs j

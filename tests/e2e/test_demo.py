@@ -158,12 +158,12 @@ def test_a_key_brings_the_real_provider_and_the_users_own_stores_are_left_alone(
     out, err = demo.communicate(timeout=DEADLINE_S)
     assert demo.returncode == 0, err
     assert "ASSAYLINE_DATABASE_URL is set; the demo leaves it alone" in err
-    assert out.count("openai/gpt-5.4-mini") == 4
-    assert out.count("openai/gpt-5.4-nano") == 2
+    assert out.count("openai/gpt-5.4-mini") == 3
+    assert out.count("openai/gpt-5.4-nano") == 3
     assert out.count("1,000→100 tokens") == len(SAMPLES)
     assert "6 of 6 jobs succeeded" in out
-    # 4 x (1000 x $0.75 + 100 x $4.50) + 2 x (1000 x $0.20 + 100 x $1.25), per million
-    assert "cost: $0.00545" in out
+    # 3 x (1000 x $0.75 + 100 x $4.50) + 3 x (1000 x $0.20 + 100 x $1.25), per million
+    assert "cost: $0.004575" in out
     assert "SmolLM2" not in out
     assert left_behind(tmp_path) == []
 

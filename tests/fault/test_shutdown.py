@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from decimal import Decimal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from nodes.entries import PROVOCATIONS
 from nodes.waiting import eventually
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 QUICKLY_S = 5.0
 """With nothing to wait for. Celery's loop looks at its flags once a second."""
 LONG_S = 3600.0
+UNHEARD_OF = ("provoke-exit", "provoke-interrupt", "provoke-generator")
 
 
 def assert_left_nothing(setup: AssaylineSetup, worker: WorkerNode) -> None:
@@ -45,13 +46,20 @@ def test_a_call_that_ends_within_the_grace_is_waited_for(celery_setup: Assayline
     """And nothing new is begun meanwhile: the dispatcher knows that this worker's slots are going."""
     setup = celery_setup
     setup.start_dispatcher()
-    worker = setup.workers.start(grace_s=LONG_S)
+    worker = setup.workers.start(grace_s=LONG_S, heartbeat_s=0.1)
     job, marker = setup.enqueue(held=True)
     eventually(lambda: setup.wire.calls(marker) == 1)
 
+    def heartbeat() -> tuple[bool, Any]:
+        [row] = setup.store.workers()
+        return row["stopping"], row["heartbeat_at"]
+
     worker.kill("SIGTERM")
-    eventually(lambda: [row["stopping"] for row in setup.store.workers()] == [True])
+    eventually(lambda: heartbeat()[0])
+    _, first = heartbeat()
     late, _ = setup.enqueue()
+    eventually(lambda: (heartbeat()[1] - first).total_seconds() > 0.3)
+    assert heartbeat()[0] is True
     worker.kill("SIGTERM")
     setup.wire.release(marker)
 
@@ -108,14 +116,27 @@ def test_no_slot_is_lost_to_an_attempt_that_raises_what_is_no_error(celery_setup
     setup = celery_setup
     setup.start_dispatcher()
     worker = setup.workers.start(slots=2, provoke=True)
-    bad = [setup.enqueue(word, max_attempts=1)[0] for word in PROVOCATIONS]
+    bad = [setup.enqueue(word, max_attempts=1)[0] for word in UNHEARD_OF]
     good, _ = setup.enqueue()
 
     setup.ended(good)
     assert {setup.store.state(job) for job in bad} == {"running"}
-    for kind in PROVOCATIONS.values():
-        worker.wait_for_log(f"interrupted by {kind.__name__}")
+    for word in UNHEARD_OF:
+        worker.wait_for_log(f"interrupted by {PROVOCATIONS[word].__name__}")
 
     worker.terminate()
     assert_left_nothing(setup, worker)
     assert {setup.store.state(job) for job in bad} == {"scheduled"}
+
+
+def test_a_cancellation_from_within_is_an_error_like_any(celery_setup: AssaylineSetup) -> None:
+    """A library that lets its own CancelledError out must not leave the job `running` until its lease ends."""
+    setup = celery_setup
+    setup.start_dispatcher()
+    worker = setup.workers.start(provoke=True)
+    job, _ = setup.enqueue("provoke-cancelled")
+
+    row = setup.ended(job, "failed")
+
+    assert row["reason"] == "internal_fault"
+    eventually(lambda: worker.endings(job) == [(1, "failed")])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import sys
@@ -143,6 +144,7 @@ PROVOCATIONS: dict[str, type[BaseException]] = {
     "provoke-exit": SystemExit,
     "provoke-interrupt": KeyboardInterrupt,
     "provoke-generator": GeneratorExit,
+    "provoke-cancelled": asyncio.CancelledError,
 }
 
 

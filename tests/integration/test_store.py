@@ -1,0 +1,651 @@
+"""Each move of the state machine on a real Postgres, and what its fence refuses."""
+
+from __future__ import annotations
+
+import re
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+import pytest
+from sqlalchemy.exc import OperationalError
+
+import tasks
+from gateway.errors import AuthRejected, BudgetSpent, ClaimLost, InvalidOutput, OutputTruncated, PromptError, Timeout
+from gateway.ledger import CallEnd, CallKind, CallOutcome
+from gateway.messages import Message, ModelRef, Usage
+from jobworld import (
+    ANSWERED,
+    CAUSE,
+    COST,
+    LEGAL_BY_NAME,
+    MAX_ATTEMPTS,
+    NOT_CALLED,
+    TIMED_OUT,
+    TOTALS,
+    JobWorld,
+    answer,
+    answers,
+    job_world,
+    raises,
+    start,
+)
+from tasks.job import Claim
+from tasks.ledger import JobLedger
+from tasks.run import Ending
+from tasks.states import MOVES, State
+from tasks.store import JobStore, LastCall
+from tasks.upkeep import upkeep
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+    from uuid import UUID
+
+    from gateway.ledger import CallLedger
+    from gateway.messages import AnalysisResult
+
+NUMBERS = ("release", "claim_no", "attempts_used", "copies")
+SQL = {path.name.removesuffix(".sql"): path.read_text() for path in files("tasks.sql").iterdir() if path.name[-3:] == "sql"}
+
+
+@pytest.fixture
+async def world(database_url: str) -> AsyncIterator[JobWorld]:
+    async with job_world(database_url) as world:
+        yield world
+
+
+@contextmanager
+def moving(world: JobWorld, job: UUID, name: str, *, reason: str | None = None, **rises: int) -> Iterator[None]:
+    """Check that the body makes the move, and that of the four numbers exactly these rise by so much."""
+    move, before = LEGAL_BY_NAME[name], world.job(job)
+    assert before["state"] == move.source
+    yield
+    after = world.job(job)
+    assert (after["state"], after["reason"]) == (move.target, name if reason is None else reason)
+    assert {n: after[n] - before[n] for n in NUMBERS if after[n] != before[n]} == rises
+    assert (after["finished_at"] is not None) == (not any(m.source == move.target for m in MOVES))
+    if move.source is State.RUNNING and move.target is State.SCHEDULED:
+        assert after["lease_until"] is None
+
+
+def ago(**span: float) -> str:
+    return (datetime.now(UTC) - timedelta(**span)).isoformat()
+
+
+async def reschedule(world: JobWorld, claim: Claim, reason: str, end: CallEnd = TIMED_OUT, **changes: Any) -> bool:
+    how: dict[str, Any] = {"delay_s": 0.0, "hop": claim.hop, "refund": 0, "cause": CAUSE} | changes
+    return await world.store.reschedule(claim, 1, end, reason=reason, **how)
+
+
+async def fail(world: JobWorld, claim: Claim, reason: str = "timeout") -> bool:
+    return await world.store.fail(claim, 1, TIMED_OUT, reason=reason, cause=CAUSE, totals=TOTALS)
+
+
+# One test for each move ----------------------------------------------------------------------------------------------
+
+
+async def test_move_release(world: JobWorld) -> None:
+    job = world.enqueue()
+    await world.worker()
+    with moving(world, job, "release", release=1, copies=1):
+        assert await world.dispatcher().release("one") == 1
+    assert [(m.id, m.release, m.queue) for m in world.broker.take()] == [(job, 1, "one.interactive")]
+
+
+async def test_move_republish(world: JobWorld) -> None:
+    job, _, _ = await world.released()
+    world.sql("UPDATE assayline.jobs SET queued_at = queued_at - interval '16 s'")
+    with moving(world, job, "republish", release=1, copies=1):
+        assert await world.dispatcher().republish() == 1
+    assert [(m.id, m.release) for m in world.broker.take()] == [(job, 2)]
+
+
+async def test_move_claim(world: JobWorld) -> None:
+    job, incarnation, message = await world.released()
+    with moving(world, job, "claim", claim_no=1, attempts_used=1):
+        claim = await world.claim(incarnation, message)
+    assert claim is not None
+    assert (claim.id, claim.claim_no, claim.attempts_used, claim.model) == (job, 1, 1, ModelRef("one", "small"))
+    [call] = world.calls(job)
+    assert (call["outcome"], call["account"], call["incarnation"]) == ("unknown", "main", incarnation.id)
+    row = world.job(job)
+    assert row["incarnation"] == incarnation.id
+    assert row["lease_until"] - row["started_at"] == pytest.approx(timedelta(seconds=300), abs=timedelta(seconds=1))
+
+
+async def test_move_succeed(world: JobWorld) -> None:
+    _, claim = await world.claimed()
+    with moving(world, claim.id, "succeed"):
+        assert await world.store.succeed(claim, 1, ANSWERED, answer(claim))
+    [call], [result] = world.calls(claim.id), world.results(claim.id)
+    assert (call["outcome"], call["input_tokens"], call["cached_tokens"], call["output_tokens"]) == ("succeeded", 10, 2, 5)
+    assert (call["cost_usd"], call["finish_reason"], call["provider_request_id"]) == (COST, "stop", "req-1")
+    assert (result["data"], result["calls"], result["cost_usd"], result["raw_text"]) == ({"verdict": "fine"}, 1, COST, None)
+
+
+async def test_move_fail(world: JobWorld) -> None:
+    _, claim = await world.claimed()
+    with moving(world, claim.id, "fail", reason="timeout"):
+        assert await fail(world, claim)
+    [call] = world.calls(claim.id)
+    assert (call["outcome"], call["error"], call["error_message"]) == ("failed", "timeout", "no answer")
+    assert world.job(claim.id)["causes"] == [CAUSE]
+    assert world.results(claim.id) == []
+
+
+async def test_move_retry(world: JobWorld) -> None:
+    _, claim = await world.claimed()
+    with moving(world, claim.id, "retry", copies=-1):
+        assert await reschedule(world, claim, "retry", delay_s=60.0)
+    row = world.job(claim.id)
+    assert (row["hop"], row["provider"], row["model"], row["causes"]) == (0, "one", "small", [CAUSE])
+    assert timedelta(seconds=50) < row["not_before"] - datetime.now(UTC) <= timedelta(seconds=60)
+    assert world.outcomes(claim.id) == [(1, 1, "failed")]
+
+
+async def test_move_fallback(world: JobWorld) -> None:
+    _, claim = await world.claimed()
+    with moving(world, claim.id, "fallback", copies=-1):
+        assert await reschedule(world, claim, "fallback", hop=1)
+    row = world.job(claim.id)
+    assert (row["hop"], row["provider"], row["model"]) == (1, "two", "large")
+    assert await world.dispatcher().release("one") == 0
+    assert await world.dispatcher().release("two") == 1
+    [message] = world.broker.take()
+    claim_again = await world.claim(await world.worker(), message)
+    assert claim_again is not None
+    assert (claim_again.claim_no, claim_again.hop, claim_again.model) == (2, 1, ModelRef("two", "large"))
+
+
+async def test_move_snooze(world: JobWorld) -> None:
+    """A snooze costs no attempt, and its ledger row says that no call was made."""
+    _, claim = await world.claimed()
+    with moving(world, claim.id, "snooze", reason="snooze: limit", copies=-1, attempts_used=-1):
+        assert await reschedule(world, claim, "snooze: limit", NOT_CALLED, refund=1, cause=None)
+    assert world.job(claim.id)["causes"] == []
+    assert world.outcomes(claim.id) == [(1, 1, "not_called")]
+
+
+async def test_move_hand_back(world: JobWorld) -> None:
+    incarnation, claim = await world.claimed()
+    cut = CallEnd(CallOutcome.ABANDONED, 3.0, Usage(40, 0), Decimal("0.1"), error="CancelledError", estimated=True)
+    with moving(world, claim.id, "hand_back", copies=-1, attempts_used=-1):
+        assert await world.store.hand_back(incarnation, [LastCall(claim, 1, cut)]) == 1
+    [call] = world.calls(claim.id)
+    assert (call["outcome"], call["estimated"], call["cost_usd"], call["error"]) == (
+        "abandoned", True, Decimal("0.1"), "CancelledError",
+    )  # fmt: skip
+    assert world.job(claim.id)["not_before"] <= datetime.now(UTC)
+
+
+async def test_move_rescue(world: JobWorld) -> None:
+    incarnation, claim = await world.claimed()
+    world.kill(incarnation)
+    with moving(world, claim.id, "rescue", copies=-1):
+        assert await dispatcher_of_an_old_server(world).rescue() == 1
+    [why] = world.job(claim.id)["causes"]
+    assert (why["error"], why["move"], why["message"]) == ("worker_lost", "rescue", f"worker {incarnation.id}")
+    assert world.outcomes(claim.id) == [(1, 1, "unknown")]
+
+
+async def test_move_bury(world: JobWorld) -> None:
+    incarnation, claim = await world.claimed(max_attempts=1)
+    world.kill(incarnation)
+    with moving(world, claim.id, "bury", copies=0) if False else moving(world, claim.id, "bury", **buried_numbers()):
+        assert await dispatcher_of_an_old_server(world).rescue() == 1
+    assert [why["error"] for why in world.job(claim.id)["causes"]] == ["worker_lost"]
+
+
+async def test_move_cancel_scheduled(world: JobWorld) -> None:
+    job = world.enqueue()
+    with moving(world, job, "cancel_scheduled", reason="cancelled by the caller"):
+        assert world.cancel(job) == "cancelled"
+    await world.worker()
+    assert await world.dispatcher().release("one") == 0
+
+
+async def test_move_cancel_queued(world: JobWorld) -> None:
+    job, incarnation, message = await world.released()
+    with moving(world, job, "cancel_queued", reason="cancelled by the caller"):
+        assert world.cancel(job) == "cancelled"
+    assert await world.claim(incarnation, message) is None
+
+
+async def test_move_cancel_running(world: JobWorld) -> None:
+    """The answer is refused, what it cost is recorded, and nobody is told of a success."""
+    job, incarnation, message = await world.released()
+
+    async def cancelled_meanwhile(claim: Claim, ledger: CallLedger) -> AnalysisResult:
+        with moving(world, job, "cancel_running", reason="cancelled by the caller"):
+            assert world.cancel(job) == "cancelled"
+        return await answers(claim, ledger)
+
+    assert await world.runner(incarnation, cancelled_meanwhile).run(job, message.release, "one") is Ending.FENCED
+    [call] = world.calls(job)
+    assert (call["outcome"], call["cost_usd"]) == ("succeeded", COST)
+    assert world.job(job)["state"] == "cancelled"
+    assert world.results(job) == world.heard.ends == []
+
+
+async def test_move_expire_scheduled(world: JobWorld) -> None:
+    job = world.enqueue(expires_at=ago(seconds=-60))
+    age_expiry(world)
+    with moving(world, job, "expire_scheduled"):
+        assert await world.dispatcher().expire() == 1
+
+
+async def test_move_expire_queued(world: JobWorld) -> None:
+    job, _, _ = await world.released(expires_at=ago(seconds=-60))
+    age_expiry(world)
+    with moving(world, job, "expire_queued"):
+        assert await world.dispatcher().expire() == 1
+
+
+def test_every_move_has_its_test() -> None:
+    tested = {name.removeprefix("test_move_") for name in globals() if name.startswith("test_move_")}
+    assert tested == {move.name for move in MOVES}
+
+
+# The fence ------------------------------------------------------------------------------------------------------------
+
+
+async def test_a_stale_number_claims_nothing(world: JobWorld) -> None:
+    job, incarnation, message = await world.released()
+    for stale in (message.release - 1, message.release + 1):
+        assert await world.claim(incarnation, replace(message, release=stale)) is None
+    assert await world.claim(incarnation, replace(message, id=uuid4())) is None
+    assert world.calls(job) == []
+
+
+async def test_a_message_that_comes_five_times_is_one_claim(world: JobWorld) -> None:
+    job, incarnation, message = await world.released()
+    claims = [await world.claim(incarnation, message) for _ in range(5)]
+    assert [claim is not None for claim in claims] == [True, False, False, False, False]
+    assert (world.job(job)["claim_no"], len(world.calls(job))) == (1, 1)
+
+
+async def test_a_worker_claims_only_for_providers_it_serves(world: JobWorld) -> None:
+    job, _, message = await world.released()
+    assert await world.claim(await world.worker(providers=("two",)), message) is None
+    assert world.job(job)["state"] == "queued"
+
+
+async def test_a_job_that_expired_in_its_queue_is_not_claimed(world: JobWorld) -> None:
+    job, incarnation, message = await world.released(expires_at=ago(seconds=-60))
+    age_expiry(world)
+    assert await world.runner(incarnation).run(job, message.release, "one") is Ending.STALE
+    assert world.calls(job) == []
+
+
+async def test_a_zombie_that_ends_late_is_refused_and_its_call_is_paid(world: JobWorld) -> None:
+    """Rescued and running elsewhere: the first claim's end changes neither job nor result."""
+    zombie, first = await world.claimed()
+    world.kill(zombie)
+    await dispatcher_of_an_old_server(world).rescue()
+    await world.dispatcher().release("one")
+    [message] = world.broker.take()
+    second = await world.claim(await world.worker(), message)
+    assert second is not None
+
+    before = world.job(first.id)
+    assert not await world.store.succeed(first, 1, ANSWERED, answer(first))
+    assert not await fail(world, first)
+    assert not await reschedule(world, first, "retry")
+    assert world.job(first.id) == before
+    assert world.results(first.id) == []
+
+    assert await world.store.succeed(second, 1, ANSWERED, answer(second, data={"by": "second"}))
+    assert not await world.store.succeed(first, 1, ANSWERED, answer(first, data={"by": "zombie"}))
+    assert [row["data"] for row in world.results(first.id)] == [{"by": "second"}]
+    assert world.outcomes(first.id) == [(1, 1, "succeeded"), (2, 1, "succeeded")]
+    assert [call["cost_usd"] for call in world.calls(first.id)] == [COST, COST]
+
+
+async def test_an_end_written_twice_changes_nothing_the_second_time(world: JobWorld) -> None:
+    """What `patiently` relies on: the first writing went through, only its reply was lost."""
+    _, claim = await world.claimed()
+    assert await world.store.succeed(claim, 1, ANSWERED, answer(claim))
+    before = world.job(claim.id), world.results(claim.id)
+    assert not await world.store.succeed(claim, 1, ANSWERED, answer(claim))
+    assert (world.job(claim.id), world.results(claim.id)) == before
+
+
+async def test_only_the_incarnations_own_running_jobs_are_handed_back(world: JobWorld) -> None:
+    stopping, mine = await world.claimed()
+    _, theirs = await world.claimed()
+    waiting = world.enqueue()
+    assert await world.store.hand_back(stopping, []) == 1
+    assert [world.job(job)["state"] for job in (mine.id, theirs.id, waiting)] == ["scheduled", "running", "scheduled"]
+    assert world.outcomes(mine.id) == [(1, 1, "unknown")]
+    assert await world.store.hand_back(stopping, []) == 0
+
+
+async def test_a_call_that_had_ended_is_handed_back_as_it_ended(world: JobWorld) -> None:
+    """Cut between the answer and the re-ask: its tokens and its cost are the provider's, not an estimate."""
+    incarnation, claim = await world.claimed()
+    await world.store.hand_back(incarnation, [LastCall(claim, 1, ANSWERED)])
+    [call] = world.calls(claim.id)
+    assert (call["outcome"], call["output_tokens"], call["cached_tokens"]) == ("succeeded", 5, 2)
+    assert (call["estimated"], call["cost_usd"], call["provider_request_id"]) == (False, COST, "req-1")
+
+
+# The ledger -----------------------------------------------------------------------------------------------------------
+
+
+async def test_a_call_is_unknown_in_the_ledger_before_it_is_made(world: JobWorld) -> None:
+    """Seen from another connection, while each call is on its way."""
+    job, incarnation, message = await world.released()
+    seen: list[list[tuple[int, int, str]]] = []
+
+    async def two_calls(claim: Claim, ledger: CallLedger) -> AnalysisResult:
+        first = await ledger.open(start(claim))
+        seen.append(world.outcomes(job))
+        await ledger.close(first, ANSWERED)
+        second = await ledger.open(start(claim, CallKind.REPAIR))
+        seen.append(world.outcomes(job))
+        await ledger.close(second, ANSWERED)
+        return answer(claim)
+
+    assert await world.runner(incarnation, two_calls).run(job, message.release, "one") is Ending.SUCCEEDED
+    assert seen == [[(1, 1, "unknown")], [(1, 1, "succeeded"), (1, 2, "unknown")]]
+    assert world.outcomes(job) == [(1, 1, "succeeded"), (1, 2, "succeeded")]
+    assert [call["kind"] for call in world.calls(job)] == ["answer", "repair"]
+    assert world.job(job)["attempts_used"] == 2
+
+
+async def test_a_spent_budget_opens_no_further_call(world: JobWorld) -> None:
+    _, claim = await world.claimed(max_attempts=2)
+    ledger = JobLedger(world.store, claim)
+    for _ in range(2):
+        await ledger.close(await ledger.open(start(claim)), ANSWERED)
+    with pytest.raises(BudgetSpent, match="all 2 calls"):
+        await ledger.open(start(claim))
+    assert world.outcomes(claim.id) == [(1, 1, "succeeded"), (1, 2, "succeeded")]
+    assert world.job(claim.id)["attempts_used"] == 2
+
+
+async def test_a_fallen_fence_opens_no_further_call_and_closes_the_last(world: JobWorld) -> None:
+    _, claim = await world.claimed()
+    ledger = JobLedger(world.store, claim)
+    await ledger.close(await ledger.open(start(claim)), ANSWERED)
+    world.cancel(claim.id)
+    with pytest.raises(ClaimLost):
+        await ledger.open(start(claim))
+    assert world.outcomes(claim.id) == [(1, 1, "succeeded")]
+    assert world.job(claim.id)["attempts_used"] == 1
+
+
+async def test_a_call_opened_twice_is_one_call(world: JobWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first opening went through, and the connection broke before its reply came: it is tried again."""
+    _, claim = await world.claimed(max_attempts=2)
+    real, statements = JobStore._all, []
+
+    async def reply_lost_once(store: JobStore, name: str, **parameters: Any) -> Any:
+        rows = await real(store, name, **parameters)
+        statements.append(name)
+        if len(statements) == 1:
+            raise OperationalError("", None, Exception("the connection broke"))
+        return rows
+
+    monkeypatch.setattr(JobStore, "_all", reply_lost_once)
+    assert await world.store.open_call(claim, 1, ANSWERED, start(claim)) == (True, True)
+    assert statements == ["open_call", "open_call"]
+    assert world.outcomes(claim.id) == [(1, 1, "succeeded"), (1, 2, "unknown")]
+    assert world.job(claim.id)["attempts_used"] == 2
+
+
+async def test_postgres_gone_between_two_calls_costs_a_pause_and_not_the_job(world: JobWorld) -> None:
+    job, incarnation, message = await world.released()
+
+    async def loses_postgres(claim: Claim, ledger: CallLedger) -> AnalysisResult:
+        await ledger.close(await ledger.open(start(claim)), ANSWERED)
+        cut_connections(world)
+        await ledger.close(await ledger.open(start(claim, CallKind.REPAIR)), ANSWERED)
+        cut_connections(world)
+        return answer(claim)
+
+    assert await world.runner(incarnation, loses_postgres).run(job, message.release, "one") is Ending.SUCCEEDED
+    assert world.outcomes(job) == [(1, 1, "succeeded"), (1, 2, "succeeded")]
+
+
+async def test_a_cost_limit_counts_what_earlier_claims_spent(world: JobWorld) -> None:
+    _, first = await world.claimed(max_cost_usd=2)
+    assert (first.max_cost_usd, first.spent_usd, first.unpriced_calls) == (2, 0, 0)
+    await reschedule(world, first, "retry", ANSWERED)
+    await world.dispatcher().release("one")
+    second = await world.claim(await world.worker(), *world.broker.take())
+    assert second is not None
+    assert (second.spent_usd, second.unpriced_calls) == (COST, 0)
+    await reschedule(world, second, "retry", TIMED_OUT)
+    await world.dispatcher().release("one")
+    third = await world.claim(await world.worker(), *world.broker.take())
+    assert third is not None
+    assert (third.spent_usd, third.unpriced_calls) == (COST, 1)
+
+
+# Runs: what an attempt's end makes of the job ------------------------------------------------------------------------
+
+
+async def test_a_run_keeps_its_result_and_tells_of_it(world: JobWorld) -> None:
+    job, incarnation, message = await world.released()
+    assert await world.runner(incarnation).run(job, message.release, "one") is Ending.SUCCEEDED
+    assert world.heard.ends == [(job, "succeeded", {"verdict": "fine"})]
+    assert await world.runner(incarnation).run(job, message.release, "one") is Ending.STALE
+
+
+async def test_a_passing_fault_waits_and_a_lasting_one_moves_on(world: JobWorld) -> None:
+    job, incarnation, message = await world.released()
+    assert await world.runner(incarnation, raises(Timeout("late"))).run(job, 1, "one") is Ending.RESCHEDULED
+    assert world.job(job)["reason"] == "retry"
+    world.sql("UPDATE assayline.jobs SET not_before = now()")
+    await world.dispatcher().release("one")
+    [message] = world.broker.take()
+    runner = world.runner(incarnation, raises(AuthRejected("no")))
+    assert await runner.run(job, message.release, "one") is Ending.RESCHEDULED
+    row = world.job(job)
+    assert (row["reason"], row["provider"], row["attempts_used"]) == ("fallback", "two", 2)
+    assert [(why["error"], why["move"]) for why in row["causes"]] == [("timeout", "retry"), ("auth_rejected", "fallback")]
+
+
+async def test_a_dead_letter_keeps_the_text_that_was_paid_for(world: JobWorld) -> None:
+    job, incarnation, message = await world.released(max_attempts=1)
+    script = raises(InvalidOutput("no field x", raw_text="gibberish"), ANSWERED)
+    assert await world.runner(incarnation, script).run(job, message.release, "one") is Ending.FAILED
+    [result] = world.results(job)
+    assert (result["data"], result["raw_text"], result["cost_usd"], result["calls"]) == (None, "gibberish", COST, 1)
+    assert world.heard.ends == [(job, "failed", None)]
+
+
+async def test_a_dead_letter_without_a_call_used_no_attempt(world: JobWorld) -> None:
+    job, incarnation, message = await world.released()
+
+    async def unusable(claim: Claim, ledger: CallLedger) -> AnalysisResult:
+        raise PromptError("no variable x")
+
+    assert await world.runner(incarnation, unusable).run(job, message.release, "one") is Ending.FAILED
+    assert world.outcomes(job) == [(1, 1, "not_called")]
+    assert world.job(job)["attempts_used"] == 0
+
+
+async def test_an_error_of_ours_is_a_dead_letter_with_its_cause(world: JobWorld) -> None:
+    job, incarnation, message = await world.released()
+    script = raises(KeyError("x"))
+    assert await world.runner(incarnation, script).run(job, message.release, "one") is Ending.FAILED
+    row = world.job(job)
+    assert (row["reason"], row["causes"][0]["message"]) == ("internal_fault", "KeyError: 'x'")
+
+
+async def test_an_answer_that_json_cannot_hold_is_paid_for_once(world: JobWorld) -> None:
+    """NaN passes Python's JSON and not Postgres's. Left `running`, the job would be rescued and paid for again."""
+    job, incarnation, message = await world.released()
+
+    async def not_a_number(claim: Claim, ledger: CallLedger) -> AnalysisResult:
+        return replace(await answers(claim, ledger), data={"score": float("nan")})
+
+    assert await world.runner(incarnation, not_a_number).run(job, message.release, "one") is Ending.FAILED
+    row = world.job(job)
+    assert (row["reason"], world.outcomes(job)) == ("internal_fault", [(1, 1, "succeeded")])
+    assert "NaN" not in str(row["causes"])
+
+
+@pytest.mark.parametrize("said", ["a\x00b", "a\ud800b", "a\udfffb"], ids=["NUL", "high surrogate", "low surrogate"])
+async def test_what_no_text_column_takes_is_replaced_and_the_rest_kept(world: JobWorld, said: str) -> None:
+    jobs = [await world.claimed() for _ in range(2)]
+    (_, good), (_, bad) = jobs
+    end = replace(ANSWERED, error_message=said, provider_request_id=said)
+    result = answer(good, data={said: ["\\u0000", {"deep": said}]}, raw_text=said)
+    assert await world.store.succeed(good, 1, end, result)
+    [row], [call] = world.results(good.id), world.calls(good.id)
+    assert row["data"] == {"a\ufffdb": ["\\u0000", {"deep": "a\ufffdb"}]}
+    assert (row["raw_text"], call["error_message"], call["provider_request_id"]) == ("a\ufffdb",) * 3
+
+    why = CAUSE | {"message": said}
+    assert await world.store.fail(bad, 1, end, reason="x", cause=why, totals=TOTALS, raw_text=said)
+    assert world.job(bad.id)["causes"][0]["message"] == "a\ufffdb"
+
+
+async def test_an_error_does_not_repeat_prompts_and_answers(world: JobWorld) -> None:
+    _, claim = await world.claimed()
+    with pytest.raises(Exception, match="invalid input syntax") as caught:
+        await world.store.succeed(claim, 1, ANSWERED, answer(claim, data={"score": float("nan")}, raw_text="secret"))
+    assert "secret" not in str(caught.value)
+
+
+async def test_an_attempt_after_the_stop_is_handed_back_uncalled(world: JobWorld) -> None:
+    job, incarnation, message = await world.released()
+    runner = world.runner(incarnation)
+    runner.stopping = True
+    assert await runner.run(job, message.release, "one") is Ending.HANDED_BACK
+    assert await runner.hand_back() == 1
+    assert (world.outcomes(job), world.job(job)["attempts_used"]) == ([(1, 1, "not_called")], 0)
+
+
+async def test_a_cut_answer_is_a_dead_letter(world: JobWorld) -> None:
+    job, incarnation, message = await world.released()
+    script = raises(OutputTruncated("cut", raw_text="half"), ANSWERED)
+    assert await world.runner(incarnation, script).run(job, message.release, "one") is Ending.FAILED
+    assert [row["raw_text"] for row in world.results(job)] == ["half"]
+
+
+# Heartbeats and upkeep -------------------------------------------------------------------------------------------------
+
+
+async def test_a_heartbeat_says_whether_its_row_was_new(world: JobWorld) -> None:
+    incarnation = await world.worker()
+    assert not await world.store.heartbeat(incarnation)
+    world.sql("DELETE FROM assayline.workers")
+    assert await world.store.heartbeat(incarnation)
+
+
+async def test_a_stopping_worker_has_no_slots_and_a_retired_one_no_row(world: JobWorld) -> None:
+    world.enqueue()
+    incarnation = await world.worker()
+    await world.store.heartbeat(incarnation, stopping=True)
+    assert await world.dispatcher().release("one") == 0
+    await world.store.retire(incarnation)
+    assert world.sql("SELECT * FROM assayline.workers") == []
+
+
+async def test_upkeep_forgets_the_long_dead_unless_a_job_names_them(world: JobWorld) -> None:
+    needed, _ = await world.claimed()
+    await world.worker()
+    world.sql("UPDATE assayline.workers SET heartbeat_at = now() - interval '2 h'")
+    fresh = await world.worker()
+    await upkeep(world.engine)
+    assert {row["incarnation"] for row in world.sql("SELECT * FROM assayline.workers")} == {needed.id, fresh.id}
+
+
+# Round trip --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["", "naïve ☃ 𝔘𝔫𝔦 \U0001f9ea \u202e rtl \r\n\t\\ ' \" {{ x }} %s :name $1 \ufffd", "é" * 524_288],
+    ids=["empty", "unicode", "1 MiB"],
+)
+async def test_content_comes_back_as_it_went(world: JobWorld, content: str) -> None:
+    _, claim = await world.claimed(content=content)
+    assert claim.content == content
+
+
+async def test_every_field_reaches_the_worker(world: JobWorld) -> None:
+    context = {"a": [1, 2.5, None, True, {"b": {"c": ["ü", {"d": {}}]}}], "empty": {}, "big": 2**60}
+    messages = [{"role": "system", "content": "be brief"}, {"role": "user", "content": "☃"}]
+    deadline = datetime.now(UTC) + timedelta(seconds=90)
+    _, claim = await world.claimed(
+        context=context, messages=messages, schema={"type": "object"}, tenant="acme", lane="bulk", chain=["one/small"],
+        prompt_version="2", output_format="markdown", max_tokens=77, temperature=0.7, max_cost_usd="0.000123",
+        max_attempts=9, use_cache=False, use_fallback=False, deadline_at=deadline.isoformat(),
+    )  # fmt: skip
+    assert claim.context == context
+    assert claim.messages == (Message("system", "be brief"), Message("user", "☃"))
+    assert (claim.schema, claim.tenant, claim.lane, claim.chain) == ({"type": "object"}, "acme", "bulk", ("one/small",))
+    assert (claim.prompt_version, claim.output_format, claim.max_tokens) == ("2", "markdown", 77)
+    assert claim.temperature == pytest.approx(0.7, abs=1e-6)
+    assert claim.max_cost_usd == Decimal("0.000123")
+    assert (claim.max_attempts, claim.use_cache, claim.use_fallback) == (9, False, False)
+    assert claim.deadline_in_s is not None
+    assert 80 < claim.deadline_in_s < 90
+
+
+async def test_fields_that_nobody_gave_have_their_defaults(world: JobWorld) -> None:
+    _, claim = await world.claimed()
+    assert (claim.max_attempts, claim.use_cache, claim.use_fallback, claim.lane) == (MAX_ATTEMPTS, True, True, "interactive")
+    assert (claim.deadline_in_s, claim.max_cost_usd, claim.schema, claim.messages, claim.context) == (None, None, None, (), {})
+
+
+# The statements ----------------------------------------------------------------------------------------------------------
+
+
+def test_every_statement_is_used_and_begins_with_its_sentence() -> None:
+    source = "".join(path.read_text() for path in Path(tasks.__file__).parent.glob("*.py"))
+    assert {name for name in SQL if f'"{name}"' not in source} == set()
+    assert {name for name, text in SQL.items() if not re.match(r"-- [A-Z].+", text)} == set()
+
+
+BY_PARAMETER = {"fail": {"fail"}, "reschedule": {"retry", "fallback", "snooze"}}
+"""Statements whose reason is more than their move's name, or one of several: `tasks.run` gives it."""
+
+
+def test_every_write_of_a_state_names_its_move_and_no_move_is_without_a_write() -> None:
+    named: set[str] = set()
+    for name, text in SQL.items():
+        body = re.sub(r"--.*", "", text)
+        for written in re.findall(r"UPDATE assayline\.jobs.*?\bSET\b(.*?)\bWHERE\b", body, re.DOTALL):
+            if "reason =" not in written:
+                assert "state =" not in written, name
+                continue
+            literals = set(re.findall(r"'(\w+)'", written))
+            moves = [LEGAL_BY_NAME[move] for move in BY_PARAMETER.get(name, literals & set(LEGAL_BY_NAME))]
+            assert moves, name
+            assert (":reason" in written) == (name in BY_PARAMETER), name
+            if "state =" in written:
+                targets = literals & set(State) if name != "expire" else {"expired"}
+                assert targets == {move.target for move in moves}, name
+            assert all(f"'{move.source}'" in body for move in moves), name
+            named |= {move.name for move in moves}
+    assert named == {move.name for move in MOVES if move.by != "store"}
+
+
+def dispatcher_of_an_old_server(world: JobWorld) -> Any:
+    return world.dispatcher()
+
+
+def age_expiry(world: JobWorld) -> None:
+    world.sql("UPDATE assayline.jobs SET expires_at = now() - interval '1 s'")
+
+
+def buried_numbers() -> dict[str, int]:
+    return {"copies": -1}
+
+
+def cut_connections(world: JobWorld) -> None:
+    world.sql(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+        " WHERE datname = current_database() AND application_name = 'assayline'"
+    )
