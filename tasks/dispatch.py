@@ -15,6 +15,7 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 from sqlalchemy import RowMapping
@@ -52,7 +53,7 @@ class Policy:
 
     poll_s: float = 1.0
     busy_poll_s: float = 0.05
-    """Pause after a pass that filled its room: finished calls free slots long before the next second."""
+    """Pause after a pass that used up its room: finished calls free slots long before the next second."""
     most_per_pass: int = 500
     backlog_share: float = 0.25
     least_backlog: int = 4
@@ -78,9 +79,12 @@ class Dispatcher:
         self._publisher = publisher
         self._providers = tuple(providers)
         self._policy = policy or Policy()
-        self._woken: set[str] = set()
+        self._releasing = engine.execution_options(isolation_level="READ COMMITTED")
+        self._woken: dict[str, tuple[str, ...]] = {}
         self._wake = asyncio.Event()
         self._poll_due = 0.0
+        self._full: set[str] = set()
+        """Providers whose room was used up at the last pass: more may be due than was released."""
 
     async def run(self, stop: asyncio.Event) -> None:
         """Work until `stop` is set. Survives the absence of Postgres and of the broker."""
@@ -93,13 +97,14 @@ class Dispatcher:
             for task in tasks:
                 task.cancel()
 
-    async def release(self, provider: str) -> int:
+    async def release(self, provider: str, lanes: Sequence[str] = LANES) -> int:
         """Release and publish what is due for one provider. Returns how many, or -1 where another has the lock."""
-        async with self._engine.execution_options(isolation_level="READ COMMITTED").begin() as connection:
+        self._full.discard(provider)
+        async with self._releasing.begin() as connection:
             locked = await connection.execute(statement("lock_provider"), {"provider": provider})
             if not locked.scalar_one():
                 return -1
-            rows = [row for lane in LANES for row in await self._release_lane(connection, provider, lane)]
+            rows = [row for lane in lanes for row in await self._release_lane(connection, provider, lane)]
         await self._publish(rows)
         return len(rows)
 
@@ -134,28 +139,30 @@ class Dispatcher:
 
     async def _release_for_ever(self) -> None:
         while True:
-            providers = self._take_woken()
-            released = [await self._tried(lambda p=provider: self.release(p)) for provider in providers]  # type: ignore[misc]
-            full = any(count and count > 0 for count in released)
+            for provider, lanes in self._take_woken().items():
+                await self._tried(partial(self.release, provider, lanes))
             with suppress(TimeoutError):
-                async with asyncio.timeout(self._policy.busy_poll_s if full else self._policy.poll_s):
+                async with asyncio.timeout(self._policy.busy_poll_s if self._full else self._policy.poll_s):
                     await self._wake.wait()
 
-    def _take_woken(self) -> tuple[str, ...]:
-        """The providers that were woken for; all of them once a poll is due, however often others wake it."""
+    def _take_woken(self) -> dict[str, tuple[str, ...]]:
+        """The lanes of each provider to look at: those woken for; all of them once a poll is due, or room was short."""
         now = asyncio.get_running_loop().time()
-        woken, self._woken = self._woken, set()
+        woken, self._woken = self._woken, {}
         self._wake.clear()
-        chosen = tuple(p for p in self._providers if p in woken)
-        if chosen and now < self._poll_due:
-            return chosen
+        if now < self._poll_due:
+            return {**woken, **dict.fromkeys(self._full, LANES)}
         self._poll_due = now + self._policy.poll_s
-        return self._providers
+        return dict.fromkeys(self._providers, LANES)
 
     def _on_due(self, *queues: str) -> None:
+        """Note that something is due in `provider.lane`, or, for a bare provider, in any of its lanes."""
         for queue in queues:
-            self._woken.add(queue.partition(".")[0])
-            self._wake.set()
+            provider, _, lane = queue.partition(".")
+            if provider in self._providers:
+                lanes = {*self._woken.get(provider, ()), *((lane,) if lane in LANES else LANES)}
+                self._woken[provider] = tuple(known for known in LANES if known in lanes)
+                self._wake.set()
 
     async def _repeat(self, every_s: float, chore: Callable[[], Awaitable[object]]) -> None:
         while True:
@@ -183,7 +190,11 @@ class Dispatcher:
             "bulk_share": policy.bulk_share,
             "dead_after_s": policy.dead_after_s,
         }
-        return (await connection.execute(statement("release"), parameters)).mappings().all()
+        rows = (await connection.execute(statement("release"), parameters)).mappings().all()
+        moved = [row for row in rows if row["id"] is not None]
+        if rows[0]["slots"] and len(moved) == rows[0]["room"]:
+            self._full.add(provider)
+        return moved
 
     async def _write(self, name: str, **parameters: Any) -> Sequence[RowMapping]:
         async with self._engine.connect() as connection:

@@ -24,6 +24,7 @@ from tasks.ledger import JobLedger
 from tasks.patience import away
 from tasks.store import Incarnation, JobStore, LastCall
 from tasks.verdict import DeadLetter, Fallback, Retry, Rules, Snooze, Succeed, Verdict, cause, kept_text, verdict
+from tasks.whereabouts import whereabouts
 
 log = logging.getLogger(__name__)
 
@@ -135,8 +136,8 @@ class Runner:
         except GatewayError as error:
             return error
         except Exception as error:
-            log.exception("job %s: an error of ours", claim.id)
-            return InternalFault(f"{type(error).__name__}: {error}")
+            log.error("job %s: an error of ours: %s", claim.id, whereabouts(error))
+            return InternalFault(f"{type(error).__name__}; the log says where")
         finally:
             self.calling.discard(task)
 
@@ -154,7 +155,7 @@ class Runner:
         except Exception as error:
             if away(error):
                 raise
-            log.exception("job %s: its end was refused", claim.id)
+            log.error("job %s: its end was refused: %s", claim.id, whereabouts(error))
             fault = InternalFault(f"the end of the attempt could not be written: {type(error).__name__}")
             return await self._apply(DeadLetter(fault.name, fault), claim, ledger)
 

@@ -17,6 +17,7 @@ from typing import Any
 from uuid import UUID
 
 from sqlalchemy import RowMapping
+from sqlalchemy.event import listens_for
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import AsyncAdaptedQueuePool
 
@@ -31,24 +32,35 @@ POOL_SIZE = 8
 flight hold none while they wait."""
 
 
-def create_engine(database_url: str, *, pool_size: int = POOL_SIZE) -> AsyncEngine:
+def create_engine(database_url: str, *, pool_size: int = POOL_SIZE, durable: bool = True) -> AsyncEngine:
     """Build the AUTOCOMMIT engine of one process. Nothing connects before its first statement.
 
     Args:
         database_url: libpq style, `postgresql://…`.
         pool_size: connections kept; ten seconds of waiting for one is an error.
+        durable: whether a commit waits for the disk. The dispatcher's need not: a release that a crash of Postgres
+            forgets leaves a job `scheduled` and a stale message.
     """
     url = database_url.replace("postgres://", "postgresql://", 1).replace("postgresql://", "postgresql+psycopg://", 1)
-    return create_async_engine(
+    engine = create_async_engine(
         url,
         isolation_level="AUTOCOMMIT",
+        hide_parameters=True,  # they hold content and answers, and errors are logged
         poolclass=AsyncAdaptedQueuePool,
         pool_size=pool_size,
         max_overflow=0,
         pool_timeout=10,
-        hide_parameters=True,  # they are prompts and answers, and errors go to logs
         connect_args={"connect_timeout": 5, "application_name": "assayline"},
     )
+    if not durable:
+        listens_for(engine.sync_engine, "connect")(_commit_without_waiting)
+    return engine
+
+
+def _commit_without_waiting(connection: Any, _: object) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("SET synchronous_commit TO off")
+    connection.commit()
 
 
 STATEMENT_TIMEOUT_S = 30.0

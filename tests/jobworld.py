@@ -172,6 +172,10 @@ class JobWorld:
     def dispatcher(self, policy: Policy | None = None, *, engine: AsyncEngine | None = None) -> Dispatcher:
         return Dispatcher(engine or self.engine, self.broker, PROVIDERS, policy)
 
+    def rescuer(self) -> Dispatcher:
+        """A dispatcher that takes a worker for dead after 1 s: the tests' server is seldom up for the usual 20."""
+        return self.dispatcher(Policy(dead_after_s=1.0))
+
     def runner(self, incarnation: Incarnation, script: Analysis | None = None) -> Runner:
         if script is not None:
             self.analyst.script = script

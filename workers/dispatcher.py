@@ -28,7 +28,7 @@ async def _dispatch(settings: Settings, catalog: Catalog, policy: Policy | None)
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    engine = create_engine(required(settings.database_url, "ASSAYLINE_DATABASE_URL"), pool_size=4)
+    engine = create_engine(required(settings.database_url, "ASSAYLINE_DATABASE_URL"), pool_size=4, durable=False)
     publisher = CeleryPublisher(app)
     try:
         await mirror(engine, *mirrored(catalog, load_analyses()))

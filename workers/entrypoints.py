@@ -8,7 +8,6 @@ whoever listens, so no text of an error may be in them (a database's error quote
 from __future__ import annotations
 
 import logging
-import traceback
 from collections.abc import Callable
 from typing import Any, TypeVar
 from uuid import UUID
@@ -17,6 +16,7 @@ from celery.worker.request import Request
 
 from tasks.patience import away
 from tasks.run import Ending
+from tasks.whereabouts import whereabouts
 from workers.app import app
 from workers.celery_settings import RUN_TASK, TICK_TASK
 from workers.runtime import RunInterrupted, current_runtime
@@ -69,7 +69,5 @@ def _contained(work: Callable[[], T]) -> T:
         if isinstance(error, Exception) and away(error):
             log.warning("Postgres is away (%s): a message is left to the dispatcher", type(error).__name__)
         else:
-            # Where, and not what: the text of an error may quote the job's content.
-            where = "".join(traceback.format_tb(error.__traceback__))
-            log.error("a run was interrupted by %s\n%s", type(error).__name__, where)
+            log.error("a run was interrupted by %s", whereabouts(error))
         raise RunInterrupted(type(error).__name__) from None

@@ -11,7 +11,7 @@ WITH live AS (
     SELECT count(*)::integer AS total, (count(*) FILTER (WHERE lane = 'bulk'))::integer AS bulk
       FROM assayline.jobs WHERE provider = :provider AND lane IN ('interactive', 'bulk') AND state IN ('queued', 'running')
 ), room AS (
-    SELECT CASE WHEN slots = 0 THEN 0 ELSE greatest(0, least(
+    SELECT slots, CASE WHEN slots = 0 THEN 0 ELSE greatest(0, least(
                slots + greatest(:least_backlog, ceil(slots * CAST(:backlog_share AS float8))::integer) - total,
                CASE WHEN CAST(:lane AS text) = 'bulk' THEN greatest(1, floor(slots * CAST(:bulk_share AS float8))::integer) - bulk
                     ELSE :most END,
@@ -35,4 +35,6 @@ WITH live AS (
       FROM due WHERE j.id = due.id AND j.state = 'scheduled'
     RETURNING j.id, j.release, j.provider, j.lane, j.priority, j.not_before, j.state
 )
-SELECT id, release, provider, lane, state, (SELECT n FROM room) AS room FROM moved ORDER BY priority, not_before, id
+-- At least one row: whether the room is used up is told even where nothing moved.
+SELECT m.id, m.release, m.provider, m.lane, m.state, r.n AS room, r.slots
+  FROM room r LEFT JOIN moved m ON true ORDER BY m.priority, m.not_before, m.id

@@ -107,6 +107,16 @@ def left_behind(directory: Path) -> list[str]:
     return [line for line in lines if str(directory) in line]
 
 
+def ended(demo: subprocess.Popen[str], directory: Path) -> tuple[str, str]:
+    """Wait for a demo's end; return what it wrote. One that hangs is told with its processes' log."""
+    try:
+        return demo.communicate(timeout=DEADLINE_S)
+    except subprocess.TimeoutExpired:
+        demo.kill()
+        err = demo.communicate()[1]
+        pytest.fail(f"no end within {DEADLINE_S} s\n{err}\n{(directory / 'demo' / 'demo.log').read_text()}")
+
+
 def documents(stdout: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in stdout.splitlines()]
 
@@ -131,7 +141,7 @@ def test_small_model_after_a_kill_and_with_the_usual_ports_taken(start: Start, t
             time.sleep(0.05)
 
         second = start("--json")
-        out, err = second.communicate(timeout=DEADLINE_S)
+        out, err = ended(second, tmp_path)
     assert second.returncode == 0, err
     *jobs, summary = documents(out)
     assert [(job["analysis"], job["file"]) for job in jobs] == [(one.analysis, one.path) for one in SAMPLES]
@@ -155,7 +165,7 @@ def test_a_key_brings_the_real_provider_and_the_users_own_stores_are_left_alone(
         "ASSAYLINE_BROKER_URL": "redis://127.0.0.1:1",
     }
     demo = start(**env)
-    out, err = demo.communicate(timeout=DEADLINE_S)
+    out, err = ended(demo, tmp_path)
     assert demo.returncode == 0, err
     assert "ASSAYLINE_DATABASE_URL is set; the demo leaves it alone" in err
     assert out.count("openai/gpt-5.4-mini") == 3
@@ -171,7 +181,7 @@ def test_a_key_brings_the_real_provider_and_the_users_own_stores_are_left_alone(
 def test_a_failed_job_is_shown_and_is_exit_code_1(start: Start, provider: Provider, tmp_path: Path) -> None:
     provider.status = 400
     demo = start(OPENAI_API_KEY="sk-test", OPENAI_BASE_URL=provider.url)
-    out, err = demo.communicate(timeout=DEADLINE_S)
+    out, err = ended(demo, tmp_path)
     assert demo.returncode == 1, err
     assert "0 of 6 jobs succeeded" in out
     assert "invalid_request" in out
@@ -183,7 +193,7 @@ def test_ctrl_c_ends_it_quickly_and_quietly(start: Start, provider: Provider, tm
     assert demo.stderr is not None
     assert any(line.startswith("starting") for line in demo.stderr)
     demo.send_signal(signal.SIGINT)
-    out, err = demo.communicate(timeout=DEADLINE_S)
+    out, err = ended(demo, tmp_path)
     assert (demo.returncode, out) == (130, "")
     assert "Traceback" not in err
     assert left_behind(tmp_path) == []

@@ -199,6 +199,10 @@ BEGIN
             -- A job is updated four times in a life of seconds: vacuum by count, early and often.
             EXECUTE format('ALTER TABLE assayline.%I SET (autovacuum_vacuum_scale_factor = 0.02,
                 autovacuum_vacuum_threshold = 1000, autovacuum_analyze_scale_factor = 0.05)', leaf);
+            -- Content is written once and read once; compressing a page of it costs more than it saves.
+            IF parent = 'job_contents' THEN
+                EXECUTE format('ALTER TABLE assayline.%I SET (toast_tuple_target = 8160)', leaf);
+            END IF;
             made := made + 1;
         END LOOP;
     END LOOP;
