@@ -121,15 +121,17 @@ class HeardEnds:
 
 
 class Broker:
-    """Implements `tasks.dispatch.Publisher`. `away` makes it refuse; `published` is set by each message."""
+    """Implements `tasks.dispatch.Publisher`. `away` makes it refuse; `published` and `refused` are set by each try."""
 
     def __init__(self) -> None:
         self.messages: list[Released] = []
         self.away = False
         self.published = asyncio.Event()
+        self.refused = asyncio.Event()
 
     async def publish(self, messages: Sequence[Released]) -> None:
         if self.away:
+            self.refused.set()
             raise ConnectionResetError("the broker is away")
         self.messages += messages
         self.published.set()
@@ -210,7 +212,7 @@ class JobWorld:
 
     def sql(self, statement: str, *parameters: Any) -> list[dict[str, Any]]:
         cursor = self.link.execute(statement, parameters)
-        return cursor.fetchall() if cursor.description else []
+        return cursor.fetchall() if cursor.description is not None else []
 
     def job(self, job: UUID) -> dict[str, Any]:
         [row] = self.sql("SELECT * FROM assayline.jobs WHERE id = %s", job)

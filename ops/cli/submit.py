@@ -21,6 +21,7 @@ STDIN = "-"
 WHERE, HOW, WHEN, WHOSE = "Where it may run", "How it is asked", "When", "Whose it is"
 
 
+# Long, because each field of a job is one parameter; there is nothing else in it.
 def submit(
     ctx: typer.Context,
     analysis: Annotated[str, typer.Argument(help="What to do, such as code_quality.")],

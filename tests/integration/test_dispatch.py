@@ -8,9 +8,10 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
+import psycopg
 import pytest
-
 from jobworld import ANALYSES, MODELS, PROVIDERS, JobWorld, job_world
+
 from tasks.dispatch import Dispatcher, Policy
 from tasks.mirror import MirroredAnalysis, mirror
 from tasks.states import State
@@ -24,6 +25,12 @@ if TYPE_CHECKING:
 NEVER_POLLS = Policy(poll_s=3600.0)
 SOON_S = 30.0
 """Longest a test waits for what should take milliseconds: on a loaded machine it fails late, never falsely."""
+
+
+LISTENERS = """
+    SELECT FROM pg_stat_activity
+     WHERE datname = current_database() AND starts_with(query, 'LISTEN') AND state = 'idle'
+"""
 
 
 @pytest.fixture
@@ -56,13 +63,11 @@ def states(world: JobWorld) -> dict[str, int]:
 async def listening(world: JobWorld) -> None:
     """Wait until some connection of this database listens."""
     async with asyncio.timeout(SOON_S):
-        while not world.sql(
-            "SELECT FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'LISTEN%%' AND state = 'idle'"
-        ):
+        while not world.sql(LISTENERS):  # noqa: ASYNC110  Postgres tells nobody who listens
             await asyncio.sleep(0.01)
 
 
-# The release rule ----------------------------------------------------------------------------------------------------
+# The release rule -------------------------------------------------------------------------------------------------
 
 
 async def test_without_live_slots_nothing_is_released(world: JobWorld) -> None:
@@ -217,7 +222,7 @@ async def test_a_row_that_somebody_holds_is_passed_over(world: JobWorld) -> None
         assert [m.id for m in world.broker.take()] == [free]
 
 
-# Publishing again ----------------------------------------------------------------------------------------------------
+# Publishing again -------------------------------------------------------------------------------------------------
 
 
 async def test_what_could_not_be_published_goes_out_again_with_a_new_number(world: JobWorld) -> None:
@@ -255,7 +260,7 @@ async def test_an_expired_job_is_not_published_again(world: JobWorld) -> None:
     assert await world.dispatcher().republish() == 0
 
 
-# Rescue ---------------------------------------------------------------------------------------------------------------
+# Rescue -----------------------------------------------------------------------------------------------------------
 
 
 async def test_the_jobs_of_the_dead_are_rescued_and_of_the_living_left(world: JobWorld) -> None:
@@ -312,7 +317,7 @@ async def test_two_rescuers_at_once_rescue_a_job_once(world: JobWorld) -> None:
     assert len(world.job(claim.id)["causes"]) == 1
 
 
-# The running dispatcher ---------------------------------------------------------------------------------------------------
+# The running dispatcher -------------------------------------------------------------------------------------------
 
 
 async def test_an_interactive_job_wakes_the_dispatcher(world: JobWorld) -> None:
@@ -366,7 +371,7 @@ async def test_postgres_may_go_and_come_back(world: JobWorld) -> None:
     await world.worker(100)
     policy = Policy(poll_s=0.05, republish_every_s=0.05, rescue_every_s=0.05, expire_every_s=0.05)
     async with running(world.dispatcher(policy)) as task:
-        for _ in range(3):
+        for _ in range(2):
             await listening(world)
             world.sql(
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
@@ -383,9 +388,10 @@ async def test_the_broker_may_go_and_come_back(world: JobWorld) -> None:
     await world.worker()
     world.broker.away = True
     job = world.enqueue()
-    async with running(world.dispatcher(Policy(poll_s=0.02, republish_every_s=0.02))) as task, asyncio.timeout(SOON_S):
-        while world.job(job)["state"] != "queued":
-            await asyncio.sleep(0.01)
+    policy = Policy(poll_s=0.02, republish_every_s=0.02)
+    async with running(world.dispatcher(policy)) as task, asyncio.timeout(SOON_S):
+        await world.broker.refused.wait()
+        assert world.job(job)["state"] == "queued"
         world.broker.away = False
         world.sql("UPDATE assayline.jobs SET queued_at = now() - interval '1 min'")
         await world.broker.published.wait()
@@ -414,16 +420,19 @@ async def test_without_rescue_there_is_no_rescue(world: JobWorld) -> None:
     assert {chore.__name__ for _, chore in world.dispatcher()._chores()} == names | {"rescue"}
 
 
-# The mirror -----------------------------------------------------------------------------------------------------------
+# The mirror -------------------------------------------------------------------------------------------------------
 
 
 async def test_the_mirror_shows_this_catalog_and_no_other(world: JobWorld) -> None:
-    await mirror(world.engine, [MirroredAnalysis("new", ("two/large",), "bulk", 7), MirroredAnalysis("idle", (), "bulk", 1)], ["two/large"])  # noqa: E501
+    new = [MirroredAnalysis("new", ("two/large",), "bulk", 7), MirroredAnalysis("idle", (), "bulk", 1)]
+    await mirror(world.engine, new, ["two/large"])
     rows = world.sql("SELECT * FROM assayline.catalog_analyses ORDER BY name")
     assert [tuple(row.values()) for row in rows] == [("idle", [], "bulk", 1), ("new", ["two/large"], "bulk", 7)]
     assert world.sql("SELECT name FROM assayline.catalog_models") == [{"name": "two/large"}]
     await mirror(world.engine, [], [])
-    assert world.sql("SELECT FROM assayline.catalog_analyses") == world.sql("SELECT FROM assayline.catalog_models") == []
+    assert (
+        world.sql("SELECT FROM assayline.catalog_analyses") == world.sql("SELECT FROM assayline.catalog_models") == []
+    )
 
 
 async def test_while_one_mirrors_the_other_waits_and_readers_see_a_whole_catalog(world: JobWorld) -> None:
@@ -437,8 +446,6 @@ async def test_while_one_mirrors_the_other_waits_and_readers_see_a_whole_catalog
 
 
 def _enqueue_elsewhere(world: JobWorld) -> UUID:
-    import psycopg
-
     with psycopg.connect(world.engine.url.set(drivername="postgresql").render_as_string(hide_password=False)) as link:
         [found] = link.execute("SELECT job_id FROM assayline_enqueue('quick', 'x')").fetchall()
     return UUID(str(found[0]))
