@@ -8,7 +8,11 @@ from tasks.sql import statement
 
 
 async def upkeep(engine: AsyncEngine) -> None:
-    """Make the partitions of the coming months, and forget workers long dead."""
+    """Forget workers long dead, and make the partitions of the coming months.
+
+    Raises:
+        OperationalError: somebody's transaction stays open over the tables; the next hour tries again, months ahead.
+    """
     async with engine.connect() as connection:
-        await connection.execute(statement("ensure_partitions"))
         await connection.execute(statement("forget_workers"))
+        await connection.execute(statement("ensure_partitions"))

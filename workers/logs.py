@@ -1,4 +1,4 @@
-"""One log format for all processes: time, level, logger, message; on stderr, from LOG_LEVEL on.
+"""One log format for all processes: time, level, logger, message, facts; on stderr, from LOG_LEVEL on.
 
 `assayline up` writes each process's name before its lines, so no process names itself.
 """
@@ -23,10 +23,24 @@ QUIET = {
 """Loggers that start at a level of their own, unless everything is asked for with DEBUG."""
 
 
+STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+"""What every record has; anything else is a fact that its caller handed over in `extra`."""
+
+
+class FactsFormatter(logging.Formatter):
+    """Writes a record's facts behind its message, as `name=value`."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  logging's name
+        """See `logging.Formatter.formatMessage`."""
+        line = super().formatMessage(record)
+        facts = " ".join(f"{name}={value}" for name, value in vars(record).items() if name not in STANDARD)
+        return f"{line} {facts}" if facts else line
+
+
 def configure_logging(level: str) -> None:
     """Make the root logger write to stderr in our format, from `level` on; a second call replaces the first."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter(FORMAT, TIME))
+    handler.setFormatter(FactsFormatter(FORMAT, TIME))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)

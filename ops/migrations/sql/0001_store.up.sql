@@ -176,12 +176,14 @@ INSERT INTO assayline.job_options (name, kinds) VALUES
 
 -- Partitions --------------------------------------------------------------------------------------------------
 
-CREATE FUNCTION assayline.ensure_partitions(months_ahead integer DEFAULT 3) RETURNS integer LANGUAGE plpgsql AS
+CREATE FUNCTION assayline.ensure_partitions(months_ahead integer DEFAULT 3) RETURNS integer LANGUAGE plpgsql
+SET lock_timeout = '2s' AS
 $$
 -- Makes the monthly partitions from this month to `months_ahead` from now, and a default one that catches a clock
--- gone wrong. Returns how many it made. Any number of callers may run it at once.
+-- gone wrong. Returns how many it made. Any number of callers may run it at once. Fails with lock_not_available where
+-- somebody's transaction stays open: waiting for it would make everybody else wait behind. There are months to try again.
 DECLARE
-    parent text; leaf text; month timestamptz; made integer := 0;
+    parent text; leaf text; key text; strays text; month timestamptz; low uuid; high uuid; made integer := 0;
 BEGIN
     PERFORM pg_advisory_xact_lock(hashtext('assayline.ensure_partitions'));
     FOREACH parent IN ARRAY ARRAY['jobs', 'job_contents', 'calls', 'results'] LOOP
@@ -193,12 +195,20 @@ BEGIN
             month := (date_trunc('month', now() AT TIME ZONE 'UTC') + make_interval(months => ahead)) AT TIME ZONE 'UTC';
             leaf := format('%s_%s', parent, to_char(month AT TIME ZONE 'UTC', 'YYYY_MM'));
             CONTINUE WHEN to_regclass(format('assayline.%I', leaf)) IS NOT NULL;
-            EXECUTE format('CREATE TABLE assayline.%I PARTITION OF assayline.%I FOR VALUES FROM (%L) TO (%L)', leaf, parent,
-                assayline.uuid7_floor(month),
-                assayline.uuid7_floor((month AT TIME ZONE 'UTC' + interval '1 month') AT TIME ZONE 'UTC'));
+            EXECUTE format('CREATE TABLE assayline.%I (LIKE assayline.%I INCLUDING ALL)', leaf, parent);
             -- A job is updated four times in a life of seconds: vacuum by count, early and often.
             EXECUTE format('ALTER TABLE assayline.%I SET (autovacuum_vacuum_scale_factor = 0.02,
                 autovacuum_vacuum_threshold = 1000, autovacuum_analyze_scale_factor = 0.05)', leaf);
+            -- Rows of this month that came before it had a partition lie in the default one: they move.
+            low := assayline.uuid7_floor(month);
+            high := assayline.uuid7_floor((month AT TIME ZONE 'UTC' + interval '1 month') AT TIME ZONE 'UTC');
+            key := CASE parent WHEN 'jobs' THEN 'id' ELSE 'job_id' END;
+            strays := parent || '_default';
+            EXECUTE format('LOCK TABLE assayline.%I', strays);
+            EXECUTE format('WITH moved AS (DELETE FROM assayline.%I WHERE %I >= %L AND %I < %L RETURNING *)
+                INSERT INTO assayline.%I SELECT * FROM moved', strays, key, low, key, high, leaf);
+            EXECUTE format('ALTER TABLE assayline.%I ATTACH PARTITION assayline.%I FOR VALUES FROM (%L) TO (%L)',
+                parent, leaf, low, high);
             -- Content is written once and read once; compressing a page of it costs more than it saves.
             IF parent = 'job_contents' THEN
                 EXECUTE format('ALTER TABLE assayline.%I SET (toast_tuple_target = 8160)', leaf);
