@@ -10,10 +10,12 @@ from uuid import UUID
 
 import psycopg
 import pytest
+import sqlalchemy
 from jobworld import ANALYSES, MODELS, PROVIDERS, JobWorld, job_world
 
 from tasks.dispatch import Dispatcher, Policy
 from tasks.mirror import MirroredAnalysis, mirror
+from tasks.sql import statement
 from tasks.states import State
 from tasks.store import create_engine
 
@@ -449,3 +451,44 @@ def _enqueue_elsewhere(world: JobWorld) -> UUID:
     with psycopg.connect(world.engine.url.set(drivername="postgresql").render_as_string(hide_password=False)) as link:
         [found] = link.execute("SELECT job_id FROM assayline_enqueue('quick', 'x')").fetchall()
     return UUID(str(found[0]))
+
+
+# History ----------------------------------------------------------------------------------------------------------
+
+
+RECURRING = ("release", "republish", "rescue", "expire", "hand_back", "forget_workers")
+
+
+async def test_no_recurring_statement_reads_what_has_ended(world: JobWorld) -> None:
+    """Of 3,000 jobs that have ended and a few that have not, only the few are visited, by a partial index."""
+    world.sql("SELECT count(e.job_id) FROM generate_series(1, 3000), LATERAL assayline_enqueue('slow', 'x') e")
+    world.sql("UPDATE assayline.jobs SET state = 'succeeded'")
+    many(world, 5)
+    world.sql("VACUUM ANALYZE assayline.jobs")
+    month = f"jobs_{datetime.now(UTC):%Y_%m}"
+    for name in RECURRING:
+        plan = [line for line in await explained(world, name) if month in line]
+        assert [line for line in plan if "Seq Scan" in line] == [], name
+        assert [line for line in plan if "Index" in line], name
+
+
+async def explained(world: JobWorld, name: str) -> list[str]:
+    policy = Policy()
+    parameters = {
+        "provider": "one",
+        "lane": "bulk",
+        "most": policy.most_per_pass,
+        "backlog_share": policy.backlog_share,
+        "least_backlog": policy.least_backlog,
+        "bulk_share": policy.bulk_share,
+        "dead_after_s": policy.dead_after_s,
+        "republish_after_s": policy.republish_after_s,
+        "incarnation": UUID(int=0),
+        "providers": ["one"],
+        "ends": "[]",
+    }
+    text = statement(name).text
+    used = {key: value for key, value in parameters.items() if f":{key}" in text}
+    async with world.engine.connect() as connection:
+        rows = await connection.execute(sqlalchemy.text(f"EXPLAIN {text}"), used)
+        return [str(line) for line in rows.scalars()]
