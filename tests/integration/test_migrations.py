@@ -37,7 +37,7 @@ OLD_POSTGRES, OLD_REDIS = "ASSAYLINE_TEST_OLD_POSTGRES_BIN", "ASSAYLINE_TEST_OLD
 
 def rows(url: str, statement: str, *parameters: Any) -> list[tuple[Any, ...]]:
     with psycopg.connect(url, autocommit=True) as connection:
-        cursor = connection.execute(statement, parameters)  # type: ignore[call-overload]
+        cursor = connection.execute(statement, parameters)
         return list(cursor.fetchall()) if cursor.description is not None else []
 
 
@@ -320,7 +320,7 @@ def old_postgres_url() -> Iterator[str]:
     initdb = [
         f"{binaries}/initdb",
         "-D",
-        data,
+        str(data),
         "-U",
         "assayline",
         "--auth=trust",
@@ -330,7 +330,12 @@ def old_postgres_url() -> Iterator[str]:
     ]
     subprocess.run(initdb, check=True, stdout=subprocess.DEVNULL, cwd=directory, **who)
     settings = {"port": port, "listen_addresses": "127.0.0.1", "unix_socket_directories": "", "fsync": "off"}
-    argv = [f"{binaries}/postgres", "-D", data, *[part for k, v in settings.items() for part in ("-c", f"{k}={v}")]]
+    argv = [
+        f"{binaries}/postgres",
+        "-D",
+        str(data),
+        *[part for k, v in settings.items() for part in ("-c", f"{k}={v}")],
+    ]
     server = subprocess.Popen(argv, stderr=subprocess.DEVNULL, cwd=directory, **who)
     url = f"postgresql://assayline@127.0.0.1:{port}/postgres"
     try:
@@ -342,7 +347,7 @@ def old_postgres_url() -> Iterator[str]:
         shutil.rmtree(directory)
 
 
-def _wait_for_postgres(url: str, server: subprocess.Popen[bytes]) -> None:
+def _wait_for_postgres(url: str, server: subprocess.Popen[Any]) -> None:
     while server.poll() is None:
         try:
             psycopg.connect(url, connect_timeout=2).close()
@@ -408,7 +413,7 @@ def old_redis_url() -> Iterator[str]:
             server.wait()
 
 
-def _wait_for_redis(client: redis.Redis, server: subprocess.Popen[bytes]) -> None:
+def _wait_for_redis(client: redis.Redis, server: subprocess.Popen[Any]) -> None:
     while server.poll() is None:
         try:
             client.ping()

@@ -250,7 +250,7 @@ async def test_move_cancel_running(world: JobWorld) -> None:
     [call] = world.calls(job)
     assert (call["outcome"], call["cost_usd"]) == ("succeeded", COST)
     assert world.job(job)["state"] == "cancelled"
-    assert world.results(job) == world.heard.ends == []
+    assert (world.results(job), world.heard.ends) == ([], [])
 
 
 async def test_move_expire_scheduled(world: JobWorld) -> None:
@@ -436,7 +436,7 @@ async def test_postgres_gone_between_two_calls_costs_a_pause_and_not_the_job(wor
 
 async def test_a_cost_limit_counts_what_earlier_claims_spent(world: JobWorld) -> None:
     _, first = await world.claimed(max_cost_usd=2)
-    assert (first.max_cost_usd, first.spent_usd, first.unpriced_calls) == (2, 0, 0)
+    assert (first.max_cost_usd, first.spent_usd, first.unpriced_calls) == (Decimal(2), Decimal(0), 0)
     await reschedule(world, first, "retry", ANSWERED)
     await world.dispatcher().release("one")
     second = await world.claim(await world.worker(), *world.broker.take())

@@ -209,7 +209,7 @@ class JobMachine(RuleBasedStateMachine):
 
     @rule()
     def leases_run_out(self) -> None:
-        self.world.sql("UPDATE assayline.jobs SET lease_until = now() - interval '1 s' WHERE lease_until IS NOT NULL")
+        self.world.sql("UPDATE assayline.jobs SET lease_until = now() - interval '1 s' WHERE state = 'running'")
         self.do(self.world.dispatcher().rescue())
 
     @precondition(lambda self: self.before)

@@ -17,11 +17,31 @@ from tasks.ledger import NOT_CALLED, JobLedger
 
 MODEL = ModelRef("openai", "gpt")
 CLAIM = Claim(
-    id=UUID(int=1), claim_no=1, analysis="code_quality", tenant="t", lane="bulk", model=MODEL, chain=("openai/gpt",),
-    hop=0, prompt_version=None, output_format=None, max_tokens=None, temperature=None, max_cost_usd=None, max_attempts=4,
-    attempts_used=1, use_cache=True, use_fallback=True, deadline_in_s=None, spent_usd=None, unpriced_calls=None,
-    content="x", context={}, messages=(), schema=None,
-)  # fmt: skip
+    id=UUID(int=1),
+    claim_no=1,
+    analysis="code_quality",
+    tenant="t",
+    lane="bulk",
+    model=MODEL,
+    chain=("openai/gpt",),
+    hop=0,
+    prompt_version=None,
+    output_format=None,
+    max_tokens=None,
+    temperature=None,
+    max_cost_usd=None,
+    max_attempts=4,
+    attempts_used=1,
+    use_cache=True,
+    use_fallback=True,
+    deadline_in_s=None,
+    spent_usd=None,
+    unpriced_calls=None,
+    content="x",
+    context={},
+    messages=(),
+    schema=None,
+)
 
 
 class Store:

@@ -90,18 +90,18 @@ def decide(outcome: AnalysisResult | GatewayError, job: Claim = JOB, **rules: An
     return verdict(outcome, job, replace(RULES, **rules), Random(7))
 
 
-def test_the_table_names_every_class_and_no_other():
+def test_the_table_names_every_class_and_no_other() -> None:
     assert set(FIRST_CHOICE) == set(CLASSES)
 
 
 @pytest.mark.parametrize("name", CLASSES)
-def test_each_class_has_its_verdict(name):
+def test_each_class_has_its_verdict(name: Any) -> None:
     error = CLASSES[name]("what happened")
     assert (WORDS[type(decide(error))], WORDS[type(decide(error, LAST_HOP))]) == FIRST_CHOICE[name]
 
 
 @pytest.mark.parametrize("name", CLASSES)
-def test_a_verdict_keeps_its_error(name):
+def test_a_verdict_keeps_its_error(name: Any) -> None:
     error = CLASSES[name]("what happened")
     decided = decide(error)
     assert not isinstance(decided, Succeed)
@@ -110,29 +110,29 @@ def test_a_verdict_keeps_its_error(name):
         assert decided.reason == name
 
 
-def test_an_answer_succeeds_even_with_the_last_attempt_and_past_the_deadline():
+def test_an_answer_succeeds_even_with_the_last_attempt_and_past_the_deadline() -> None:
     result = AnalysisResult("quick", {}, "one", "small", "1", Usage(1, 1), None, 0.1, 1, repaired=False)
     assert decide(result, replace(JOB, attempts_used=4), remaining_s=-1.0) == Succeed(result)
 
 
 @pytest.mark.parametrize("name", CLASSES)
-def test_with_no_attempts_left_everything_is_a_dead_letter(name):
+def test_with_no_attempts_left_everything_is_a_dead_letter(name: Any) -> None:
     assert isinstance(decide(CLASSES[name](""), replace(JOB, attempts_used=4)), DeadLetter)
 
 
 @pytest.mark.parametrize("name", RETRYABLE)
-def test_the_last_attempt_is_kept_for_the_next_hop(name):
+def test_the_last_attempt_is_kept_for_the_next_hop(name: Any) -> None:
     error = CLASSES[name]("")
     assert decide(error, replace(JOB, attempts_used=3)) == Fallback(1, error)
 
 
 @pytest.mark.parametrize("name", RETRYABLE)
-def test_on_the_last_hop_the_last_attempt_is_a_retry(name):
+def test_on_the_last_hop_the_last_attempt_is_a_retry(name: Any) -> None:
     assert isinstance(decide(CLASSES[name](""), replace(LAST_HOP, attempts_used=3)), Retry)
 
 
 @pytest.mark.parametrize("name", RETRYABLE)
-def test_a_caller_who_wants_no_fallback_gets_none(name):
+def test_a_caller_who_wants_no_fallback_gets_none(name: Any) -> None:
     assert isinstance(decide(CLASSES[name](""), replace(JOB, attempts_used=3, use_fallback=False)), Retry)
     assert isinstance(decide(AuthRejected(""), replace(JOB, use_fallback=False)), DeadLetter)
 
@@ -140,20 +140,20 @@ def test_a_caller_who_wants_no_fallback_gets_none(name):
 # Time ---------------------------------------------------------------------------------------------------------------
 
 
-def test_what_the_provider_asks_for_is_waited_and_the_jitter_comes_on_top():
+def test_what_the_provider_asks_for_is_waited_and_the_jitter_comes_on_top() -> None:
     decided = decide(Throttled("", retry_after_s=30.0))
     assert isinstance(decided, Retry)
     assert 30.0 <= decided.delay_s <= 30.0 + BACKOFF_BASE_S
 
 
-def test_a_provider_that_asks_for_more_than_an_hour_is_left():
+def test_a_provider_that_asks_for_more_than_an_hour_is_left() -> None:
     too_long = Throttled("", retry_after_s=LONGEST_RETRY_AFTER_S + 1)
     assert decide(too_long) == Fallback(1, too_long)
     assert decide(too_long, LAST_HOP) == DeadLetter("throttled", too_long)
     assert isinstance(decide(Throttled("", retry_after_s=LONGEST_RETRY_AFTER_S)), Retry)
 
 
-def test_a_retry_that_the_deadline_would_not_see_goes_to_the_next_hop_instead():
+def test_a_retry_that_the_deadline_would_not_see_goes_to_the_next_hop_instead() -> None:
     late = Throttled("", retry_after_s=30.0)
     assert decide(late, remaining_s=20.0) == Fallback(1, late)
     assert decide(late, LAST_HOP, remaining_s=20.0) == DeadLetter("deadline", late)
@@ -162,11 +162,11 @@ def test_a_retry_that_the_deadline_would_not_see_goes_to_the_next_hop_instead():
 
 @pytest.mark.parametrize("error", [Timeout(""), AuthRejected(""), InvalidOutput("")])
 @pytest.mark.parametrize("remaining_s", [0.0, -5.0])
-def test_past_the_deadline_nothing_is_tried_any_more(error, remaining_s):
+def test_past_the_deadline_nothing_is_tried_any_more(error: Any, remaining_s: Any) -> None:
     assert decide(error, remaining_s=remaining_s) == DeadLetter("deadline", error)
 
 
-def test_a_request_that_cannot_be_sent_is_told_so_and_not_that_it_was_late():
+def test_a_request_that_cannot_be_sent_is_told_so_and_not_that_it_was_late() -> None:
     error = PromptError("no variable x")
     assert decide(error, remaining_s=-1.0) == DeadLetter("prompt_error", error)
 
@@ -174,7 +174,7 @@ def test_a_request_that_cannot_be_sent_is_told_so_and_not_that_it_was_late():
 # Where to ---------------------------------------------------------------------------------------------------------
 
 
-def test_a_refusal_moves_on_only_where_the_analysis_says_so():
+def test_a_refusal_moves_on_only_where_the_analysis_says_so() -> None:
     refused = ContentRefused("no")
     assert decide(refused) == DeadLetter("content_refused", refused)
     assert decide(refused, moves_on_refusal=lambda: True) == Fallback(1, refused)
@@ -183,7 +183,7 @@ def test_a_refusal_moves_on_only_where_the_analysis_says_so():
     )
 
 
-def test_only_a_refusal_asks_whether_a_refusal_moves_on():
+def test_only_a_refusal_asks_whether_a_refusal_moves_on() -> None:
     """An analysis that this worker does not know has no answer to that question."""
 
     def unknown() -> bool:
@@ -192,17 +192,17 @@ def test_only_a_refusal_asks_whether_a_refusal_moves_on():
     assert isinstance(decide(Timeout(""), moves_on_refusal=unknown), Retry)
 
 
-def test_an_overflow_moves_to_the_next_larger_window():
+def test_an_overflow_moves_to_the_next_larger_window() -> None:
     error = ContextTooLong("")
     assert decide(error) == Fallback(2, error)
 
 
 @pytest.mark.parametrize("windows", [(1000, 1000, 1000), (1000, 10, 0)])
-def test_an_overflow_without_a_larger_window_is_a_dead_letter(windows):
+def test_an_overflow_without_a_larger_window_is_a_dead_letter(windows: Any) -> None:
     assert isinstance(decide(ContextTooLong(""), window_tokens=lambda hop: windows[hop]), DeadLetter)
 
 
-def test_an_overflow_does_not_go_back_up_the_chain():
+def test_an_overflow_does_not_go_back_up_the_chain() -> None:
     job = replace(JOB, hop=1)
     assert isinstance(decide(ContextTooLong(""), job, window_tokens=lambda hop: (9000, 500, 400)[hop]), DeadLetter)
 
@@ -210,7 +210,7 @@ def test_an_overflow_does_not_go_back_up_the_chain():
 # What is kept --------------------------------------------------------------------------------------------------------
 
 
-def test_a_cause_says_who_failed_how_and_what_was_done():
+def test_a_cause_says_who_failed_how_and_what_was_done() -> None:
     told = cause(JOB, "retry", Throttled("too fast", retry_after_s=3.0), "2026-11-21T04:00:00+00:00")
     assert told == {
         "at": "2026-11-21T04:00:00+00:00", "claim_no": 3, "provider": "one", "model": "small", "move": "retry",
@@ -218,17 +218,17 @@ def test_a_cause_says_who_failed_how_and_what_was_done():
     }  # fmt: skip
 
 
-def test_the_text_of_a_paid_answer_is_kept_and_nothing_else():
+def test_the_text_of_a_paid_answer_is_kept_and_nothing_else() -> None:
     assert kept_text(InvalidOutput("", raw_text="half")) == "half"
     assert kept_text(OutputTruncated("", raw_text="half")) == "half"
     assert kept_text(AuthRejected("", raw_text="page")) is None
 
 
-def test_an_error_of_ours_is_a_dead_letter():
+def test_an_error_of_ours_is_a_dead_letter() -> None:
     fault = InternalFault("KeyError: 'x'")
     assert decide(fault) == DeadLetter("internal_fault", fault)
 
 
-def test_the_pause_doubles_up_to_its_cap():
+def test_the_pause_doubles_up_to_its_cap() -> None:
     highest = type("Highest", (Random,), {"uniform": lambda self, low, high: high})()
     assert [backoff_s(attempt, None, highest) for attempt in (0, 1, 2, 3, 6, 7, 8, 20)] == [1, 1, 2, 4, 32, 60, 60, 60]
