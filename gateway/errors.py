@@ -5,6 +5,7 @@
     │   └── CatalogError
     ├── RequestError              what the caller handed in cannot be sent; no call was made
     │   ├── UnknownAnalysis
+    │   ├── DeadlinePassed        the caller no longer wants an answer
     │   └── PromptError           a variable is missing, unknown or unusable
     ├── LedgerRefusal             the ledger forbids the call; no call was made
     │   ├── BudgetSpent           the job's retry budget is used up
@@ -94,6 +95,10 @@ class RequestError(GatewayError):
 
 class UnknownAnalysis(RequestError):
     """No analysis of this name is registered."""
+
+
+class DeadlinePassed(RequestError):
+    """The caller's deadline was over before the call could be made."""
 
 
 class PromptError(RequestError):

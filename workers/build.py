@@ -15,7 +15,7 @@ from redis.asyncio import Redis
 from gateway.analyses.registry import AnalysisRegistry
 from gateway.build import build_gateway
 from gateway.catalog import Catalog, load_catalog
-from gateway.errors import ConfigurationError, RequestError
+from gateway.errors import ConfigurationError, DeadlinePassed, RequestError
 from gateway.gateway import Gateway
 from gateway.ledger import CallLedger
 from gateway.messages import AnalysisResult, ModelRef
@@ -60,10 +60,17 @@ class GatewayAnalyst:
         """See `Analyst.moves_on_refusal`."""
         return self._gateway.analyses.get(analysis).analysis.moves_on_refusal
 
+    def _timeout_s(self, claim: Claim) -> float:
+        """Seconds for the whole attempt: the provider's bound, which the lease is made for, or less for a deadline."""
+        usual_s = self._catalog.providers[claim.model.provider].timeout_s
+        return usual_s if claim.deadline_in_s is None else min(usual_s, claim.deadline_in_s)
+
     async def analyze(self, claim: Claim, ledger: CallLedger) -> AnalysisResult:
         """See `Analyst.analyze`."""
         if claim.messages or claim.schema:
             raise RequestError(f"{claim.analysis} asks in its own words: it takes neither messages nor a schema")
+        if claim.deadline_in_s is not None and claim.deadline_in_s <= 0:
+            raise DeadlinePassed(f"the deadline was over {-claim.deadline_in_s:.1f} s before the claim")
         return await self._gateway.analyze(
             claim.analysis,
             claim.content,
@@ -72,7 +79,7 @@ class GatewayAnalyst:
             prompt_version=claim.prompt_version,
             max_tokens=claim.max_tokens,
             temperature=claim.temperature,
-            timeout_s=claim.deadline_in_s,
+            timeout_s=self._timeout_s(claim),
             use_cache=claim.use_cache,
             ledger=ledger,
         )

@@ -30,6 +30,12 @@ class CeleryPublisher:
         self._producer: Any = None
         self._one_at_a_time = threading.Lock()
 
+    @property
+    def _refusals(self) -> tuple[type[Exception], ...]:
+        """What means that the broker takes no message now: away, or out of memory (a channel error)."""
+        transport = self._app.connection_for_write()
+        return (OperationalError, *transport.connection_errors, *transport.channel_errors)
+
     async def publish(self, messages: Sequence[Released]) -> None:
         """See `Publisher.publish`."""
         await asyncio.to_thread(self._publish, messages)
@@ -46,7 +52,7 @@ class CeleryPublisher:
                 with producer.batch(BATCH):
                     for message in messages:
                         self._send(producer, message)
-            except (OperationalError, *self._app.connection_for_write().connection_errors) as error:
+            except self._refusals as error:
                 self._drop()
                 raise ConnectionError(f"the broker is away: {type(error).__name__}") from error
 

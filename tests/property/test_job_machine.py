@@ -130,13 +130,13 @@ class JobMachine(RuleBasedStateMachine):
         self.world.sql("UPDATE assayline.jobs SET not_before = now() WHERE state = 'scheduled'")
         for provider in ("one", "two"):
             self.do(self.world.dispatcher().release(provider))
-        self.messages += self.world.broker.take()
+        self.messages += sorted(self.world.broker.take(), key=lambda message: message.id)
 
     @rule()
     def republish(self) -> None:
         self.world.sql("UPDATE assayline.jobs SET queued_at = now() - interval '2 h' WHERE state = 'queued'")
         self.do(self.world.dispatcher().republish())
-        self.messages += self.world.broker.take()
+        self.messages += sorted(self.world.broker.take(), key=lambda message: message.id)
 
     @precondition(lambda self: self.messages)
     @rule(newest=st.booleans(), which=PICK, worker=PICK)
@@ -199,6 +199,7 @@ class JobMachine(RuleBasedStateMachine):
     def worker_dies(self, which: int, comes_back: bool) -> None:
         """Or seems to: its attempts may still end, late."""
         worker = self.workers[which % len(self.workers)]
+        self.world.sql("UPDATE assayline.workers SET heartbeat_at = clock_timestamp()")
         self.world.kill(worker)
         self.do(self.world.rescuer().rescue())
         if comes_back:

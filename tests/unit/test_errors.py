@@ -17,6 +17,7 @@ FACTS = {
     "catalog_error": (False, False, False, False),
     "request_error": (False, False, False, False),
     "unknown_analysis": (False, False, False, False),
+    "deadline_passed": (False, False, False, False),
     "prompt_error": (False, False, False, False),
     "ledger_refusal": (False, False, False, False),
     "budget_spent": (False, False, False, False),

@@ -72,6 +72,7 @@ FIRST_CHOICE = {
     "request_error": ("dead letter", "dead letter"),
     "unknown_analysis": ("dead letter", "dead letter"),
     "prompt_error": ("dead letter", "dead letter"),
+    "deadline_passed": ("dead letter", "dead letter"),
     "configuration_error": ("dead letter", "dead letter"),
     "catalog_error": ("dead letter", "dead letter"),
 }
