@@ -224,7 +224,7 @@ async def test_move_bury(world: JobWorld) -> None:
 
 async def test_move_cancel_scheduled(world: JobWorld) -> None:
     job = world.enqueue()
-    with moving(world, job, "cancel_scheduled", reason="cancelled by the caller"):
+    with moving(world, job, "cancel_scheduled", reason="cancel_scheduled"):
         assert world.cancel(job) == "cancelled"
     await world.worker()
     assert await world.dispatcher().release("one") == 0
@@ -232,7 +232,7 @@ async def test_move_cancel_scheduled(world: JobWorld) -> None:
 
 async def test_move_cancel_queued(world: JobWorld) -> None:
     job, incarnation, message = await world.released()
-    with moving(world, job, "cancel_queued", reason="cancelled by the caller"):
+    with moving(world, job, "cancel_queued", reason="cancel_queued"):
         assert world.cancel(job) == "cancelled"
     assert await world.claim(incarnation, message) is None
 
@@ -242,7 +242,7 @@ async def test_move_cancel_running(world: JobWorld) -> None:
     job, incarnation, message = await world.released()
 
     async def cancelled_meanwhile(claim: Claim, ledger: CallLedger) -> AnalysisResult:
-        with moving(world, job, "cancel_running", reason="cancelled by the caller"):
+        with moving(world, job, "cancel_running", reason="cancel_running"):
             assert world.cancel(job) == "cancelled"
         return await answers(claim, ledger)
 

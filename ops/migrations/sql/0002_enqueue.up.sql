@@ -454,7 +454,8 @@ $$
 DECLARE
     stands text;
 BEGIN
-    UPDATE assayline.jobs j SET state = 'cancelled', reason = 'cancelled by the caller', finished_at = clock_timestamp()
+    UPDATE assayline.jobs j SET state = 'cancelled', reason = 'cancel_' || j.state, finished_at = clock_timestamp(),
+           lease_until = NULL
      WHERE j.id = assayline_cancel.id AND (assayline_cancel.tenant IS NULL OR j.tenant = assayline_cancel.tenant)
        AND j.state IN ('scheduled', 'queued', 'running');
     SELECT j.state INTO stands FROM assayline.jobs j
