@@ -11,10 +11,12 @@ import urllib.error
 import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from gateway.catalog import Catalog
 from gateway.settings import Settings, text
+from ops.cli.liveness import dispatcher_works, worker_works
 from ops.embedded import EmbeddedPostgres, EmbeddedService, EmbeddedValkey, LocalModel
 from ops.embedded.service import kept_secret
 from ops.supervisor import ports
@@ -72,12 +74,15 @@ def services(settings: Settings, catalog: Catalog, directory: Path, env: Mapping
     try:
         added = {_VARIABLE[service.name]: service.url for service in embedded}
         names = tuple(service.name for service in embedded)
-        flower, flower_link = _flower(directory, names)
+        database_url = added.get(DATABASE) or settings.database_url or ""
+        workers = [_worker(directory, name, database_url) for name in catalog.configured({**env, **added})]
+        # After the workers: it asks them at once what they do, and complains where nobody answers.
+        flower, flower_link = _flower(directory, tuple(worker.name for worker in workers) or names)
         children = [
             *(_embedded_child(service) for service in embedded),
             _assayline(directory, "migrate", after=names, once=True),
-            _assayline(directory, "dispatcher"),
-            *(_worker(directory, provider) for provider in catalog.configured({**env, **added})),
+            replace(_assayline(directory, "dispatcher"), ready=partial(dispatcher_works, database_url)),
+            *workers,
             _assayline(directory, "beat"),
             flower,
         ]
@@ -141,9 +146,10 @@ def _assayline(directory: Path, command: str, *, after: tuple[str, ...] = ("migr
     return Child(command, [*_command(command), f"--dir={directory}"], after=after, once=once)
 
 
-def _worker(directory: Path, provider: str) -> Child:
+def _worker(directory: Path, provider: str, database_url: str) -> Child:
     command = [*_command("worker"), f"--provider={provider}", f"--dir={directory}"]
-    return Child(f"worker-{provider}", command, after=("migrate",), grace_s=WORKER_GRACE_S)
+    ready = partial(worker_works, database_url, provider)
+    return Child(f"worker-{provider}", command, after=("migrate",), ready=ready, grace_s=WORKER_GRACE_S)
 
 
 def _command(name: str) -> list[str]:

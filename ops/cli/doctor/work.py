@@ -6,24 +6,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ops.cli.doctor.finding import Finding, good, odd, wrong
+from ops.cli.liveness import DISPATCHERS, WORKERS
 from tasks.dispatch import Policy
 
 if TYPE_CHECKING:
     from gateway.catalog import Catalog
     from ops.cli.doctor.stores import Link
-
-# A dispatcher listens on this channel for as long as it lives, on a connection that does nothing else.
-DISPATCHERS = """
-SELECT count(*) AS n FROM pg_stat_activity
- WHERE datname = current_database() AND application_name LIKE 'assayline%' AND query LIKE 'LISTEN%assayline_due%'
-"""
-
-WORKERS = """
-SELECT provider, count(*) AS workers, sum(slots) AS slots
-  FROM assayline.workers, unnest(providers) AS provider
- WHERE NOT stopping AND heartbeat_at > clock_timestamp() - make_interval(secs => %s)
- GROUP BY provider
-"""
 
 # By provider: what waits, what is due, what runs. Two partial indexes carry it.
 QUEUES = """
