@@ -6,6 +6,7 @@ costs one log line and nothing else.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 from typing import Any
@@ -16,6 +17,9 @@ from redis.exceptions import RedisError
 
 RESULT_TTL_S = 3600
 """How long a result stays in Redis; in Postgres it stays."""
+
+PAUSE_S = 1.0
+"""After a failure nobody tries for so long: a Redis that hangs must not hold each job's slot for a timeout."""
 
 log = logging.getLogger(__name__)
 
@@ -36,9 +40,13 @@ class Announcer:
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
         self._away = False
+        self._next_try_at = 0.0
 
     async def ended(self, job_id: UUID, state: str, data: dict[str, Any] | None) -> None:
         """Store `{"id", "state", "data"}` under the job's key and publish `{"id", "state"}`."""
+        now = asyncio.get_running_loop().time()
+        if now < self._next_try_at:
+            return
         event = {"id": str(job_id), "state": state}
         try:
             async with self._redis.pipeline(transaction=False) as pipeline:
@@ -49,6 +57,7 @@ class Announcer:
             if not self._away:
                 log.warning("Redis is away (%s): results are in Postgres, events are not told", type(error).__name__)
             self._away = True
+            self._next_try_at = now + PAUSE_S
         else:
             self._away = False
 

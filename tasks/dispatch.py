@@ -19,17 +19,22 @@ from functools import partial
 from typing import Any, Protocol
 
 from sqlalchemy import RowMapping
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from tasks.job import Released
 from tasks.listen import listen
 from tasks.patience import away
 from tasks.sql import statement
+from tasks.whereabouts import whereabouts
 
 log = logging.getLogger(__name__)
 
 LANES = ("interactive", "bulk")
 """In the order in which they are served."""
+
+LONGEST_GAP_S = 10.0
+"""A pause between two looks for dead workers beyond which the dispatcher no longer trusts what it sees."""
 
 
 class Publisher(Protocol):
@@ -83,8 +88,10 @@ class Dispatcher:
         self._woken: dict[str, tuple[str, ...]] = {}
         self._wake = asyncio.Event()
         self._poll_due = 0.0
+        self._looked_at: float | None = None
+        self._blind_until = 0.0
         self._full: set[str] = set()
-        """Providers whose room was used up at the last pass: more may be due than was released."""
+        """Providers whose room was too short at the last pass: something due was left behind."""
 
     async def run(self, stop: asyncio.Event) -> None:
         """Work until `stop` is set. Survives the absence of Postgres and of the broker."""
@@ -119,11 +126,24 @@ class Dispatcher:
 
     async def rescue(self) -> int:
         """Put the jobs of dead workers and of stuck attempts back to wait; returns how many."""
+        if not self._watching():
+            return 0
         rows = await self._write("rescue", dead_after_s=self._policy.dead_after_s, most=self._policy.most_per_pass)
         for row in rows:
             log.warning("job %s of a lost worker or stuck attempt is %s now", row["id"], row["state"])
         self._on_due(*{row["provider"] for row in rows})
         return len(rows)
+
+    def _watching(self) -> bool:
+        """Whether this dispatcher has seen Postgres without a gap for as long as a dead worker's silence lasts.
+
+        After a failover or a stall of its own the living have had no chance to be heard.
+        """
+        now = asyncio.get_running_loop().time()
+        if self._looked_at is not None and now - self._looked_at > LONGEST_GAP_S + self._policy.rescue_every_s:
+            self._blind_until = now + self._policy.dead_after_s
+        self._looked_at = now
+        return now >= self._blind_until
 
     async def expire(self) -> int:
         """End the jobs whose `expires_at` passed while they waited."""
@@ -169,14 +189,17 @@ class Dispatcher:
             await self._tried(chore)
             await asyncio.sleep(every_s)
 
-    async def _tried(self, work: Callable[[], Awaitable[Any]]) -> Any:
-        """Run one piece of work; what is away is away until the next turn, one line each time."""
+    async def _tried(self, work: Callable[[], Awaitable[object]]) -> None:
+        """Run one piece of work. Whatever goes wrong, the other work goes on, and this is tried again at its turn."""
         try:
-            return await work()
+            await work()
         except Exception as error:
-            if not (away(error) or isinstance(error, OSError)):
-                raise
-            log.warning("%s: trying again", error.__class__.__name__)
+            if away(error):
+                log.warning("%s: trying again", type(error).__name__)
+            else:
+                log.error("a fault of ours, trying again: %s", whereabouts(error))
+            if isinstance(error, SQLAlchemyError):
+                self._blind_until = asyncio.get_running_loop().time() + self._policy.dead_after_s
             await asyncio.sleep(self._policy.poll_s)
 
     async def _release_lane(self, connection: AsyncConnection, provider: str, lane: str) -> Sequence[RowMapping]:
@@ -192,7 +215,7 @@ class Dispatcher:
         }
         rows = (await connection.execute(statement("release"), parameters)).mappings().all()
         moved = [row for row in rows if row["id"] is not None]
-        if rows[0]["slots"] and len(moved) == rows[0]["room"]:
+        if rows[0]["short"]:
             self._full.add(provider)
         return moved
 
@@ -202,5 +225,14 @@ class Dispatcher:
 
     async def _publish(self, rows: Sequence[RowMapping]) -> None:
         messages = [Released(r["id"], r["release"], r["provider"], r["lane"]) for r in rows if r["state"] == "queued"]
-        if messages:
+        if not messages:
+            return
+        try:
             await self._publisher.publish(messages)
+        except BaseException:
+            # Without this their wait would double with each try, and go on as long again after the broker is back.
+            ids = [message.id for message in messages]
+            async with self._engine.connect() as connection:
+                parameters = {"ids": ids, "republish_after_s": self._policy.republish_after_s}
+                await connection.execute(statement("publish_again"), parameters)
+            raise

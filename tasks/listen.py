@@ -5,11 +5,21 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from typing import Any
 
 import psycopg
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 RECONNECT_S = 1.0
+
+LIVE_LINK: dict[str, Any] = {
+    "keepalives": 1,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 20_000,
+}
+"""libpq's settings that notice within 25 s a server that vanished without a word; seconds, the last milliseconds."""
 
 log = logging.getLogger(__name__)
 
@@ -23,7 +33,7 @@ async def listen(engine: AsyncEngine, channel: str, heard: Callable[[str], None]
     while True:
         try:
             async with await psycopg.AsyncConnection.connect(
-                url, autocommit=True, application_name="assayline"
+                url, autocommit=True, application_name="assayline", connect_timeout=5, **LIVE_LINK
             ) as link:
                 await link.execute(psycopg.sql.SQL("LISTEN {}").format(psycopg.sql.Identifier(channel)))
                 async for notification in link.notifies():

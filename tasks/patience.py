@@ -25,13 +25,21 @@ LONGEST_PAUSE_S = 2.0
 log = logging.getLogger(__name__)
 
 
+AWAY_STATES = ("08", "53", "57P0", "25006", "25P03", "55P03")
+"""Beginnings of the SQLSTATEs that pass by themselves: connection, resources, shutdown, a read-only server (failover),
+an idle transaction ended, a lock not to be had in time (PostgreSQL, Appendix A)."""
+
+
 def away(error: Exception) -> bool:
-    """Tell whether an error means that Postgres could not be reached, rather than that it said no."""
+    """Tell whether an error means that Postgres cannot take the write now, rather than that it refuses it."""
     if isinstance(error, (PoolTimeout, OSError)):
         return True
-    return isinstance(error, (OperationalError, InterfaceError)) or (
-        isinstance(error, DBAPIError) and error.connection_invalidated
-    )
+    if not isinstance(error, DBAPIError):
+        return False
+    state = getattr(error.orig, "sqlstate", None)
+    if state is not None:
+        return str(state).startswith(AWAY_STATES)
+    return error.connection_invalidated or isinstance(error, (OperationalError, InterfaceError))
 
 
 async def patiently(

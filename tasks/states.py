@@ -25,7 +25,7 @@ class State(StrEnum):
     """The dead letter: kept with all its causes, replayable."""
     CANCELLED = "cancelled"
     EXPIRED = "expired"
-    """Its `expires_at` passed before any call was made for it."""
+    """Its `expires_at` passed while it waited; earlier attempts, if any, are in the ledger."""
 
 
 TERMINAL = frozenset({State.SUCCEEDED, State.FAILED, State.CANCELLED, State.EXPIRED})

@@ -24,12 +24,21 @@ from sqlalchemy.pool import AsyncAdaptedQueuePool
 from gateway.ledger import CallEnd, CallStart
 from gateway.messages import AnalysisResult, JsonObject, Usage
 from tasks.job import Claim
+from tasks.listen import LIVE_LINK
 from tasks.patience import patiently
 from tasks.sql import statement
 
 POOL_SIZE = 8
 """Connections per process: a statement takes half a millisecond, so 8 carry thousands a second; a thousand calls in
 flight hold none while they wait."""
+
+
+SESSION = (
+    # A web app's open transaction that cancels jobs must not hold our connections: the write is tried again.
+    "SET lock_timeout TO '2s'; "
+    # A process that froze, or whose host is gone, must not keep the lock its provider's release needs.
+    "SET idle_in_transaction_session_timeout TO '10s'"
+)
 
 
 def create_engine(database_url: str, *, pool_size: int = POOL_SIZE, durable: bool = True) -> AsyncEngine:
@@ -50,17 +59,17 @@ def create_engine(database_url: str, *, pool_size: int = POOL_SIZE, durable: boo
         pool_size=pool_size,
         max_overflow=0,
         pool_timeout=10,
-        connect_args={"connect_timeout": 5, "application_name": "assayline"},
+        connect_args={"connect_timeout": 5, "application_name": "assayline", **LIVE_LINK},
     )
-    if not durable:
-        listens_for(engine.sync_engine, "connect")(_commit_without_waiting)
+    settings = SESSION if durable else f"{SESSION}; SET synchronous_commit TO off"
+
+    @listens_for(engine.sync_engine, "connect")
+    def prepare(connection: Any, _: object) -> None:
+        with connection.cursor() as cursor:
+            cursor.execute(settings)
+        connection.commit()
+
     return engine
-
-
-def _commit_without_waiting(connection: Any, _: object) -> None:
-    with connection.cursor() as cursor:
-        cursor.execute("SET synchronous_commit TO off")
-    connection.commit()
 
 
 STATEMENT_TIMEOUT_S = 30.0
@@ -103,8 +112,10 @@ class LastCall:
 class JobStore:
     """The worker's half of the store: claims, calls, ends, heartbeats."""
 
-    def __init__(self, engine: AsyncEngine) -> None:
+    def __init__(self, engine: AsyncEngine, beats: AsyncEngine | None = None) -> None:
         self._engine = engine
+        self._beats = beats or engine
+        """Heartbeats' own connection: a pool that is busy must not make its worker look dead."""
 
     async def claim(
         self, job_id: UUID, release: int, incarnation: Incarnation, *, account: str, lease_s: float
@@ -234,6 +245,7 @@ class JobStore:
         """Say that the incarnation lives. Returns True where its row was new (first beat, or it had been forgotten)."""
         rows = await self._all(
             "heartbeat",
+            engine=self._beats,
             incarnation=incarnation.id,
             hostname=incarnation.hostname,
             pid=incarnation.pid,
@@ -251,6 +263,7 @@ class JobStore:
     async def aclose(self) -> None:
         """Close the process's connections."""
         await self._engine.dispose()
+        await self._beats.dispose()
 
     async def _write(self, name: str, **parameters: Any) -> bool:
         rows = await self._patiently(name, **parameters)
@@ -259,8 +272,8 @@ class JobStore:
     async def _patiently(self, name: str, **parameters: Any) -> Sequence[RowMapping]:
         return await patiently(lambda: self._all(name, **parameters))
 
-    async def _all(self, name: str, **parameters: Any) -> Sequence[RowMapping]:
-        async with asyncio.timeout(STATEMENT_TIMEOUT_S), self._engine.connect() as connection:
+    async def _all(self, name: str, engine: AsyncEngine | None = None, **parameters: Any) -> Sequence[RowMapping]:
+        async with asyncio.timeout(STATEMENT_TIMEOUT_S), (engine or self._engine).connect() as connection:
             return (await connection.execute(statement(name), parameters)).mappings().all()
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
 
-from gateway.errors import ContentRefused, ContextTooLong, GatewayError, InvalidOutput, RequestError
+from gateway.errors import ContentRefused, ContextTooLong, GatewayError, RequestError
 from gateway.messages import AnalysisResult
 from tasks.job import Claim
 
@@ -148,4 +148,4 @@ def cause(job: Claim, move: str, error: GatewayError, at: str) -> dict[str, obje
 
 def kept_text(error: GatewayError) -> str | None:
     """The raw answer to keep with a dead letter, where there was one."""
-    return error.raw_text if isinstance(error, InvalidOutput) or error.paid else None
+    return None if error.paid is False else error.raw_text

@@ -10,7 +10,7 @@ import socket
 from collections.abc import Mapping
 from uuid import uuid4
 
-from redis.asyncio import Redis
+from redis.asyncio import BlockingConnectionPool, Redis
 
 from gateway.analyses.registry import AnalysisRegistry
 from gateway.build import build_gateway
@@ -124,20 +124,24 @@ def load(env: Mapping[str, str] | None = None) -> tuple[Settings, Catalog]:
     return settings, load_catalog(settings.catalog_path, env)
 
 
+def _redis_pool(redis_url: str) -> BlockingConnectionPool:
+    """Connections for results and events. Many jobs may end at once: they wait for one, and not for long."""
+    return BlockingConnectionPool.from_url(
+        redis_url, max_connections=64, timeout=2, socket_timeout=1, socket_connect_timeout=1
+    )
+
+
 async def build_worker(
     settings: Settings, catalog: Catalog, env: Mapping[str, str], *, providers: tuple[str, ...], slots: int
 ) -> Services:
     """Compose a worker's services on the running loop."""
-    engine = create_engine(required(settings.database_url, "ASSAYLINE_DATABASE_URL"))
-    redis = Redis.from_url(
-        required(settings.redis_url, "ASSAYLINE_REDIS_URL"),
-        socket_timeout=5,
-        socket_connect_timeout=2,
-        max_connections=64,
-    )
+    database_url = required(settings.database_url, "ASSAYLINE_DATABASE_URL")
+    engine = create_engine(database_url)
+    beats = create_engine(database_url, pool_size=1)
+    redis = Redis(connection_pool=_redis_pool(required(settings.redis_url, "ASSAYLINE_REDIS_URL")))
     gateway = build_gateway(settings, catalog, env)
     announcer = Announcer(redis)
-    store = JobStore(engine)
+    store = JobStore(engine, beats)
     runner = Runner(
         store=store,
         analyst=GatewayAnalyst(gateway, catalog),

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from celery import Celery
-from kombu.exceptions import OperationalError
+from kombu.exceptions import KombuError
 
 from tasks.job import Released
 from workers.celery_settings import RUN_TASK
@@ -32,9 +32,9 @@ class CeleryPublisher:
 
     @property
     def _refusals(self) -> tuple[type[Exception], ...]:
-        """What means that the broker takes no message now: away, or out of memory (a channel error)."""
+        """What means that the broker takes no message now: away, frozen, out of memory, a failed batch."""
         transport = self._app.connection_for_write()
-        return (OperationalError, *transport.connection_errors, *transport.channel_errors)
+        return (KombuError, OSError, *transport.connection_errors, *transport.channel_errors)
 
     async def publish(self, messages: Sequence[Released]) -> None:
         """See `Publisher.publish`."""

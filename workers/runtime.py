@@ -154,14 +154,18 @@ class Runtime:
             log.info("%d jobs were handed back", handed_back)
 
     async def _drained(self, longest_s: float) -> None:
-        """Wait until no attempt runs any more, `longest_s` seconds at most."""
-        if self._running:
-            await asyncio.wait(tuple(self._running), timeout=longest_s)
+        """Wait until no attempt runs any more, those that begin meanwhile included; `longest_s` seconds at most."""
+        give_up_at = self._loop.time() + longest_s
+        while self._running and (left_s := give_up_at - self._loop.time()) > 0:
+            await asyncio.wait(tuple(self._running), timeout=left_s)
 
     async def _close(self) -> None:
         if self._beating is not None:
             self._beating.cancel()
+            await asyncio.wait([self._beating])
         runner = self._built.runner
+        # The pool has stopped: what it still took after the first hand-back is handed back now.
+        await self._quietly(runner.hand_back())
         await self._quietly(runner.store.retire(runner.incarnation))
         if self._services is not None and self._services.close is not None:
             await self._services.close()

@@ -63,7 +63,7 @@ class OpenAICompatible(Provider):
         with self._translated(self.deadline_s(request)):
             async with asyncio.timeout(self.deadline_s(request)):
                 response = await self._post(body)
-        return whole(read_completion(response, request.model))
+        return whole(read_completion(response, request.model, self.config.api_key))
 
     async def stream(self, request: CompletionRequest) -> AsyncGenerator[str, None]:
         """Ask once and yield text; see `Provider.stream`.

@@ -29,7 +29,11 @@ KEPT_HEADERS = ("retry-after", "retry-after-ms", "x-request-id", "openai-process
 KEPT_HEADER_PREFIX = "x-ratelimit-"
 
 
-def read_completion(response: Response, asked_model: str) -> Completion:
+MOST_TOKENS = 1_000_000_000
+"""A count beyond this is a fault of the server; no model has such a window, and no ledger should hold it."""
+
+
+def read_completion(response: Response, asked_model: str, api_key: str | None = None) -> Completion:
     """Return the answer in `response`, finished or not, by the model it names (or else the one that was asked).
 
     An answer without a usage count is refused, with its text kept: a count of our own would be a
@@ -42,7 +46,7 @@ def read_completion(response: Response, asked_model: str) -> Completion:
     """
     body = _json_object(response)
     if body.get("error"):
-        raise from_error_object(body["error"], response.headers)
+        raise from_error_object(body["error"], response.headers, api_key)
     answered_by = request_id(response.headers) or _text_or_none(body.get("id"))
     choice = _first_choice(body, answered_by)
     text, finish_reason = _answer(choice, answered_by)
@@ -120,7 +124,7 @@ def _usage(usage: object, text: str, answered_by: str | None) -> Usage:
     details = counts.get("prompt_tokens_details")
     cached = details.get("cached_tokens") if isinstance(details, dict) else None
     read = (counts.get("prompt_tokens"), counts.get("completion_tokens"), 0 if cached is None else cached)
-    known = [value for value in read if type(value) is int and value >= 0]
+    known = [value for value in read if type(value) is int and 0 <= value <= MOST_TOKENS]
     if len(known) < len(read):
         raise _malformed("the response holds no usable usage", text, answered_by)
     return Usage(*known)

@@ -24,17 +24,18 @@ WITH live AS (
         SELECT j.id FROM assayline.jobs j
          WHERE j.provider = :provider AND j.lane = :lane AND j.state = 'scheduled' AND j.priority = p.priority
            AND j.not_before <= clock_timestamp()
-         ORDER BY j.not_before, j.id LIMIT (SELECT n FROM room) FOR UPDATE SKIP LOCKED
-     ) d LIMIT (SELECT n FROM room)
+         ORDER BY j.not_before, j.id LIMIT (SELECT n + 1 FROM room) FOR UPDATE SKIP LOCKED
+     ) d LIMIT (SELECT n + 1 FROM room) -- one more than there is room for: whether anything is left behind
 ), moved AS (
     UPDATE assayline.jobs j
        SET state = CASE WHEN j.expires_at <= clock_timestamp() THEN 'expired' ELSE 'queued' END,
            reason = CASE WHEN j.expires_at <= clock_timestamp() THEN 'expire_scheduled' ELSE 'release' END,
            release = j.release + 1, copies = 1, queued_at = clock_timestamp(),
            finished_at = CASE WHEN j.expires_at <= clock_timestamp() THEN clock_timestamp() END
-      FROM due WHERE j.id = due.id AND j.state = 'scheduled'
+     -- An array, not a join: the planner cannot know how few there are, and would read the whole table for a hash.
+     WHERE j.id = ANY ((ARRAY(SELECT id FROM due))[1:(SELECT n FROM room)]) AND j.state = 'scheduled'
     RETURNING j.id, j.release, j.provider, j.lane, j.priority, j.not_before, j.state
 )
--- At least one row: whether the room is used up is told even where nothing moved.
-SELECT m.id, m.release, m.provider, m.lane, m.state, r.n AS room, r.slots
+-- At least one row: whether something due was left behind is told even where nothing moved.
+SELECT m.id, m.release, m.provider, m.lane, m.state, r.slots > 0 AND (SELECT count(*) FROM due) > r.n AS short
   FROM room r LEFT JOIN moved m ON true ORDER BY m.priority, m.not_before, m.id

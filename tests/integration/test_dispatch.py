@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -402,18 +403,58 @@ async def test_the_broker_may_go_and_come_back(world: JobWorld) -> None:
     assert [(m.id, m.release) for m in world.broker.take()] == [(job, 2)]
 
 
-async def test_an_error_of_ours_ends_the_dispatcher_loudly(world: JobWorld) -> None:
-    """A process that lives on and releases nothing would be worse: its supervisor starts a new one."""
+async def test_an_error_of_ours_is_told_and_the_rest_goes_on(world: JobWorld, caplog: pytest.LogCaptureFixture) -> None:
+    """One message that nobody can publish must not stop every provider."""
+    mended = asyncio.Event()
 
     class Broken:
-        async def publish(self, messages: Sequence[Released]) -> None:
-            raise KeyError("a mistake")
+        tried = asyncio.Event()
 
-    world.enqueue()
+        async def publish(self, messages: Sequence[Released]) -> None:
+            if not mended.is_set():
+                self.tried.set()
+                raise KeyError("a mistake")
+            await world.broker.publish(messages)
+
+    job = world.enqueue()
     await world.worker()
-    with pytest.raises(ExceptionGroup) as caught:
-        await Dispatcher(world.engine, Broken(), PROVIDERS, NEVER_POLLS).run(asyncio.Event())
-    assert caught.group_contains(KeyError)
+    dispatcher = Dispatcher(world.engine, Broken(), PROVIDERS, Policy(poll_s=0.01, republish_every_s=0.01))
+    async with running(dispatcher) as task, asyncio.timeout(SOON_S):
+        await Broken.tried.wait()
+        mended.set()
+        await world.broker.published.wait()
+        assert not task.done()
+    assert next(m.id for m in world.broker.take()) == job
+    assert "a fault of ours" in caplog.text
+
+
+async def test_what_was_not_published_goes_out_at_once_when_the_broker_is_back(world: JobWorld) -> None:
+    """However often it was tried meanwhile: the wait must not have doubled with each try."""
+    job = world.enqueue()
+    await world.worker()
+    world.broker.away = True
+    dispatcher = world.dispatcher()
+    with pytest.raises(ConnectionResetError):
+        await dispatcher.release("one")
+    for _ in range(5):
+        with pytest.raises(ConnectionResetError):
+            await dispatcher.republish()
+    world.broker.away = False
+    assert await dispatcher.republish() == 1
+    assert [m.id for m in world.broker.take()] == [job]
+
+
+async def test_after_losing_sight_of_postgres_nobody_is_taken_for_dead(world: JobWorld) -> None:
+    """A failover or a stall of the dispatcher silences the living as well."""
+    dispatcher = world.dispatcher()
+
+    async def lost() -> None:
+        raise sqlalchemy.exc.OperationalError("SELECT", {}, Exception("gone"))
+
+    dispatcher._policy = replace(dispatcher._policy, poll_s=0.0)
+    assert dispatcher._watching()
+    await dispatcher._tried(lost)
+    assert not dispatcher._watching()
 
 
 async def test_without_rescue_there_is_no_rescue(world: JobWorld) -> None:
