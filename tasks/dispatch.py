@@ -58,7 +58,7 @@ class Policy:
 
     poll_s: float = 1.0
     busy_poll_s: float = 0.05
-    """Pause after a pass that used up its room: finished calls free slots long before the next second."""
+    """Pause after a pass that left something due behind: finished calls free slots long before the next second."""
     most_per_pass: int = 500
     backlog_share: float = 0.25
     least_backlog: int = 4
