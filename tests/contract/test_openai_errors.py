@@ -27,7 +27,7 @@ from gateway.errors import (
     Unreachable,
 )
 from gateway.messages import Usage
-from gateway.providers.openai_errors import MAX_RETRY_AFTER_S, retry_after_s
+from gateway.providers.wire import MAX_RETRY_AFTER_S, retry_after_s
 
 KEY = "sk-test-0123456789abcdef"
 

@@ -441,7 +441,7 @@ async def test_is_available_is_false_where_nobody_listens(build):
 
 
 async def test_is_available_gives_up_on_a_hung_server(wire, provider, monkeypatch):
-    monkeypatch.setattr("gateway.providers.openai_compatible.AVAILABLE_TIMEOUT_S", 0.05)
+    monkeypatch.setattr("gateway.providers.openai.chat.AVAILABLE_TIMEOUT_S", 0.05)
 
     async def hang(request):
         await request.until_client_is_gone()

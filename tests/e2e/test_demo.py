@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from gateway.providers.schema_example import example
+from gateway.providers.fake.schema_example import example
 from ops.cli.demo_jobs import SAMPLES, SOURCE
 from ops.embedded.service import command_line
 

@@ -36,7 +36,7 @@ log = logging.getLogger("nodes")
 PRELOADED = [
     "__main__",
     "nodes.entries",
-    "gateway.providers.openai_compatible",
+    "gateway.providers.openai.chat",
     "celery.concurrency.thread",
     "celery.worker.consumer",
     "kombu.transport.redis",

@@ -12,8 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from gateway.errors import ConfigurationError, ContentRefused, OutputTruncated, Throttled, Timeout
 from gateway.messages import Completion, CompletionRequest, FinishReason, Message, Usage
 from gateway.providers.base import ProviderConfig
-from gateway.providers.fake import EXAMPLE_MODEL, REMEMBERED_REQUESTS, SCRIPTED_MODEL, FakeProvider
-from gateway.providers.schema_example import example
+from gateway.providers.fake.provider import EXAMPLE_MODEL, REMEMBERED_REQUESTS, SCRIPTED_MODEL, FakeProvider
+from gateway.providers.fake.schema_example import example
 
 
 def request(**changes) -> CompletionRequest:

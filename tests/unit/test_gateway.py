@@ -36,7 +36,7 @@ from gateway.ledger import CallEnd, CallKind, CallOutcome, CallStart, MemoryLedg
 from gateway.messages import Capabilities, Completion, CompletionRequest, FinishReason, Message, ModelRef, Usage
 from gateway.provider_set import ProviderSet
 from gateway.providers.base import Provider, ProviderConfig
-from gateway.providers.fake import Answer, FakeProvider
+from gateway.providers.fake.provider import Answer, FakeProvider
 from gateway.settings import Settings
 
 REGISTRY = load_analyses([])

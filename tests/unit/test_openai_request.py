@@ -6,7 +6,7 @@ import copy
 
 import pytest
 
-from gateway.providers.openai_request import BOUND_ARRAY_ITEMS, BOUND_STRING_CHARS, bounded
+from gateway.providers.openai.chat_request import BOUND_ARRAY_ITEMS, BOUND_STRING_CHARS, bounded
 
 NAME = {"type": "string"}
 NAME_BOUND = {"type": "string", "maxLength": BOUND_STRING_CHARS}

@@ -10,7 +10,7 @@ import pytest
 from gateway.errors import ConfigurationError
 from gateway.providers import registry
 from gateway.providers.base import Provider, ProviderConfig
-from gateway.providers.fake import FakeProvider
+from gateway.providers.fake.provider import FakeProvider
 
 
 def config(dialect: str) -> ProviderConfig:
@@ -42,7 +42,7 @@ def test_an_sdk_is_imported_only_where_it_is_used():
 
 
 def test_a_missing_sdk_is_named_with_the_extra_that_brings_it(monkeypatch):
-    monkeypatch.delitem(sys.modules, "gateway.providers.openai_compatible", raising=False)
+    monkeypatch.delitem(sys.modules, "gateway.providers.openai.chat", raising=False)
     monkeypatch.setitem(sys.modules, "openai", None)
     with pytest.raises(ConfigurationError, match=r"'p' needs the package 'openai': install assayline\[openai\]"):
         registry.create(config("openai_compatible"))

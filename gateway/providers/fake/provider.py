@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from gateway.errors import ConfigurationError, Timeout
 from gateway.messages import Capabilities, Completion, CompletionRequest, FinishReason, JsonObject, Usage
 from gateway.providers.base import BYTES_PER_TOKEN, Provider, ProviderConfig, read_options, whole
-from gateway.providers.schema_example import example
+from gateway.providers.fake.schema_example import example
 
 EXAMPLE_MODEL = "fake-example"
 """`Completion.model` of an answer made up from the schema."""

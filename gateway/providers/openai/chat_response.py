@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING
 
 from gateway.errors import MalformedCompletion
 from gateway.messages import Completion, FinishReason, JsonObject, Usage
-from gateway.providers.openai_errors import from_error_object, request_id
+from gateway.providers.openai.errors import from_error_object, request_id
+from gateway.providers.wire import MOST_TOKENS, kept_headers
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from httpx2 import Response
 
 FINISH_REASONS: dict[str, FinishReason] = {
@@ -27,10 +26,6 @@ FINISH_REASONS: dict[str, FinishReason] = {
 
 KEPT_HEADERS = ("retry-after", "retry-after-ms", "x-request-id", "openai-processing-ms", "date")
 KEPT_HEADER_PREFIX = "x-ratelimit-"
-
-
-MOST_TOKENS = 1_000_000_000
-"""A count beyond this is a fault of the server; no model has such a window, and no ledger should hold it."""
 
 
 def read_completion(response: Response, asked_model: str, api_key: str | None = None) -> Completion:
@@ -56,7 +51,7 @@ def read_completion(response: Response, asked_model: str, api_key: str | None = 
         usage=_usage(body.get("usage"), text, answered_by),
         model=_text_or_none(body.get("model")) or asked_model,
         provider_request_id=answered_by,
-        headers=_kept_headers(response.headers.raw),
+        headers=kept_headers(response.headers.raw, _keeps),
     )
 
 
@@ -134,13 +129,8 @@ def _text_or_none(value: object) -> str | None:
     return value if isinstance(value, str) else None
 
 
-def _kept_headers(raw: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
-    lowered = ((name.decode("latin-1").lower(), value) for name, value in raw)
-    return {
-        name: value.decode("latin-1")
-        for name, value in lowered
-        if name in KEPT_HEADERS or name.startswith(KEPT_HEADER_PREFIX)
-    }
+def _keeps(name: str) -> bool:
+    return name in KEPT_HEADERS or name.startswith(KEPT_HEADER_PREFIX)
 
 
 def _malformed(message: str, raw_text: str | None, answered_by: str | None) -> MalformedCompletion:

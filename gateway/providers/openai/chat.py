@@ -9,7 +9,6 @@ models, 1.6 ms of CPU a call against 0.6 ms, at a hundred in flight on a two-cor
 from __future__ import annotations
 
 import asyncio
-import re
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
@@ -18,34 +17,28 @@ from openai import AsyncOpenAI, AsyncStream, DefaultAioHttpClient
 
 from gateway.errors import ConfigurationError, InvalidRequest, MalformedCompletion, ProviderError, Throttled, Timeout
 from gateway.messages import Capabilities, Completion, CompletionRequest, FinishReason
-from gateway.providers.base import UNFINISHED, Provider, ProviderConfig, read_options, whole
-from gateway.providers.openai_errors import SDK_FAILURES, translate
-from gateway.providers.openai_request import OpenAIOptions, chat_body
-from gateway.providers.openai_response import read_chunk, read_completion
+from gateway.providers.base import Provider, ProviderConfig, check_stream_end, read_options, whole
+from gateway.providers.openai.chat_request import OpenAIOptions, chat_body
+from gateway.providers.openai.chat_response import read_chunk, read_completion
+from gateway.providers.openai.errors import SDK_FAILURES, translate
+from gateway.providers.wire import AVAILABLE_TIMEOUT_S, CONNECT_TIMEOUT_S, UNLIMITED_CONNECTIONS, check_sendable_key
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 
 CHAT_PATH = "/chat/completions"
 MODELS_PATH = "/models"
-CONNECT_TIMEOUT_S = 10.0
-"""Longest wait for one TCP connection: three lost SYNs (1 + 2 + 4 s, RFC 6298) and a little."""
-AVAILABLE_TIMEOUT_S = 3.0
-UNLIMITED_CONNECTIONS = 0
-"""aiohttp's word for no limit. `None` would mean its default of 100, the SDK's default is 1,000; how many calls
-may be open is the limiter's decision, not the pool's."""
 ONE_USE = {"Connection": "close"}
 """Sent with a stream. llama.cpp promises to keep the connection and drops it once the stream has ended, so the next
 call would be sent into a closed one."""
 NO_KEY = "none"
 """Sent where no key is configured. Without one the SDK would look for OPENAI_API_KEY itself."""
 
-_SENDABLE_KEY = re.compile(r"[\x21-\x7e]+")
 _Item = TypeVar("_Item")
 
 
 class OpenAICompatible(Provider):
-    """A provider that speaks OpenAI's chat completions. Options: `openai_request.OpenAIOptions`."""
+    """A provider that speaks OpenAI's chat completions. Options: `chat_request.OpenAIOptions`."""
 
     def __init__(self, config: ProviderConfig) -> None:
         super().__init__(config)
@@ -86,7 +79,7 @@ class OpenAICompatible(Provider):
                     yield text
         finally:
             await stream.close()
-        _check_stream_end(finish_reason)
+        check_stream_end(finish_reason)
 
     async def is_available(self) -> bool:
         """Ask for the list of models: free of charge. True too where the server is only busy, or has no such list."""
@@ -143,8 +136,7 @@ def _client(config: ProviderConfig, keepalive_s: float) -> AsyncOpenAI:
     """Build the SDK's client. Its session, and so its first connection, comes with the first call."""
     if not config.base_url:
         raise ConfigurationError(f"provider {config.name!r}: dialect openai_compatible needs a base_url")
-    if config.api_key and not _SENDABLE_KEY.fullmatch(config.api_key):
-        raise ConfigurationError(f"provider {config.name!r}: its key holds spaces or characters no header can carry")
+    check_sendable_key(config.name, config.api_key)
     return AsyncOpenAI(
         base_url=config.base_url,
         api_key=config.api_key or NO_KEY,
@@ -165,11 +157,3 @@ def _unsendable_refused() -> Iterator[None]:
         yield
     except (TypeError, ValueError, RecursionError) as error:
         raise InvalidRequest(f"the request cannot be written as UTF-8 JSON: {type(error).__name__}") from error
-
-
-def _check_stream_end(finish_reason: FinishReason | None) -> None:
-    if finish_reason is None:
-        raise MalformedCompletion("the stream ended without a finish reason: its text is not whole")
-    if finish_reason in UNFINISHED:
-        failure, message = UNFINISHED[finish_reason]
-        raise failure(message)

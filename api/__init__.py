@@ -1,0 +1,1 @@
+"""The HTTP service for producers and operators. Composes gateway and tasks; knows no Celery."""

@@ -1,0 +1,1 @@
+"""Scripted answers, for tests and benches. No network, no cost."""
