@@ -96,7 +96,11 @@ class Price(Rates):
 
 
 class ModelEntry(_Entry):
-    """One model of one provider. `price` None is unknown, never free; `checked` is the day somebody looked."""
+    """One model of one provider. `price` None is unknown, never free; `checked` is the day somebody looked.
+
+    `deprecated_on` is the day the provider stops serving it, `replacement` the model of the same provider to
+    take then. `limit_group`: models that share one rate limit share this name.
+    """
 
     context_window: Tokens
     max_output_tokens: Tokens
@@ -105,6 +109,9 @@ class ModelEntry(_Entry):
     source: str
     checked: date
     note: str | None = None
+    deprecated_on: date | None = None
+    replacement: str | None = None
+    limit_group: Name = "default"
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -116,17 +123,39 @@ class ModelEntry(_Entry):
         return self
 
 
+class Limits(_Entry):
+    """What a provider allows one account for one group of models. None: no limit of this kind.
+
+    `usd_per_day` is the operator's own bound, by calendar days of `zone`.
+    """
+
+    requests_per_min: Annotated[int, Field(gt=0)] | None = None
+    input_tokens_per_min: Tokens | None = None
+    output_tokens_per_min: Tokens | None = None
+    concurrent_calls: Annotated[int, Field(gt=0)] | None = None
+    usd_per_day: Annotated[Decimal, Field(gt=0, max_digits=20)] | None = None
+
+
 class AccountEntry(_Entry):
-    """One account with a provider. Its name stands in the ledger beside each call made with it."""
+    """One account with a provider. Its name stands in the ledger beside each call made with it.
+
+    `key_env` and `base_url_env`, where given, stand in place of the provider's. `limits` are by limit group.
+    """
 
     name: Name = "default"
+    key_env: str | None = None
+    base_url_env: str | None = None
+    zone: str = "UTC"
+    limits: dict[Name, Limits] = Field(default_factory=dict)
 
 
 class ProviderEntry(_Entry):
     """One provider: how to speak to it, which variables configure it, and its models.
 
-    `slots` bounds the calls in flight in one worker process, `timeout_s` one call. There is one
-    account; several come with the limits that tell them apart.
+    `slots` bounds the calls in flight in one worker process, `timeout_s` one call. `model_env` names a variable
+    whose model takes the place of this provider's in every chain; `other_models` describes models that are not
+    listed, where the provider serves what its operator installs. Of several accounts the first that the
+    environment configures makes the calls.
     """
 
     dialect: str
@@ -135,10 +164,12 @@ class ProviderEntry(_Entry):
     base_url_env: str | None = None
     key_env: str | None = None
     enabled_env: str | None = None
+    model_env: str | None = None
+    other_models: ModelEntry | None = None
     slots: Annotated[int, Field(gt=0, le=10_000)] = 200
     timeout_s: Annotated[float, Field(gt=0, le=3_600)] = 120.0
     options: dict[str, Any] = Field(default_factory=dict)
-    accounts: Annotated[tuple[AccountEntry, ...], Field(min_length=1, max_length=1)] = (AccountEntry(),)
+    accounts: Annotated[tuple[AccountEntry, ...], Field(min_length=1, max_length=16)] = (AccountEntry(),)
 
     def missing(self, env: Mapping[str, str]) -> tuple[str, ...]:
         """Return the variables that would have to be set for this provider to be configured."""

@@ -17,14 +17,15 @@ import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from gateway.analyses.base import Ask
 from gateway.call import Answered, Hop, call
 from gateway.errors import BudgetSpent, ConfigurationError, GatewayError, InvalidOutput
 from gateway.ledger import CallKind, CallLedger, MemoryLedger
-from gateway.messages import AnalysisResult, Completion, CompletionRequest, ModelRef, Usage
+from gateway.messages import AnalysisResult, Completion, CompletionRequest, JsonObject, Message, ModelRef, Usage
 from gateway.pricing import total_usd
 from gateway.providers.base import whole
 from gateway.question import Question, Wishes, write_question
-from gateway.response import Parsed, Unusable, read_answer, reask_messages
+from gateway.response import Parsed, Unusable, reask_messages
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -71,6 +72,10 @@ class Gateway:
         content: str,
         *,
         context: Mapping[str, Any] | None = None,
+        messages: Sequence[Message] = (),
+        schema: JsonObject | None = None,
+        output_format: str | None = None,
+        tenant: str = "default",
         model: ModelRef | None = None,
         prompt_version: str | None = None,
         max_tokens: int | None = None,
@@ -83,8 +88,12 @@ class Gateway:
 
         Args:
             analysis: a registered name.
-            content: the untrusted text to judge.
+            content: the untrusted text to judge; for `completion` the question itself.
             context: the prompt's other variables, JSON values by name.
+            messages: for `completion`: earlier turns.
+            schema: for `completion`: a JSON schema that the answer satisfies.
+            output_format: for `completion`: text, markdown, code or json.
+            tenant: whose answer it is; nobody else's cache may hold it.
             model: where to ask; None: the first configured hop of the analysis's chain.
             prompt_version: None: the analysis's default.
             max_tokens: bound of one answer; None: the analysis's. The model's own bound holds anyway.
@@ -104,7 +113,8 @@ class Gateway:
         entry = self.analyses.get(analysis)
         hop = self._hop(model or self._first_hop(analysis))
         wishes = Wishes(prompt_version, max_tokens, temperature, timeout_s)
-        question = write_question(entry, content, context or {}, hop, wishes)
+        ask = Ask(content, context or {}, tuple(messages), schema, output_format)
+        question = write_question(entry, ask, hop, wishes)
         # The answer cache looks here, by the prompt's fingerprint, and stores what `_ask` returns.
         parsed, answers = await self._ask(question, ledger or MemoryLedger())
         result = _result(question, parsed, answers, self._clock() - started)
@@ -139,11 +149,11 @@ class Gateway:
         """Ask, and once again if the answer is unusable."""
         deadline = self._clock() + question.request.timeout_s
         first = await self._call(question.hop, question.request, ledger, CallKind.ANSWER)
-        read = read_answer(first.completion.text, question.shape.model)
+        read = question.shape.read(first.completion.text)
         if isinstance(read, Parsed):
             return read, (first,)
         second = await self._reask(question, first, read, deadline - self._clock(), ledger)
-        read_again = read_answer(second.completion.text, question.shape.model)
+        read_again = question.shape.read(second.completion.text)
         if isinstance(read_again, Unusable):
             raise _invalid_output(read_again, (first, second))
         return replace(read_again, repaired=True), (first, second)

@@ -6,17 +6,16 @@ Pure: no call is made here, and everything a caller can do wrong is found here, 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from gateway.catalog import Capability
 from gateway.errors import RequestError
-from gateway.messages import CompletionRequest
+from gateway.messages import CompletionRequest, Message
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from gateway.analyses.base import Analysis, ResultShape
+    from gateway.analyses.base import Analysis, Ask
     from gateway.analyses.registry import Registered
+    from gateway.analyses.shapes import AnswerShape
     from gateway.call import Hop
     from gateway.catalog import ModelEntry
     from gateway.messages import JsonObject
@@ -40,28 +39,29 @@ class Question:
     analysis: Analysis
     prompt: PromptVersion
     hop: Hop
-    shape: ResultShape
+    shape: AnswerShape
     request: CompletionRequest
 
 
-def write_question(entry: Registered, content: str, context: Mapping[str, Any], hop: Hop, wishes: Wishes) -> Question:
+def write_question(entry: Registered, ask: Ask, hop: Hop, wishes: Wishes) -> Question:
     """Write the request for one analysis.
 
     `max_tokens` is bounded by the model's own limit; a schema or a temperature is left out where the
     model takes none; `timeout_s` is the deadline of the whole analysis, by default the provider's.
 
     Raises:
-        RequestError: the content is empty, too long or no Unicode; a wish, the prompt version or the
-            context cannot be used.
+        RequestError: the content is empty, too long or no Unicode; a wish, the prompt version, the
+            context or something else in the ask cannot be used.
     """
     analysis = entry.analysis
-    _check_content(analysis, content)
+    _check_ask(analysis, ask)
     _check_wishes(wishes)
     prompt = entry.prompts.version(wishes.prompt_version)
-    shape = analysis.shape_for(context)
+    shape = analysis.shape_for(ask)
+    rendered = prompt.render(ask.content, {**ask.context, **shape.prompt_values})
     request = CompletionRequest(
         model=hop.ref.model,
-        messages=prompt.render(content, context),
+        messages=_conversation(rendered, ask.messages),
         max_tokens=min(wishes.max_tokens or analysis.max_output_tokens, hop.entry.max_output_tokens),
         temperature=_temperature(hop.entry, analysis, wishes.temperature),
         schema=_schema(hop.entry, shape),
@@ -71,13 +71,30 @@ def write_question(entry: Registered, content: str, context: Mapping[str, Any], 
     return Question(analysis, prompt, hop, shape, request)
 
 
-def _check_content(analysis: Analysis, content: str) -> None:
+def _conversation(rendered: tuple[Message, ...], turns: tuple[Message, ...]) -> tuple[Message, ...]:
+    """Put the caller's turns between our instructions and the question."""
+    ours = tuple(message for message in rendered if message.role == "system")
+    return (*ours, *turns, *rendered[len(ours) :])
+
+
+def _check_ask(analysis: Analysis, ask: Ask) -> None:
+    own = [name for name in ("messages", "schema", "output_format") if getattr(ask, name)]
+    if own and not analysis.own_words:
+        raise RequestError(f"{analysis.name} asks in its own words: it takes no {' and no '.join(own)}")
+    _check_size(analysis, "".join((ask.content, *(message.content for message in ask.messages))))
+    if ask.content.strip():
+        return
+    if not ask.messages:
+        raise RequestError(f"{analysis.name}: the content is empty")
+    if ask.messages[-1].role != "user":
+        raise RequestError(f"{analysis.name}: without content, the last of the messages is the user's")
+
+
+def _check_size(analysis: Analysis, text: str) -> None:
     try:
-        size = len(content.encode())
+        size = len(text.encode())
     except UnicodeEncodeError as error:
         raise RequestError(f"{analysis.name}: the content is not valid Unicode (a lone surrogate)") from error
-    if not content or content.isspace():
-        raise RequestError(f"{analysis.name}: the content is empty")
     if size > analysis.max_content_bytes:
         limit = analysis.max_content_bytes
         raise RequestError(f"{analysis.name}: the content has {size} bytes, at most {limit} are allowed")
@@ -95,7 +112,7 @@ def _temperature(entry: ModelEntry, analysis: Analysis, wanted: float | None) ->
     return analysis.temperature if wanted is None else wanted
 
 
-def _schema(entry: ModelEntry, shape: ResultShape) -> JsonObject | None:
+def _schema(entry: ModelEntry, shape: AnswerShape) -> JsonObject | None:
     if Capability.STRUCTURED_OUTPUT not in entry.capabilities:
         return None
     return shape.ranged_schema if Capability.INTEGER_RANGES in entry.capabilities else shape.schema

@@ -15,18 +15,16 @@ exactly those of the text: it may have mended commas, colons, quotes and Python'
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import json_repair
-from pydantic import ValidationError
 
 from gateway.json_tokens import UntidyJson, object_text, tokens_of_text, tokens_of_value
 from gateway.messages import Message
 
 if TYPE_CHECKING:
-    from pydantic import BaseModel
-
     from gateway.messages import JsonObject
 
 MAX_REPAIR_CHARS = 64 * 1024
@@ -51,35 +49,51 @@ class Parsed:
 
 @dataclass(frozen=True, slots=True)
 class Unusable:
-    """No valid answer, and why, in words the model (and a person) can act on. Holds keys, never values."""
+    """No valid answer, and why, in words the model (and a person) can act on. Holds keys, never values.
+
+    `wanted` ends the sentence "Answer the same question again, …".
+    """
 
     errors: tuple[str, ...]
+    wanted: str = "with one complete JSON object of the described shape and nothing else"
 
 
-def read_answer(text: str, model: type[BaseModel]) -> Parsed | Unusable:
+class NotValid(Exception):
+    """The text is JSON, and breaks the shape's rules. `errors` name places and rules, never values."""
+
+    def __init__(self, errors: tuple[str, ...]) -> None:
+        super().__init__(*errors)
+        self.errors = errors
+
+
+Validate = Callable[[str], "JsonObject"]
+"""Reads JSON text into data that satisfies a shape; raises NotValid."""
+
+
+def read_json(text: str, validate: Validate) -> Parsed | Unusable:
     """Read an answer by rungs 2 and 3.
 
     Args:
         text: the whole answer, finished normally.
-        model: the result model it must satisfy.
+        validate: the shape it must satisfy.
 
     Returns:
         The data, or what is wrong: of the text as it is if that was JSON, else of the mended text.
     """
     try:
-        return Parsed(_validated(text, model), repaired=False)
+        return Parsed(_validated(text, validate), repaired=False)
     except _NotJson:
-        return _read_mended(text, model)
-    except _Invalid as error:
+        return _read_mended(text, validate)
+    except NotValid as error:
         return Unusable(error.errors)
 
 
-def _read_mended(text: str, model: type[BaseModel]) -> Parsed | Unusable:
+def _read_mended(text: str, validate: Validate) -> Parsed | Unusable:
     try:
-        return Parsed(_validated(mended(text), model), repaired=True)
+        return Parsed(_validated(mended(text), validate), repaired=True)
     except UntidyJson as error:
         return Unusable((str(error),))
-    except _Invalid as error:
+    except NotValid as error:
         return Unusable(error.errors)
 
 
@@ -107,43 +121,29 @@ def mended(text: str) -> str:
 def reask_messages(asked: tuple[Message, ...], answer: str, problem: Unusable) -> tuple[Message, ...]:
     """Return the conversation of the one re-ask: the question, the model's answer, what is wrong with it."""
     found = "\n".join(f"- {error}" for error in problem.errors)
-    wish = (
-        f"That answer cannot be used:\n{found}\n"
-        "Answer the same question again. Give one complete JSON object of the described shape, and nothing else."
-    )
+    wish = f"That answer cannot be used:\n{found}\nAnswer the same question again, {problem.wanted}."
     return (*asked, Message("assistant", answer[:MAX_ECHO_CHARS]), Message("user", wish))
 
 
-class _Invalid(Exception):
-    """The text is JSON, and breaks the model's rules."""
-
-    def __init__(self, errors: tuple[str, ...]) -> None:
-        super().__init__(*errors)
-        self.errors = errors
-
-
-class _NotJson(_Invalid):
+class _NotJson(NotValid):
     """The text is not JSON."""
 
 
-def _validated(text: str, model: type[BaseModel]) -> JsonObject:
-    """Read JSON strictly: no doubled keys, no NaN, no NUL characters, and the model's rules.
+def _validated(text: str, validate: Validate) -> JsonObject:
+    """Read JSON strictly: no doubled keys, no NaN, no NUL characters, and the shape's rules.
 
     Raises:
         _NotJson: it is not JSON.
-        _Invalid: it is, but not an acceptable answer.
+        NotValid: it is, but not an acceptable answer.
     """
     try:
         json.loads(text, object_pairs_hook=_single_keys, parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:
         raise _NotJson(("the answer is not JSON",)) from error
-    try:
-        data = model.model_validate_json(text).model_dump(mode="json")
-    except ValidationError as error:
-        raise _Invalid(_in_words(error)) from error
+    data = validate(text)
     # Postgres's jsonb cannot hold NUL. "u0000" in the text is rare, so the walk is too.
     if "u0000" in text and _holds_nul(data):
-        raise _Invalid(("a text holds a NUL character (\\u0000); leave it out",))
+        raise NotValid(("a text holds a NUL character (\\u0000); leave it out",))
     return data
 
 
@@ -158,12 +158,10 @@ def _no_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
 
 
-def _in_words(error: ValidationError) -> tuple[str, ...]:
-    """Name each finding's place and rule; the value stays out, it may be personal."""
-    found = error.errors(include_url=False, include_input=False, include_context=False)
-    words = [f"{'.'.join(map(str, item['loc'])) or 'the answer'}: {item['msg']}" for item in found]
-    more = len(words) - MAX_ERRORS_SHOWN
-    return (*words[:MAX_ERRORS_SHOWN], *((f"and {more} more",) if more > 0 else ()))
+def first_few(errors: list[str]) -> tuple[str, ...]:
+    """Return the first `MAX_ERRORS_SHOWN` findings, and how many more there are."""
+    more = len(errors) - MAX_ERRORS_SHOWN
+    return (*errors[:MAX_ERRORS_SHOWN], *((f"and {more} more",) if more > 0 else ()))
 
 
 def _holds_nul(value: object) -> bool:

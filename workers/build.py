@@ -67,14 +67,16 @@ class GatewayAnalyst:
 
     async def analyze(self, claim: Claim, ledger: CallLedger) -> AnalysisResult:
         """See `Analyst.analyze`."""
-        if claim.messages or claim.schema:
-            raise RequestError(f"{claim.analysis} asks in its own words: it takes neither messages nor a schema")
         if claim.deadline_in_s is not None and claim.deadline_in_s <= 0:
             raise DeadlinePassed(f"the deadline was over {-claim.deadline_in_s:.1f} s before the claim")
         return await self._gateway.analyze(
             claim.analysis,
             claim.content,
             context=claim.context,
+            messages=claim.messages,
+            schema=claim.schema,
+            output_format=claim.output_format,
+            tenant=claim.tenant,
             model=claim.model,
             prompt_version=claim.prompt_version,
             max_tokens=claim.max_tokens,

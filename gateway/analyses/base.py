@@ -7,13 +7,14 @@ An entry is data. A third party makes one with the same class and offers it by a
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from gateway.analyses.schema_lint import common_schema, ranged_schema
+from gateway.analyses.shapes import AnswerShape, ResultShape
+from gateway.messages import Message
 
 if TYPE_CHECKING:
     from importlib.resources.abc import Traversable
@@ -56,28 +57,34 @@ class Sensitivity(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class ResultShape:
-    """What one call's answer must look like: the pydantic model that reads it, and the schema that is sent.
+class Ask:
+    """What a caller hands in for one analysis. All but `content` and `context` is for `completion` alone.
 
-    `ranged_schema` is `schema` with the ranges of integers, for models whose servers enforce them.
+    `content` is what is judged (or asked), `context` the prompt's other variables: JSON values by name.
+    `messages` is a conversation of the caller's, `schema` a JSON schema and `output_format` a word for the answer.
     """
 
-    model: type[BaseModel]
-    schema: JsonObject
-    ranged_schema: JsonObject
-
-    @classmethod
-    def of(cls, model: type[BaseModel]) -> ResultShape:
-        """Build the shape of a model.
-
-        Raises:
-            ConfigurationError: its schema leaves the common subset of the providers.
-        """
-        return cls(model, common_schema(model), ranged_schema(model))
+    content: str
+    context: Mapping[str, Any] = field(default_factory=dict)
+    messages: tuple[Message, ...] = ()
+    schema: JsonObject | None = None
+    output_format: str | None = None
 
 
-ShapeForContext = Callable[[Mapping[str, Any]], ResultShape]
-"""Makes the shape for one call's context. Raises PromptError where the context is unusable."""
+ShapeForAsk = Callable[[Ask], AnswerShape]
+"""Makes the shape for one call. Raises RequestError where the ask is unusable."""
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """A real input that ships with an analysis: `assayline submit TYPE --example` sends it, a test runs it.
+
+    `content` is its file, `context` the prompt's variables for it; `source` says where the material comes from.
+    """
+
+    content: Traversable
+    source: str
+    context: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,27 +93,30 @@ class Analysis:
 
     `prompts` is the folder of its prompt versions, `prompt_version` the default one. `shape` is
     the shape of its answers; where it depends on the call (a caller's own labels), it is a function
-    of the context instead. `max_output_tokens` bounds one answer, `max_content_bytes` the UTF-8 length of
-    what is judged. `cache_ttl_s` is how long an answer may be reused. `moves_on_refusal`: whether a
-    model's refusal of the content may be taken to the next model.
+    of the ask instead. `max_output_tokens` bounds one answer, `max_content_bytes` the UTF-8 length of
+    what is judged. `cache_ttl_s` is how long an answer may be reused. `example` is a real input of it.
+    `moves_on_refusal`: whether a model's refusal of the content may be taken to the next model.
+    `own_words`: the caller's content is the question itself, and may come with messages, a schema and an output format.
     """
 
     name: str
     description: str
-    shape: ResultShape | ShapeForContext
+    shape: ResultShape | ShapeForAsk
     prompts: Traversable
     prompt_version: str
     max_output_tokens: int
     max_content_bytes: int
     cache_ttl_s: int
     sensitivity: Sensitivity
+    example: Example | None = None
     temperature: float | None = 0.0
     moves_on_refusal: bool = False
+    own_words: bool = False
 
-    def shape_for(self, context: Mapping[str, Any]) -> ResultShape:
-        """Return the shape of the answer to a call with this context.
+    def shape_for(self, ask: Ask) -> AnswerShape:
+        """Return the shape of the answer to this ask.
 
         Raises:
-            PromptError: the shape depends on a context value that is unusable.
+            RequestError: the shape depends on something in it that is unusable.
         """
-        return self.shape if isinstance(self.shape, ResultShape) else self.shape(context)
+        return self.shape if isinstance(self.shape, ResultShape) else self.shape(ask)

@@ -8,7 +8,8 @@ from typing import Annotated
 
 from pydantic import Field
 
-from gateway.analyses.base import MAX_CLAIMS, Analysis, Claims, Result, ResultShape, Score, Sensitivity, Text
+from gateway.analyses.base import MAX_CLAIMS, Analysis, Claims, Result, Score, Sensitivity, Text
+from gateway.analyses.shapes import ResultShape
 
 
 class Severity(StrEnum):

@@ -16,9 +16,10 @@ from importlib.metadata import EntryPoint, entry_points
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from gateway.analyses import code_quality, skill_extraction, text_classification
-from gateway.analyses.base import Analysis, ResultShape
+from gateway.analyses import code_quality, completion, skill_extraction, text_classification
+from gateway.analyses.base import Analysis
 from gateway.analyses.schema_lint import lint
+from gateway.analyses.shapes import ResultShape
 from gateway.errors import ConfigurationError, UnknownAnalysis
 from gateway.prompts.library import PromptSet, load_prompts
 
@@ -26,7 +27,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 ENTRY_POINT_GROUP = "assayline.analyses"
-SHIPPED = (skill_extraction.ANALYSIS, code_quality.ANALYSIS, text_classification.ANALYSIS)
+SHIPPED = (
+    skill_extraction.ANALYSIS,
+    code_quality.ANALYSIS,
+    text_classification.ANALYSIS,
+    completion.ANALYSIS,
+)
 NAME = re.compile(r"[a-z][a-z0-9_]{0,31}")
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from importlib.resources import files
 
-from gateway.analyses.base import Analysis, Claims, Result, ResultShape, Score, Sensitivity, Text
+from gateway.analyses.base import Analysis, Claims, Result, Score, Sensitivity, Text
+from gateway.analyses.shapes import ResultShape
 
 
 class SkillExtraction(Result):

@@ -9,15 +9,13 @@ from __future__ import annotations
 from enum import StrEnum
 from functools import lru_cache
 from importlib.resources import files
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 from pydantic import Field, create_model
 
-from gateway.analyses.base import Analysis, Result, ResultShape, Sensitivity, Text
+from gateway.analyses.base import Analysis, Ask, Result, Sensitivity, Text
+from gateway.analyses.shapes import ResultShape
 from gateway.errors import PromptError
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 MAX_LABELS = 100
 """More is a search, not a choice; providers bound a schema's enum values too."""
@@ -39,13 +37,13 @@ class TextClassification(Result):
     confidence_percent: Annotated[int, Field(ge=0, le=100)]
 
 
-def shape_for(context: Mapping[str, Any]) -> ResultShape:
-    """Return the shape for the labels in a context.
+def shape_for(ask: Ask) -> ResultShape:
+    """Return the shape for the labels in the ask's context.
 
     Raises:
         PromptError: `labels` is not a list of 2 to 100 different, non-empty strings.
     """
-    labels = context.get("labels")
+    labels = ask.context.get("labels")
     if not isinstance(labels, (list, tuple)) or not all(isinstance(label, str) for label in labels):
         raise PromptError("text_classification needs the context's labels: a list of strings")
     if not 2 <= len(labels) <= MAX_LABELS or len(set(labels)) < len(labels):

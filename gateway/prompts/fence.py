@@ -35,6 +35,16 @@ class Fenced:
         return f"<data-{self.marker}>\n{self.text}\n</data-{self.marker}>"
 
 
+@dataclass(frozen=True, slots=True)
+class Plain:
+    """The caller's own words, which need no fence."""
+
+    text: str
+
+    def __str__(self) -> str:
+        return self.text
+
+
 def fence(text: str, new_marker: Callable[[], str] = random_marker) -> Fenced:
     """Fence `text`, drawing markers until one does not occur in it."""
     marker = new_marker()

@@ -2,7 +2,8 @@
 
 A file has YAML front matter (`version`, `description`, `required`: names, `optional`: names with
 defaults), then a part under `# system` and a part under `# user`, both Jinja2. The variable
-`content` is always required and always fenced. Every other value is printed as JSON, so a path or
+`content` is always required, and always fenced but where the front matter says `fenced: false` (the caller's own
+question, for which the caller vouches). Every other value is printed as JSON, so a path or
 a label stays on its line and inside its quotes; no value is ever evaluated as a template.
 """
 
@@ -20,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from gateway.errors import ConfigurationError, PromptError
 from gateway.messages import JsonObject, Message
-from gateway.prompts.fence import Fenced, fence, random_marker
+from gateway.prompts.fence import Fenced, Plain, fence, random_marker
 from gateway.yaml_source import parse_yaml
 
 if TYPE_CHECKING:
@@ -36,8 +37,8 @@ _PARTS = re.compile(r"\A---\n(?P<front>.*?)\n---\n+# system\n(?P<system>.*?)\n# 
 
 
 def _printed(value: object) -> object:
-    """Print fenced text as it is and everything else as JSON; undefined values raise by themselves."""
-    return value if isinstance(value, (Fenced, Undefined)) else json.dumps(value, ensure_ascii=False)
+    """Print fenced text and the caller's own as they are, all else as JSON; undefined values raise by themselves."""
+    return value if isinstance(value, (Fenced, Plain, Undefined)) else json.dumps(value, ensure_ascii=False)
 
 
 # No autoescape: prompts are not HTML. The sandbox bars attribute access from templates of third parties.
@@ -59,6 +60,7 @@ class FrontMatter(BaseModel):
     description: str = Field(min_length=10)
     required: list[str]
     optional: JsonObject = Field(default_factory=dict)
+    fenced: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,11 +74,12 @@ class PromptVersion:
     fingerprint: str
     system: Template
     user: Template
+    fenced: bool = True
 
     def render(
         self, content: str, context: Mapping[str, Any] | None = None, *, new_marker: Callable[[], str] = random_marker
     ) -> tuple[Message, ...]:
-        """Render the two messages of a call.
+        """Render the messages of a call: system and user, without the one that turns out empty.
 
         Args:
             content: the untrusted text to judge.
@@ -87,14 +90,13 @@ class PromptVersion:
             PromptError: a required variable is missing, one is not declared, or one is no JSON or too long.
         """
         values = self._values(context or {})
-        values[CONTENT] = fence(content, new_marker)
+        values[CONTENT] = fence(content, new_marker) if self.fenced else Plain(content)
         try:
-            return (
-                Message("system", self.system.render(values)),
-                Message("user", self.user.render(values)),
-            )
+            system, user = self.system.render(values), self.user.render(values)
         except (TemplateError, TypeError, ValueError) as error:
             raise PromptError(f"prompt {self.version} cannot be rendered: {error}") from error
+        messages = (Message("system", system), Message("user", user))
+        return tuple(message for message in messages if message.content.strip())
 
     def _values(self, context: Mapping[str, Any]) -> dict[str, Any]:
         given = frozenset(context)
@@ -142,6 +144,7 @@ def parse_prompt(text: str, name: str) -> PromptVersion:
         fingerprint=hashlib.sha256(f"{front.version}\n{text}".encode()).hexdigest(),
         system=_ENVIRONMENT.from_string(system),
         user=_ENVIRONMENT.from_string(user),
+        fenced=front.fenced,
     )
 
 

@@ -10,8 +10,9 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from gateway.analyses.base import Result
+from gateway.analyses.shapes import ResultShape
 from gateway.json_tokens import UntidyJson, tokens_of_text, tokens_of_value
-from gateway.response import Parsed, Unusable, mended, read_answer
+from gateway.response import Parsed, Unusable, mended
 
 
 class Anything(Result):
@@ -106,7 +107,7 @@ def test_letters_and_digits_of_a_mended_text_are_those_of_the_text(text):
 
 @given(st.text(max_size=200) | JSONISH)
 def test_reading_always_ends_in_data_or_in_words(text):
-    found = read_answer(text, Anything)
+    found = ResultShape(Anything, {}, {}).read(text)
     if isinstance(found, Parsed):
         assert Anything.model_validate_json(json.dumps(found.data))
     else:
@@ -117,4 +118,4 @@ def test_reading_always_ends_in_data_or_in_words(text):
 @given(TEXT, st.integers())
 def test_a_valid_answer_is_never_called_repaired(a, b):
     assume("\x00" not in a)
-    assert read_answer(json.dumps({"a": a, "b": b}), Anything) == Parsed({"a": a, "b": b}, repaired=False)
+    assert ResultShape(Anything, {}, {}).read(json.dumps({"a": a, "b": b})) == Parsed({"a": a, "b": b}, repaired=False)

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 import pytest
 from pydantic import BaseModel, Field, ValidationError
 
-from gateway.analyses.base import Analysis, Result, ResultShape
+from gateway.analyses.base import Analysis, Ask, Result, ResultShape
 from gateway.analyses.code_quality import CodeQuality
 from gateway.analyses.registry import SHIPPED, load_analyses, register
 from gateway.analyses.schema_lint import common_schema, ranged_schema
@@ -171,7 +171,7 @@ def test_the_seeds_names_of_a_skill_extraction_are_there():
 
 
 def test_labels_narrow_the_answer_and_the_schema():
-    shape = shape_for({"labels": ["bug report", "question"]})
+    shape = shape_for(Ask("x", {"labels": ["bug report", "question"]}))
     assert shape.schema["properties"]["label"] == {"type": "string", "enum": ["bug report", "question"]}
     answer = {"evidence": "crashes", "label": "bug report", "confidence_percent": 90}
     assert shape.model.model_validate_json(json.dumps(answer)).model_dump(mode="json") == answer
@@ -180,7 +180,7 @@ def test_labels_narrow_the_answer_and_the_schema():
 
 
 def test_the_shape_of_a_label_set_is_built_once():
-    assert shape_for({"labels": ["x", "y"]}) is shape_for({"labels": ("x", "y")})
+    assert shape_for(Ask("x", {"labels": ["x", "y"]})) is shape_for(Ask("x", {"labels": ("x", "y")}))
 
 
 @pytest.mark.parametrize(
@@ -189,12 +189,17 @@ def test_the_shape_of_a_label_set_is_built_once():
 )
 def test_unusable_labels_are_the_callers_fault(labels):
     with pytest.raises(PromptError, match="labels"):
-        shape_for({"labels": labels})
+        shape_for(Ask("x", {"labels": labels}))
 
 
 def test_the_shipped_analyses_with_the_seeds_cache_times():
     times = {name: entry.analysis.cache_ttl_s for name, entry in load_analyses([]).entries.items()}
-    assert times == {"skill_extraction": 604_800, "code_quality": 86_400, "text_classification": 3_600}
+    assert times == {
+        "skill_extraction": 604_800,
+        "code_quality": 86_400,
+        "text_classification": 3_600,
+        "completion": 3_600,
+    }
 
 
 def test_an_unknown_analysis_is_named_with_those_there_are():
@@ -240,5 +245,5 @@ THEIRS = replace(SKILLS, name="theirs")
 
 
 def test_every_shipped_analysis_bounds_what_it_reads_and_writes():
-    assert all(0 < analysis.max_output_tokens <= 3_072 for analysis in SHIPPED)
+    assert all(0 < analysis.max_output_tokens <= 8_192 for analysis in SHIPPED)
     assert all(0 < analysis.max_content_bytes <= 1_048_576 for analysis in SHIPPED)

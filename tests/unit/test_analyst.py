@@ -9,9 +9,9 @@ from uuid import UUID
 import pytest
 
 from gateway.catalog import load_catalog
-from gateway.errors import DeadlinePassed, RequestError
+from gateway.errors import DeadlinePassed
 from gateway.ledger import MemoryLedger
-from gateway.messages import Message, ModelRef
+from gateway.messages import ModelRef
 from tasks.job import Claim
 from workers.build import LEASE_SLACK_S, GatewayAnalyst
 
@@ -72,9 +72,3 @@ async def test_an_attempt_ends_at_the_deadline_and_never_after_its_lease(deadlin
 async def test_a_deadline_that_is_over_costs_no_call():
     with pytest.raises(DeadlinePassed):
         await asked(deadline_in_s=-0.5)
-
-
-@pytest.mark.parametrize("changes", [{"messages": (Message("user", "hi"),)}, {"schema": {"type": "object"}}])
-async def test_what_an_analysis_would_ignore_is_refused(changes):
-    with pytest.raises(RequestError, match="neither messages nor a schema"):
-        await asked(**changes)

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from gateway.analyses.base import Ask
 from gateway.analyses.registry import load_analyses
 from gateway.build import build_gateway, provider_config
 from gateway.call import NOTHING_USD
@@ -585,7 +586,9 @@ async def test_a_composed_gateway_answers_every_analysis_with_the_fake_provider(
     gateway = build_gateway(Settings.from_env(env), load_catalog(None, env), env)
     result = await gateway.analyze(analysis, "def f(): ...", context=context)
     assert (result.provider, result.calls, result.cost_usd) == ("fake", 1, 0)
-    assert set(result.data) == set(REGISTRY.get(analysis).analysis.shape_for(context or {}).model.model_fields)
+    assert set(result.data) == set(
+        REGISTRY.get(analysis).analysis.shape_for(Ask("x", context or {})).model.model_fields
+    )
     await gateway.aclose()
 
 

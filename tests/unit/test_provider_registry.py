@@ -49,7 +49,7 @@ def test_a_missing_sdk_is_named_with_the_extra_that_brings_it(monkeypatch):
 
 
 def test_an_unknown_dialect_is_refused_with_the_known_ones():
-    with pytest.raises(ConfigurationError, match="unknown dialect 'claude'; known: fake, openai_compatible"):
+    with pytest.raises(ConfigurationError, match="unknown dialect 'claude'; known: anthropic, command, fake"):
         registry.create(config("claude"))
 
 

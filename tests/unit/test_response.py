@@ -9,6 +9,7 @@ import pytest
 from pydantic import Field
 
 from gateway.analyses.base import Result
+from gateway.analyses.shapes import ResultShape
 from gateway.json_tokens import UntidyJson
 from gateway.messages import Message
 from gateway.response import (
@@ -18,7 +19,6 @@ from gateway.response import (
     Parsed,
     Unusable,
     mended,
-    read_answer,
     reask_messages,
 )
 
@@ -33,7 +33,7 @@ GOOD: dict[str, Any] = {"name": "café", "score": 7, "tags": ["a", "b"]}
 
 
 def read(text: str) -> Parsed | Unusable:
-    return read_answer(text, Answer)
+    return ResultShape(Answer, {}, {}).read(text)
 
 
 def test_a_proper_answer_is_read_as_it_is():

@@ -1,0 +1,128 @@
+"""A caller's own JSON schema: bounded, with its references written out, and the part of it that can be sent.
+
+A worker serves many tenants on one loop, so no schema may make validation slow: patterns are refused (a regular
+expression can take exponential time), and references are written out under a budget (thirty of them, each naming the
+next one twice, stand for a billion parts). Without references nothing is ever fetched either.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from jsonschema import Draft202012Validator
+from jsonschema.exceptions import SchemaError
+
+from gateway.analyses.schema_lint import KEPT_KEYWORDS, RANGE_KEYWORDS, STRIPPED_KEYWORDS, lint
+from gateway.errors import ConfigurationError, RequestError
+
+if TYPE_CHECKING:
+    from gateway.messages import JsonObject
+
+MAX_SCHEMA_CHARS = 20_000
+"""Longest schema of a caller, as JSON. It goes into every question, and its tokens are paid for."""
+
+MAX_PARTS = 2_000
+"""Most values a schema may hold once its references are written out. The longest one without references has fewer."""
+
+REFUSED = frozenset({"pattern", "patternProperties", "$dynamicRef", "$dynamicAnchor", "$anchor"})
+DECORATION = frozenset({"$schema", "$id", "$comment", "$defs", "definitions"})
+NAME_MAPS = frozenset({"properties", "dependentSchemas", "dependentRequired"})
+VALUES = frozenset({"enum", "const", "default", "examples"})
+REF_PREFIXES = ("#/$defs/", "#/definitions/")
+
+
+def written_out(schema: JsonObject) -> JsonObject:
+    """Check a caller's schema (draft 2020-12) and write its references out.
+
+    Raises:
+        RequestError: it is no valid schema, does not describe an object, is too long, contains itself, or uses a
+            keyword that is refused; the message names the place.
+    """
+    if len(json.dumps(schema)) > MAX_SCHEMA_CHARS:
+        raise RequestError(f"schema: longer than {MAX_SCHEMA_CHARS} characters as JSON")
+    try:
+        Draft202012Validator.check_schema(schema)
+    except SchemaError as error:
+        raise RequestError(f"schema: {error.json_path}: {error.message}") from error
+    definitions = {**schema.get("definitions", {}), **schema.get("$defs", {})}
+    whole: JsonObject = _Writer(definitions).copy(schema, "$", ())
+    if whole.get("type") != "object":
+        raise RequestError('schema: $: it describes an object: "type": "object"')
+    return whole
+
+
+def common_part(whole: JsonObject) -> JsonObject | None:
+    """Return what can be sent to every provider of a schema without references, or None where it leaves their subset.
+
+    Ranges and decoration are left out, as for our own schemas; for any other foreign keyword (a map, an optional
+    field, a `oneOf`) nothing is sent: leaving it out would ask for something else.
+    """
+    sent = _stripped(whole)
+    try:
+        lint(sent, "the caller's schema")
+    except ConfigurationError:
+        return None
+    return sent
+
+
+@dataclass(slots=True)
+class _Writer:
+    """Copies a schema, each reference replaced by what it names."""
+
+    definitions: JsonObject
+    parts: int = 0
+
+    def copy(self, node: Any, place: str, open_refs: tuple[str, ...], *, names: bool = False) -> Any:
+        """Copy a schema, or (`names`) a map whose keys are the caller's names and not keywords."""
+        self.parts += 1
+        if self.parts > MAX_PARTS:
+            raise RequestError(f"schema: with its references written out it holds more than {MAX_PARTS} values")
+        if isinstance(node, list):
+            return [self.copy(child, f"{place}[{index}]", open_refs) for index, child in enumerate(node)]
+        if not isinstance(node, dict):
+            return node
+        if names:
+            return {key: self.copy(value, f"{place}.{key}", open_refs) for key, value in node.items()}
+        for keyword in sorted(REFUSED & node.keys()):
+            raise RequestError(f"schema: {place}: {keyword} is not supported")
+        if "$ref" in node:
+            node, open_refs = self._resolved(node, place, open_refs)
+            return self.copy(node, place, open_refs)
+        return {
+            key: value if key in VALUES else self.copy(value, f"{place}.{key}", open_refs, names=key in NAME_MAPS)
+            for key, value in node.items()
+            if key not in DECORATION
+        }
+
+    def _resolved(self, node: JsonObject, place: str, open_refs: tuple[str, ...]) -> tuple[JsonObject, tuple[str, ...]]:
+        ref = str(node["$ref"])
+        name = next((ref.removeprefix(prefix) for prefix in REF_PREFIXES if ref.startswith(prefix)), None)
+        found = None if name is None else self.definitions.get(name)
+        if not isinstance(found, dict):
+            raise RequestError(f"schema: {place}: {ref!r} names no entry of $defs")
+        if ref in open_refs:
+            raise RequestError(f"schema: {place}: {ref} contains itself")
+        beside = {key: value for key, value in node.items() if key != "$ref"}
+        return {**found, **beside}, (*open_refs, ref)
+
+
+def _stripped(node: JsonObject) -> JsonObject:
+    """Leave out of a schema what pydantic-style decoration and ranges it holds; keep everything else for the linter."""
+    kept = {
+        key: value for key, value in node.items() if key not in (STRIPPED_KEYWORDS | RANGE_KEYWORDS) - KEPT_KEYWORDS
+    }
+    if "const" in node:
+        kept["enum"] = [node["const"]]
+    if isinstance(node.get("properties"), dict):
+        kept["properties"] = {name: _stripped_child(child) for name, child in node["properties"].items()}
+    if "items" in node:
+        kept["items"] = _stripped_child(node["items"])
+    if "anyOf" in node:
+        kept["anyOf"] = [_stripped_child(child) for child in node["anyOf"]]
+    return kept
+
+
+def _stripped_child(child: Any) -> Any:
+    return _stripped(child) if isinstance(child, dict) else child

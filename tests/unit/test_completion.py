@@ -1,0 +1,188 @@
+"""`completion`: the caller's own question, in the form the caller wants."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from gateway.analyses.base import Ask
+from gateway.analyses.completion import ANALYSIS
+from gateway.analyses.registry import load_analyses
+from gateway.analyses.shapes import OutputFormat, SchemaShape, TextShape
+from gateway.call import Hop
+from gateway.catalog import load_catalog
+from gateway.errors import RequestError
+from gateway.messages import Message, ModelRef
+from gateway.providers.base import ProviderConfig
+from gateway.providers.registry import create
+from gateway.question import Wishes, write_question
+from gateway.response import Parsed, Unusable
+
+CLOSED = {
+    "type": "object",
+    "additionalProperties": False,
+    "required": ["town"],
+    "properties": {"town": {"type": "string"}, "people": {"type": "integer", "minimum": 0}},
+}
+STRICT = {**CLOSED, "required": ["town", "people"]}
+NESTED = {
+    "type": "object",
+    "$defs": {"d30": {}, **{f"d{n}": {"anyOf": [{"$ref": f"#/$defs/d{n + 1}"}] * 2} for n in range(30)}},
+    "properties": {"a": {"$ref": "#/$defs/d0"}},
+}
+
+
+def asked(content="Where?", **fields):
+    catalog = load_catalog(None, {"ASSAYLINE_FAKE": "1"})
+    ref = ModelRef("fake", "scripted")
+    hop = Hop(ref, catalog.model(ref), "default", 120, create(ProviderConfig("fake", "fake")))
+    return write_question(load_analyses(offered=[]).get("completion"), Ask(content, **fields), hop, Wishes())
+
+
+def test_a_bare_prompt_is_sent_as_it_is_and_unfenced():
+    question = asked("Write {{ a haiku }}.")
+    assert question.request.messages == (Message("user", "Write {{ a haiku }}."),)
+    assert question.request.schema is None
+
+
+def test_the_content_is_the_last_turn_after_the_callers_own():
+    turns = (Message("system", "Be kind."), Message("user", "Hi"), Message("assistant", "Hello"))
+    assert asked("And now?", messages=turns).request.messages == (*turns, Message("user", "And now?"))
+
+
+def test_messages_alone_are_a_question():
+    turns = (Message("user", "Hi"),)
+    assert asked("", messages=turns).request.messages == turns
+
+
+def test_messages_that_end_with_the_assistant_need_a_content():
+    with pytest.raises(RequestError, match="the last of the messages is the user's"):
+        asked("", messages=(Message("user", "Hi"), Message("assistant", "Hello")))
+
+
+def test_a_schema_within_the_common_subset_is_sent_and_described():
+    request = asked(schema=STRICT).request
+    assert request.schema == {
+        "type": "object",
+        "additionalProperties": False,
+        "required": ["town", "people"],
+        "properties": {"town": {"type": "string"}, "people": {"type": "integer"}},
+    }
+    assert json.dumps(STRICT) in request.messages[0].content
+
+
+def test_a_schema_beyond_the_common_subset_is_only_described():
+    request = asked(schema=CLOSED).request
+    assert request.schema is None
+    assert json.dumps(CLOSED) in request.messages[0].content
+
+
+def test_the_answer_is_held_to_the_whole_schema():
+    shape = SchemaShape.of(CLOSED)
+    assert shape.read('{"town": "Ulm"}') == Parsed({"town": "Ulm"}, repaired=False)
+    assert shape.read('{"town": "Ulm", "people": -1}') == Unusable(("$.people: breaks minimum",))
+    assert shape.read('{"town": 7, "x": 1}') == Unusable(("$: breaks additionalProperties", "$.town: breaks type"))
+    assert shape.read('```json\n{"town": "Ulm",}\n```') == Parsed({"town": "Ulm"}, repaired=True)
+
+
+def test_references_are_written_out_and_a_field_may_be_called_pattern():
+    town = {
+        "type": "object",
+        "additionalProperties": False,
+        "required": ["pattern"],
+        "properties": {"pattern": {"type": "string"}},
+    }
+    schema = {
+        **STRICT,
+        "$defs": {"Town": town},
+        "properties": {**STRICT["properties"], "town": {"$ref": "#/$defs/Town"}},
+    }
+    shape = SchemaShape.of(schema)
+    assert shape.schema is not None
+    assert shape.schema["properties"]["town"] == town
+    assert shape.read('{"town": {"pattern": "grid"}, "people": 1}') == Parsed(
+        {"town": {"pattern": "grid"}, "people": 1}, repaired=False
+    )
+    assert isinstance(shape.read('{"town": "Ulm", "people": 1}'), Unusable)
+
+
+@pytest.mark.parametrize(
+    ("schema", "says"),
+    [
+        ({"type": "objekt"}, r"schema: \$\.type: 'objekt' is not valid"),
+        ({"type": "string"}, "describes an object"),
+        ({}, "describes an object"),
+        ({"type": "object", "description": "x" * 20_000}, "longer than 20000"),
+        (
+            {"type": "object", "properties": {"a": {"pattern": "(a+)+$"}}},
+            r"\$\.properties\.a: pattern is not supported",
+        ),
+        ({"type": "object", "properties": {"properties": {"pattern": "a+"}}}, "pattern is not supported"),
+        ({"type": "object", "properties": {"a": {"$ref": "https://example.org/x"}}}, "names no entry of"),
+        (NESTED, "more than 2000 values"),
+        (
+            {"type": "object", "$defs": {"a": {"items": {"$ref": "#/$defs/a"}}}, "items": {"$ref": "#/$defs/a"}},
+            "itself",
+        ),
+    ],
+)
+def test_an_unusable_schema_is_the_callers_fault(schema, says):
+    with pytest.raises(RequestError, match=says):
+        ANALYSIS.shape_for(Ask("x", schema=schema))
+
+
+@pytest.mark.parametrize(
+    ("fields", "says"),
+    [
+        ({"output_format": "yaml"}, "one of text, markdown, code, json, not 'yaml'"),
+        ({"output_format": "code", "schema": STRICT}, "a schema means json, not code"),
+    ],
+)
+def test_an_unusable_format_is_the_callers_fault(fields, says):
+    with pytest.raises(RequestError, match=says):
+        ANALYSIS.shape_for(Ask("x", **fields))
+
+
+@pytest.mark.parametrize(
+    "field", [{"messages": (Message("user", "hi"),)}, {"schema": STRICT}, {"output_format": "json"}]
+)
+def test_a_fixed_analysis_takes_no_words_but_its_own(field):
+    [name] = field
+    entry = load_analyses(offered=[]).get("skill_extraction")
+    with pytest.raises(RequestError, match=f"asks in its own words: it takes no {name}"):
+        write_question(entry, Ask("x", **field), asked().hop, Wishes())
+
+
+@pytest.mark.parametrize(
+    ("text", "read"),
+    [
+        (
+            "Here you are:\n```python\nx = 1\n```\nDone.",
+            Parsed({"code": "x = 1\n", "language": "python"}, repaired=False),
+        ),
+        ("```\nx\n```", Parsed({"code": "x\n", "language": None}, repaired=False)),
+        ("~~~c++\nint x;\n~~~", Parsed({"code": "int x;\n", "language": "c++"}, repaired=False)),
+        ("x = 1\n", Parsed({"code": "x = 1", "language": None}, repaired=False)),
+        ("````md\n```py\nx\n```\n````", Parsed({"code": "```py\nx\n```\n", "language": "md"}, repaired=False)),
+        (
+            "```a\n1\n```\n```b\n2\n```",
+            Unusable(("there are 2 code blocks; one is wanted",), "as one fenced code block"),
+        ),
+        ("```python\nx = 1", Unusable(("the code block is not closed",), "as one fenced code block")),
+        ("  \n", Unusable(("the answer is empty",), "as code")),
+    ],
+)
+def test_code_is_one_block_without_its_fence(text, read):
+    assert TextShape(OutputFormat.CODE).read(text) == read
+
+
+def test_text_and_markdown_are_kept_as_written():
+    assert TextShape(OutputFormat.TEXT).read(" hi ") == Parsed({"text": "hi"}, repaired=False)
+    assert TextShape(OutputFormat.MARKDOWN).read("# Hi\n") == Parsed({"markdown": "# Hi"}, repaired=False)
+
+
+def test_json_without_a_schema_is_any_object():
+    shape = TextShape(OutputFormat.JSON)
+    assert shape.read('{"a": [1]}') == Parsed({"a": [1]}, repaired=False)
+    assert isinstance(shape.read("[1]"), Unusable)
