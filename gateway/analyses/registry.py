@@ -16,7 +16,7 @@ from importlib.metadata import EntryPoint, entry_points
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from gateway.analyses import code_quality, completion, skill_extraction, text_classification
+from gateway.analyses import career, code, developer, engineering, planning, predictive, text
 from gateway.analyses.base import Analysis
 from gateway.analyses.schema_lint import lint
 from gateway.analyses.shapes import ResultShape
@@ -27,11 +27,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 ENTRY_POINT_GROUP = "assayline.analyses"
-SHIPPED = (
-    skill_extraction.ANALYSIS,
-    code_quality.ANALYSIS,
-    text_classification.ANALYSIS,
-    completion.ANALYSIS,
+SHIPPED = tuple(
+    analysis
+    for family in (code, developer, planning, predictive, career, engineering, text)
+    for analysis in family.ANALYSES
 )
 NAME = re.compile(r"[a-z][a-z0-9_]{0,31}")
 

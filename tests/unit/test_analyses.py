@@ -12,12 +12,12 @@ import pytest
 from pydantic import BaseModel, Field, ValidationError
 
 from gateway.analyses.base import Analysis, Ask, Result, ResultShape
-from gateway.analyses.code_quality import CodeQuality
+from gateway.analyses.code.code_quality import CodeQuality
+from gateway.analyses.code.skill_extraction import ANALYSIS as SKILLS
+from gateway.analyses.code.skill_extraction import SkillExtraction
 from gateway.analyses.registry import SHIPPED, load_analyses, register
 from gateway.analyses.schema_lint import common_schema, ranged_schema
-from gateway.analyses.skill_extraction import ANALYSIS as SKILLS
-from gateway.analyses.skill_extraction import SkillExtraction
-from gateway.analyses.text_classification import shape_for
+from gateway.analyses.text.text_classification import shape_for
 from gateway.errors import ConfigurationError, PromptError, UnknownAnalysis
 
 SKILLS_ANSWER: dict[str, Any] = {

@@ -7,9 +7,9 @@ import json
 import pytest
 
 from gateway.analyses.base import Ask
-from gateway.analyses.completion import ANALYSIS
 from gateway.analyses.registry import load_analyses
 from gateway.analyses.shapes import OutputFormat, SchemaShape, TextShape
+from gateway.analyses.text.completion import ANALYSIS
 from gateway.call import Hop
 from gateway.catalog import load_catalog
 from gateway.errors import RequestError

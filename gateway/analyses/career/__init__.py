@@ -1,0 +1,5 @@
+"""Analyses that plan: learning, job descriptions, interviews."""
+
+from gateway.analyses.base import Analysis
+
+ANALYSES: tuple[Analysis, ...] = ()

@@ -1,0 +1,5 @@
+"""Analyses of source code: what it shows, how good it is, how complex."""
+
+from gateway.analyses.code import code_quality, skill_extraction
+
+ANALYSES = (skill_extraction.ANALYSIS, code_quality.ANALYSIS)

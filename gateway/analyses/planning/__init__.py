@@ -1,0 +1,5 @@
+"""Analyses of tasks: what one demands, and whom it suits."""
+
+from gateway.analyses.base import Analysis
+
+ANALYSES: tuple[Analysis, ...] = ()
