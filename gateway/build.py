@@ -13,12 +13,13 @@ from gateway.gateway import Gateway, GatewayOptions
 from gateway.provider_set import ProviderSet
 from gateway.providers.base import ProviderConfig
 from gateway.providers.registry import create
-from gateway.settings import Settings, secret
+from gateway.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from gateway.catalog import Catalog, ProviderEntry
+    from gateway.catalog import Catalog
+    from gateway.catalog_entries import ProviderEntry
 
 
 def build_gateway(
@@ -53,7 +54,7 @@ def provider_config(name: str, entry: ProviderEntry, env: Mapping[str, str]) -> 
         name=name,
         dialect=entry.dialect,
         base_url=entry.url(env),
-        api_key=secret(env, entry.key_env) if entry.key_env else None,
+        api_key=entry.key(env),
         timeout_s=entry.timeout_s,
         options=entry.options,
     )

@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, TypeVar
 from gateway.errors import GatewayError, Timeout
 from gateway.ledger import CallEnd, CallKind, CallLedger, CallOutcome, CallStart
 from gateway.messages import Usage
-from gateway.pricing import cost_usd
+from gateway.pricing import cost_usd, worst_cost_usd
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
-    from gateway.catalog import ModelEntry
+    from gateway.catalog_entries import ModelEntry
     from gateway.messages import Completion, CompletionRequest, ModelRef
     from gateway.providers.base import Provider
 
@@ -60,8 +60,8 @@ async def call(
         LedgerRefusal: the ledger forbids it; nothing was sent.
         ProviderError: it did not answer; the ledger says how it ended.
     """
-    worst = Usage(hop.provider.count_tokens(request), request.max_tokens)
-    start = CallStart(hop.ref, hop.account, kind, request.max_tokens, cost_usd(hop.entry, worst))
+    worst = worst_cost_usd(hop.entry, hop.provider.count_tokens(request), request.max_tokens)
+    start = CallStart(hop.ref, hop.account, kind, request.max_tokens, worst)
     call_no = await _open(ledger, start)
     started = clock()
     try:

@@ -7,195 +7,28 @@ It must not know an SDK, an adapter or an analysis's content.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Iterator, Mapping
 from datetime import date
-from decimal import Decimal
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, Self
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    PrivateAttr,
-    ValidationError,
-    model_validator,
-)
+from pydantic import Field, PrivateAttr, ValidationError
 
+from gateway.catalog_entries import Entry, Lane, ModelEntry, Name, ProviderEntry, Route
 from gateway.errors import CatalogError, RequestError
 from gateway.messages import ModelRef
-from gateway.settings import flag, preferred_providers, secret, text
+from gateway.settings import preferred_providers, text
 from gateway.yaml_source import KeyPath, YamlSource, read_yaml
+
+DEFAULTS = "defaults"
+"""Stands for an analysis without an entry of its own."""
 
 SHIPPED_CATALOG = Path(__file__).with_name("catalog.yaml")
 
-NAME = re.compile(r"[a-z][a-z0-9_-]{0,31}")
-"""A provider's or analysis's name: it becomes part of queue names and metric labels."""
 
-
-def _check_name(value: str) -> str:
-    if not NAME.fullmatch(value):
-        raise ValueError(f"a name is lower-case letters, digits, _ and -, at most 32, not {value!r}")
-    return value
-
-
-def _parse_ref(value: object) -> object:
-    return ModelRef.parse(value) if isinstance(value, str) else value
-
-
-Name = Annotated[str, AfterValidator(_check_name)]
-Ref = Annotated[ModelRef, BeforeValidator(_parse_ref)]
-Usd = Annotated[Decimal, Field(ge=0, max_digits=20)]
-Tokens = Annotated[int, Field(gt=0)]
-
-
-class Lane(StrEnum):
-    """Who waits: a person (`interactive`) or nobody in particular (`bulk`)."""
-
-    INTERACTIVE = "interactive"
-    BULK = "bulk"
-
-
-class Capability(StrEnum):
-    """What a model can do, as far as the gateway must know."""
-
-    STRUCTURED_OUTPUT = "structured_output"
-    """It answers by a JSON schema."""
-    INTEGER_RANGES = "integer_ranges"
-    """Its server enforces `minimum` and `maximum` of integers in a schema."""
-    TEMPERATURE = "temperature"
-    """It accepts a temperature."""
-
-
-class _Entry(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Rates(_Entry):
-    """US dollars per million tokens. Without a price of their own, cached tokens cost what input costs."""
-
-    input_per_mtok_usd: Usd
-    output_per_mtok_usd: Usd
-    cached_input_per_mtok_usd: Usd | None = None
-
-
-class LongContextRates(Rates):
-    """The rates of a whole call whose input is longer than `above_input_tokens`."""
-
-    above_input_tokens: Tokens
-
-
-class Price(Rates):
-    """What a model costs."""
-
-    long_context: LongContextRates | None = None
-
-
-class ModelEntry(_Entry):
-    """One model of one provider. `price` None is unknown, never free; `checked` is the day somebody looked.
-
-    `deprecated_on` is the day the provider stops serving it, `replacement` the model of the same provider to
-    take then. `limit_group`: models that share one rate limit share this name.
-    """
-
-    context_window: Tokens
-    max_output_tokens: Tokens
-    capabilities: frozenset[Capability]
-    price: Price | None
-    source: str
-    checked: date
-    note: str | None = None
-    deprecated_on: date | None = None
-    replacement: str | None = None
-    limit_group: Name = "default"
-
-    @model_validator(mode="after")
-    def _consistent(self) -> Self:
-        if self.max_output_tokens > self.context_window:
-            raise ValueError("max_output_tokens is larger than context_window")
-        priced = self.price is not None and (self.price.input_per_mtok_usd or self.price.output_per_mtok_usd)
-        if not priced and not self.note:
-            raise ValueError("a price that is unknown or 0 needs a note saying why")
-        return self
-
-
-class Limits(_Entry):
-    """What a provider allows one account for one group of models. None: no limit of this kind.
-
-    `usd_per_day` is the operator's own bound, by calendar days of `zone`.
-    """
-
-    requests_per_min: Annotated[int, Field(gt=0)] | None = None
-    input_tokens_per_min: Tokens | None = None
-    output_tokens_per_min: Tokens | None = None
-    concurrent_calls: Annotated[int, Field(gt=0)] | None = None
-    usd_per_day: Annotated[Decimal, Field(gt=0, max_digits=20)] | None = None
-
-
-class AccountEntry(_Entry):
-    """One account with a provider. Its name stands in the ledger beside each call made with it.
-
-    `key_env` and `base_url_env`, where given, stand in place of the provider's. `limits` are by limit group.
-    """
-
-    name: Name = "default"
-    key_env: str | None = None
-    base_url_env: str | None = None
-    zone: str = "UTC"
-    limits: dict[Name, Limits] = Field(default_factory=dict)
-
-
-class ProviderEntry(_Entry):
-    """One provider: how to speak to it, which variables configure it, and its models.
-
-    `slots` bounds the calls in flight in one worker process, `timeout_s` one call. `model_env` names a variable
-    whose model takes the place of this provider's in every chain; `other_models` describes models that are not
-    listed, where the provider serves what its operator installs. Of several accounts the first that the
-    environment configures makes the calls.
-    """
-
-    dialect: str
-    models: dict[str, ModelEntry] = Field(min_length=1)
-    base_url: str | None = None
-    base_url_env: str | None = None
-    key_env: str | None = None
-    enabled_env: str | None = None
-    model_env: str | None = None
-    other_models: ModelEntry | None = None
-    slots: Annotated[int, Field(gt=0, le=10_000)] = 200
-    timeout_s: Annotated[float, Field(gt=0, le=3_600)] = 120.0
-    options: dict[str, Any] = Field(default_factory=dict)
-    accounts: Annotated[tuple[AccountEntry, ...], Field(min_length=1, max_length=16)] = (AccountEntry(),)
-
-    def missing(self, env: Mapping[str, str]) -> tuple[str, ...]:
-        """Return the variables that would have to be set for this provider to be configured."""
-        found = {
-            self.enabled_env: self.enabled_env and flag(env, self.enabled_env),
-            self.key_env: self.key_env and secret(env, self.key_env),
-            self.base_url_env: self.base_url_env and self.url(env),
-        }
-        return tuple(name for name, value in found.items() if name and not value)
-
-    def url(self, env: Mapping[str, str]) -> str | None:
-        """Return the base URL in force: the environment's, else the catalog's."""
-        return (text(env, self.base_url_env) if self.base_url_env else None) or self.base_url
-
-
-class Route(_Entry):
-    """Where an analysis goes by default: its chain of models, and its lane."""
-
-    chain: Annotated[tuple[Ref, ...], Field(min_length=1)]
-    lane: Lane = Lane.BULK
-
-
-class Catalog(_Entry):
+class Catalog(Entry):
     """Everything the file says, and which of its providers the environment configures.
 
-    `chain`, `queues` and `unrunnable` answer for the environment the catalog was loaded with.
+    `chain`, `queues`, `account` and `unrunnable` answer for the environment the catalog was loaded with.
     """
 
     providers: dict[Name, ProviderEntry] = Field(min_length=1)
@@ -205,6 +38,9 @@ class Catalog(_Entry):
     _source: YamlSource = PrivateAttr()
     _configured: frozenset[str] = PrivateAttr(default=frozenset())
     _preferred: tuple[str, ...] = PrivateAttr(default=())
+    _accounts: dict[str, str] = PrivateAttr(default_factory=dict)
+    _chosen: dict[str, str] = PrivateAttr(default_factory=dict)
+    _unusable: dict[str, tuple[str, ...]] = PrivateAttr(default_factory=dict)
 
     def configured(self, env: Mapping[str, str]) -> dict[str, ProviderEntry]:
         """Return the providers whose keys, URLs and switches are all set in `env`."""
@@ -218,11 +54,25 @@ class Catalog(_Entry):
         """Return an analysis's route as written, the defaults if it has none of its own."""
         return self.analyses.get(analysis, self.defaults)
 
+    def account(self, provider: str) -> str:
+        """Return the name of the account that makes a provider's calls."""
+        return self._accounts[provider]
+
+    def chosen_model(self, provider: str) -> str | None:
+        """Return the model that the provider's `model_env` names, None where it names none."""
+        return self._chosen.get(provider)
+
     def chain(self, analysis: str) -> tuple[ModelRef, ...]:
-        """Return an analysis's hops at configured providers, preferred providers first. May be empty."""
-        hops = [hop for hop in self.route(analysis).chain if hop.provider in self._configured]
+        """Return an analysis's hops at configured providers, preferred providers first. May be empty.
+
+        A provider whose `model_env` is set is asked for that model, once.
+        """
+        hops = [self._in_force(hop) for hop in self.route(analysis).chain if hop.provider in self._configured]
         rank = {provider: place for place, provider in enumerate(self._preferred)}
-        return tuple(sorted(hops, key=lambda hop: rank.get(hop.provider, len(rank))))
+        return tuple(sorted(dict.fromkeys(hops), key=lambda hop: rank.get(hop.provider, len(rank))))
+
+    def _in_force(self, hop: ModelRef) -> ModelRef:
+        return ModelRef(hop.provider, self._chosen.get(hop.provider, hop.model))
 
     def unrunnable(self, analyses: Collection[str]) -> tuple[str, ...]:
         """Return those of `analyses` that no configured provider can run."""
@@ -237,9 +87,29 @@ class Catalog(_Entry):
         provider = self.providers.get(ref.provider)
         if provider is None:
             raise RequestError(f"no provider {ref.provider!r}; the catalog has {', '.join(self.providers)}")
-        if ref.model not in provider.models:
+        found = provider.listed(ref.model)
+        if found is None:
             raise RequestError(f"no model {ref.model!r} at {ref.provider}; it has {', '.join(provider.models)}")
-        return provider.models[ref.model]
+        return found
+
+    def models(self) -> tuple[ModelRef, ...]:
+        """Return the models of the configured providers: those that are listed, and those that variables name."""
+        refs = [
+            ModelRef(name, model)
+            for name, entry in self.providers.items()
+            if name in self._configured
+            for model in (*entry.models, *([self._chosen[name]] if name in self._chosen else []))
+        ]
+        return tuple(dict.fromkeys(refs))
+
+    def warnings(self, today: date) -> tuple[str, ...]:
+        """Return what somebody should see to: preferred providers that cannot be used, models in use that go away."""
+        hops = {hop for name in (*self.analyses, DEFAULTS) for hop in self.chain(name)}
+        found = ((hop, self.model(hop)) for hop in sorted(hops, key=str))
+        return (
+            *(_unusable(name, missing) for name, missing in self._unusable.items()),
+            *(_deprecation(hop, entry, today) for hop, entry in found if entry.deprecated_on),
+        )
 
     def check_analyses(self, registered: Collection[str]) -> None:
         """Refuse entries for analyses that do not exist.
@@ -276,6 +146,11 @@ def build_catalog(source: YamlSource, env: Mapping[str, str]) -> Catalog:
     catalog._source = source
     catalog._configured = frozenset(catalog.configured(env))
     catalog._preferred = _preferred(catalog, env)
+    catalog._unusable = {
+        name: missing for name in catalog._preferred if (missing := catalog.providers[name].missing(env))
+    }
+    catalog._accounts = {name: entry.account(env).name for name, entry in catalog.providers.items()}
+    catalog._chosen = dict(_chosen(catalog, env))
     return catalog
 
 
@@ -286,6 +161,28 @@ def _references(catalog: Catalog) -> Iterator[tuple[KeyPath, ModelRef]]:
     for key, route in routes.items():
         for index, ref in enumerate(route.chain):
             yield (*key, "chain", index), ref
+
+
+def _chosen(catalog: Catalog, env: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """Yield each provider with the model that its variable names."""
+    for name, entry in catalog.providers.items():
+        model = text(env, entry.model_env) if entry.model_env else None
+        if model is not None:
+            if entry.listed(model) is None:
+                raise CatalogError(
+                    f"{entry.model_env}: no model {model!r} at {name}; the catalog has {', '.join(entry.models)}"
+                )
+            yield name, model
+
+
+def _unusable(provider: str, missing: tuple[str, ...]) -> str:
+    return f"LLM_PROVIDER / LLM_FALLBACK_PROVIDERS name {provider}, which needs {', '.join(missing)}"
+
+
+def _deprecation(hop: ModelRef, entry: ModelEntry, today: date) -> str:
+    fate = "is gone since" if entry.retired_on(today) else "goes on"
+    advice = f"; take {hop.provider}/{entry.replacement}" if entry.replacement else ""
+    return f"{hop} {fate} {entry.deprecated_on}{advice}"
 
 
 def _preferred(catalog: Catalog, env: Mapping[str, str]) -> tuple[str, ...]:

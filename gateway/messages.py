@@ -33,11 +33,15 @@ class FinishReason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens as the provider counted them. `cached_tokens` is the part of `input_tokens` read from its cache."""
+    """Tokens as the provider counted them.
+
+    `cached_tokens` is the part of `input_tokens` read from its cache, `cache_write_tokens` the part written to it.
+    """
 
     input_tokens: int
     output_tokens: int
     cached_tokens: int = 0
+    cache_write_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +73,7 @@ class CompletionRequest:
 
     `schema` is a JSON schema the answer must satisfy (None: free text); `schema_name` names it to
     providers that want a name. `timeout_s` is the deadline of this call, connection included.
+    `extra_body`: further fields in the provider's own words; what the adapter writes itself wins.
     """
 
     model: str
@@ -78,6 +83,7 @@ class CompletionRequest:
     schema: JsonObject | None = None
     schema_name: str = "result"
     timeout_s: float = 120.0
+    extra_body: JsonObject = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

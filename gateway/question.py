@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from gateway.catalog import Capability
+from gateway.catalog_entries import Capability
 from gateway.errors import RequestError
 from gateway.messages import CompletionRequest, Message
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from gateway.analyses.registry import Registered
     from gateway.analyses.shapes import AnswerShape
     from gateway.call import Hop
-    from gateway.catalog import ModelEntry
+    from gateway.catalog_entries import ModelEntry
     from gateway.messages import JsonObject
     from gateway.prompts.template import PromptVersion
 
@@ -46,8 +46,8 @@ class Question:
 def write_question(entry: Registered, ask: Ask, hop: Hop, wishes: Wishes) -> Question:
     """Write the request for one analysis.
 
-    `max_tokens` is bounded by the model's own limit; a schema or a temperature is left out where the
-    model takes none; `timeout_s` is the deadline of the whole analysis, by default the provider's.
+    `max_tokens` has room for the model's thinking and is bounded by its own limit; a schema or a temperature is
+    left out where the model takes none; `timeout_s` is the deadline of the whole analysis, by default the provider's.
 
     Raises:
         RequestError: the content is empty, too long or no Unicode; a wish, the prompt version, the
@@ -62,11 +62,12 @@ def write_question(entry: Registered, ask: Ask, hop: Hop, wishes: Wishes) -> Que
     request = CompletionRequest(
         model=hop.ref.model,
         messages=_conversation(rendered, ask.messages),
-        max_tokens=min(wishes.max_tokens or analysis.max_output_tokens, hop.entry.max_output_tokens),
+        max_tokens=_max_tokens(hop.entry, wishes.max_tokens or analysis.max_output_tokens),
         temperature=_temperature(hop.entry, analysis, wishes.temperature),
         schema=_schema(hop.entry, shape),
         schema_name=analysis.name,
         timeout_s=wishes.timeout_s or hop.timeout_s,
+        extra_body=hop.entry.extra_body,
     )
     return Question(analysis, prompt, hop, shape, request)
 
@@ -104,6 +105,10 @@ def _check_wishes(wishes: Wishes) -> None:
     for name, value in (("max_tokens", wishes.max_tokens), ("timeout_s", wishes.timeout_s)):
         if value is not None and not value > 0:
             raise RequestError(f"{name} is above 0, not {value}")
+
+
+def _max_tokens(entry: ModelEntry, answer_tokens: int) -> int:
+    return min(answer_tokens + entry.thinking_tokens, entry.max_output_tokens)
 
 
 def _temperature(entry: ModelEntry, analysis: Analysis, wanted: float | None) -> float | None:

@@ -43,7 +43,7 @@ class GatewayAnalyst:
 
     def account(self, provider: str) -> str:
         """See `Analyst.account`."""
-        return self._catalog.providers[provider].accounts[0].name
+        return self._catalog.account(provider)
 
     def lease_s(self, provider: str) -> float:
         """See `Analyst.lease_s`."""
@@ -98,9 +98,7 @@ def mirrored(catalog: Catalog, registry: AnalysisRegistry) -> tuple[list[Mirrore
         )
         for name in registry.names()
     ]
-    return analyses, [
-        str(ModelRef(name, model)) for name in configured(catalog) for model in catalog.providers[name].models
-    ]
+    return analyses, [str(ref) for ref in catalog.models()]
 
 
 def configured(catalog: Catalog) -> tuple[str, ...]:

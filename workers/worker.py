@@ -15,7 +15,8 @@ from celery.signals import worker_shutting_down
 from kombu.entity import Exchange, Queue
 from kombu.transport.redis import Channel
 
-from gateway.catalog import Catalog, Lane
+from gateway.catalog import Catalog
+from gateway.catalog_entries import Lane
 from gateway.errors import ConfigurationError
 from gateway.settings import Settings
 from workers.app import app

@@ -6,10 +6,12 @@ import asyncio
 import platform
 import sys
 from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
 
 from gateway.analyses.registry import load_analyses
 from gateway.build import provider_config
-from gateway.catalog import SHIPPED_CATALOG, Catalog, ProviderEntry, load_catalog
+from gateway.catalog import SHIPPED_CATALOG, Catalog, load_catalog
+from gateway.catalog_entries import ProviderEntry
 from gateway.errors import ConfigurationError
 from gateway.providers.registry import create
 from gateway.settings import Settings
@@ -17,6 +19,7 @@ from ops.cli.doctor.finding import Finding, good, noted, odd, wrong
 
 OLDEST_PYTHON = (3, 11)
 AVAILABLE_WITHIN_S = 10.0
+CATALOG_MEND = "set the variable, or change the chain in the catalog"
 FOR_TESTS = "fake"
 """The dialect of scripted answers: nobody misses it where it is not configured."""
 
@@ -51,6 +54,7 @@ def catalog(settings: Settings, env: Mapping[str, str]) -> tuple[Catalog | None,
         return loaded, [wrong("analyses", str(error), "mend it, or uninstall the package that offers it")]
     return loaded, [
         good("catalog", f"{len(loaded.providers)} providers in {where}"),
+        *(odd("catalog", said, CATALOG_MEND) for said in loaded.warnings(datetime.now(UTC).date())),
         *_analyses(loaded, names),
     ]
 
