@@ -8,11 +8,14 @@ import beat_schedule
 from workers.app import app
 from workers.celery_settings import SYSTEM_QUEUE, TICK_TASK
 
+TICK_OPTIONS = {"queue": SYSTEM_QUEUE, "expires": 300}
+"""A tick that nobody took for five minutes says nothing that the next one does not say."""
+
 
 def run_beat(state_dir: Path) -> None:
     """Tick until stopped. Beat keeps its own last-run file in `state_dir`; losing it costs at most one tick."""
     app.conf.beat_schedule = {
-        name: {"task": TICK_TASK, "schedule": when, "args": (name,), "options": {"queue": SYSTEM_QUEUE}}
+        name: {"task": TICK_TASK, "schedule": when, "args": (name,), "options": TICK_OPTIONS}
         for name, when in beat_schedule.TICKS.items()
     }
     state_dir.mkdir(parents=True, exist_ok=True)

@@ -12,6 +12,7 @@ from uuid import uuid4
 
 from redis.asyncio import BlockingConnectionPool, Redis
 
+import beat_schedule
 from gateway.analyses.registry import AnalysisRegistry
 from gateway.build import build_gateway
 from gateway.catalog import Catalog, load_catalog
@@ -21,8 +22,12 @@ from gateway.ledger import CallLedger
 from gateway.messages import AnalysisResult, ModelRef
 from gateway.settings import Settings
 from tasks.announce import Announcer
+from tasks.clock.clock import Clock
+from tasks.clock.runs import Runs
+from tasks.clock.schedule import in_force
 from tasks.job import Claim
 from tasks.mirror import MirroredAnalysis
+from tasks.producer import AsyncClient
 from tasks.run import Runner
 from tasks.store import Incarnation, JobStore, create_engine
 from tasks.upkeep import upkeep
@@ -149,9 +154,13 @@ async def build_worker(
         incarnation=Incarnation(uuid4(), socket.gethostname(), os.getpid(), providers, slots),
     )
 
+    producer = AsyncClient(database_url)
+    clock = Clock(in_force(beat_schedule.SCHEDULES, env), Runs(engine), producer)
+
     async def close() -> None:
+        await producer.aclose()
         await gateway.aclose()
         await announcer.aclose()
         await store.aclose()
 
-    return Services(runner=runner, ticks={"upkeep": lambda: upkeep(engine)}, close=close)
+    return Services(runner=runner, ticks={"upkeep": lambda: upkeep(engine), "schedules": clock.tick}, close=close)

@@ -88,7 +88,7 @@ def beat(
     directory: Directory = DEFAULT_DIRECTORY,
     as_json: AsJson = False,
 ) -> int:
-    """Tick the clock of `beat_schedule.py`: housekeeping for the workers to do. Several are harmless.
+    """Tick the clock of `beat_schedule.py`: housekeeping, and batches by night. Several are harmless.
 
     Example: [bold]assayline beat[/bold]
     """

@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, time, timedelta
 from decimal import Decimal
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
+from zoneinfo import ZoneInfo
 
 import pytest
 from jobworld import (
@@ -35,6 +36,9 @@ import tasks
 from gateway.errors import AuthRejected, BudgetSpent, ClaimLost, InvalidOutput, OutputTruncated, PromptError, Timeout
 from gateway.ledger import CallEnd, CallKind, CallOutcome
 from gateway.messages import Message, ModelRef, Usage
+from tasks.clock.runs import Runs
+from tasks.clock.schedule import Schedule
+from tasks.clock.window import Window
 from tasks.job import Claim
 from tasks.ledger import JobLedger
 from tasks.run import Ending
@@ -265,6 +269,15 @@ async def test_move_expire_queued(world: JobWorld) -> None:
     age_expiry(world)
     with moving(world, job, "expire_queued"):
         assert await world.dispatcher().expire() == 1
+
+
+async def test_move_defer(world: JobWorld) -> None:
+    job = world.enqueue("slow", source="schedule:nightly")
+    schedule = Schedule("nightly", "slow", Path(), Window(time(22), time(6), ZoneInfo("UTC")), "default")
+    opens_at = datetime.now(UTC) + timedelta(hours=9)
+    with moving(world, job, "defer"):
+        assert await Runs(world.engine).defer(schedule, opens_at) == 1
+    assert world.job(job)["not_before"] == opens_at
 
 
 def test_every_move_has_its_test() -> None:
@@ -639,7 +652,7 @@ async def test_fields_that_nobody_gave_have_their_defaults(world: JobWorld) -> N
 
 
 def test_every_statement_is_used_and_begins_with_its_sentence() -> None:
-    source = "".join(path.read_text() for path in Path(tasks.__file__).parent.glob("*.py"))
+    source = "".join(path.read_text() for path in Path(tasks.__file__).parent.rglob("*.py"))
     assert {name for name in SQL if f'"{name}"' not in source} == set()
     assert {name for name, text in SQL.items() if not re.match(r"-- [A-Z].+", text)} == set()
 
