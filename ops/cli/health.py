@@ -1,0 +1,97 @@
+"""`assayline health`: whether the process beside it works, for a container's health check.
+
+It looks for progress, not for a process id: a worker that lives and no longer speaks to Postgres is not well.
+"""
+
+from __future__ import annotations
+
+import socket
+import time
+import urllib.request
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import psycopg
+import typer
+
+from ops.cli import target
+from ops.cli.exit_codes import FAILED, OK
+from ops.cli.screen import DEFAULT_DIRECTORY, AsJson, Directory, Screen
+
+BEAT_SILENCE_S = 600.0
+"""Celery's beat writes down when it last ticked every three minutes; three times that is silence."""
+
+WORKER = """
+SELECT count(*) FROM assayline.workers
+ WHERE hostname = %s AND NOT stopping AND heartbeat_at > clock_timestamp() - interval '20 seconds'
+"""
+
+# A dispatcher listens on this channel for as long as it lives. The one meant has the address that we have.
+DISPATCHER = """
+SELECT count(*) FROM pg_stat_activity
+ WHERE datname = current_database() AND application_name LIKE 'assayline%' AND query LIKE 'LISTEN%assayline_due%'
+   AND client_addr IS NOT DISTINCT FROM inet_client_addr()
+"""
+
+
+class Process(StrEnum):
+    """What can be asked after."""
+
+    WORKER = "worker"
+    DISPATCHER = "dispatcher"
+    BEAT = "beat"
+    API = "api"
+
+
+def health(
+    process: Annotated[Process, typer.Argument(help="Which process of this host.", show_default=False)],
+    url: Annotated[str, typer.Option(help="Where the API listens.")] = "http://127.0.0.1:8000",
+    state: Annotated[Path | None, typer.Option(help="Where beat keeps when it last ticked. DIR/beat.")] = None,
+    directory: Directory = DEFAULT_DIRECTORY,
+    as_json: AsJson = False,
+) -> int:
+    """Say whether this host's worker, dispatcher, beat or API is well: exit code 0 or 1. For containers.
+
+    Example: [bold]assayline health worker[/bold]
+    """
+    match process:
+        case Process.WORKER:
+            problem = _counted(
+                WORKER, [socket.gethostname()], directory, "no worker of this host has been heard of for 20 s"
+            )
+        case Process.DISPATCHER:
+            problem = _counted(DISPATCHER, None, directory, "no dispatcher of this address listens to the database")
+        case Process.BEAT:
+            problem = _ticked(state or directory / "beat")
+        case Process.API:
+            problem = _answers(f"{url}/health")
+    screen = Screen(as_json=as_json)
+    screen.document({"process": process.value, "ok": problem is None, "problem": problem})
+    if problem:
+        screen.say(problem)
+    return FAILED if problem else OK
+
+
+def _counted(query: str, parameters: list[str] | None, directory: Path, problem: str) -> str | None:
+    try:
+        with psycopg.connect(target.database_url(directory), connect_timeout=3) as connection:
+            row = connection.execute(query.encode(), parameters).fetchone()
+    except psycopg.Error as error:
+        return f"Postgres cannot be asked: {type(error).__name__}"
+    return None if row is not None and row[0] > 0 else problem
+
+
+def _ticked(state: Path) -> str | None:
+    # Python's dbm adds a suffix of its own to the name, or none.
+    written = [path.stat().st_mtime for path in state.glob("beat*")]
+    silent_s = time.time() - max(written, default=0.0)
+    return None if silent_s < BEAT_SILENCE_S else f"beat has written nothing below {state} for {BEAT_SILENCE_S:.0f} s"
+
+
+def _answers(url: str) -> str | None:
+    try:
+        urllib.request.urlopen(url, timeout=3).close()  # noqa: S310  the operator's own address
+    except OSError as error:
+        return f"{url}: {error}"
+    return None
