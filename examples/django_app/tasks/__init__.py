@@ -1,0 +1,1 @@
+"""The project's OWN `tasks` package. Assayline's client is called `assayline_client` and minds nobody's names."""
