@@ -190,6 +190,21 @@ async def test_text_that_is_not_unicode_is_refused_before_anything_is_sent(wire,
 # What is kept of an answer
 
 
+async def test_a_models_own_fields_are_sent_and_never_take_the_place_of_ours(wire, build, ask):
+    wire.answers()
+    provider = build(base_url=wire.url, options={"extra_body": {"seed": 7, "reasoning_effort": "high"}})
+    await provider.complete(ask(extra_body={"reasoning_effort": "low", "model": "never"}))
+    body = wire.requests[0].body
+    assert (body["seed"], body["reasoning_effort"], body["model"]) == (7, "low", "gpt-4o")
+
+
+async def test_tokens_written_to_the_providers_cache_are_counted(wire, provider, ask, completion_body):
+    details = {"cached_tokens": None, "cache_write_tokens": 15}
+    counts = {"prompt_tokens": 20, "completion_tokens": 7, "prompt_tokens_details": details}
+    wire.answers(body=completion_body(usage=counts))
+    assert (await provider.complete(ask())).usage == Usage(20, 7, 0, 15)
+
+
 async def test_usage_cached_tokens_model_id_and_rate_limit_headers_are_kept(wire, provider, ask):
     headers = {
         "X-Request-Id": "req_1",
@@ -349,9 +364,9 @@ async def test_a_server_that_never_answers_times_out_and_is_hung_up_on(wire, bui
         gone.set()
 
     wire.handler = hang
-    provider = build(base_url=wire.url, timeout_s=0.05 if bound == "provider" else 60)
-    with pytest.raises(Timeout, match=r"within 0\.05 s"):
-        await provider.complete(ask(timeout_s=0.05 if bound == "request" else 60))
+    provider = build(base_url=wire.url, timeout_s=0.25 if bound == "provider" else 60)
+    with pytest.raises(Timeout, match=r"within 0\.25 s"):
+        await provider.complete(ask(timeout_s=0.25 if bound == "request" else 60))
     async with asyncio.timeout(HANG_GUARD_S):
         await gone.wait()
 

@@ -47,6 +47,7 @@ def chat_body(request: CompletionRequest, options: OpenAIOptions) -> JsonObject:
     """Return the JSON body that asks `request`."""
     body: JsonObject = {
         **options.extra_body,
+        **request.extra_body,
         "model": request.model,
         "messages": [{"role": message.role, "content": message.content} for message in request.messages],
         options.max_tokens_field: request.max_tokens,

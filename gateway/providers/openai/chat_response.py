@@ -116,9 +116,15 @@ def _finish_reason(reason: object, text: object, answered_by: str | None) -> Fin
 
 def _usage(usage: object, text: str, answered_by: str | None) -> Usage:
     counts = usage if isinstance(usage, dict) else {}
-    details = counts.get("prompt_tokens_details")
-    cached = details.get("cached_tokens") if isinstance(details, dict) else None
-    read = (counts.get("prompt_tokens"), counts.get("completion_tokens"), 0 if cached is None else cached)
+    given = counts.get("prompt_tokens_details")
+    details = given if isinstance(given, dict) else {}
+    read = (
+        counts.get("prompt_tokens"),
+        counts.get("completion_tokens"),
+        # Servers that keep no cache leave these out, or say null.
+        details.get("cached_tokens") or 0,
+        details.get("cache_write_tokens") or 0,
+    )
     known = [value for value in read if type(value) is int and 0 <= value <= MOST_TOKENS]
     if len(known) < len(read):
         raise _malformed("the response holds no usable usage", text, answered_by)
