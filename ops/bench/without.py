@@ -74,13 +74,13 @@ def without_aiohttp() -> None:
     import httpx2
     from openai import DefaultAsyncHttpxClient
 
-    from gateway.providers.openai import chat
+    from gateway.providers.openai import client
 
     def pool(*, limits: httpx2.Limits, **rest: Any) -> Any:
         unlimited = httpx2.Limits(max_connections=None, keepalive_expiry=limits.keepalive_expiry)
         return DefaultAsyncHttpxClient(limits=unlimited, **rest)
 
-    _replace(chat, "DefaultAioHttpClient", pool)
+    _replace(client, "DefaultAioHttpClient", pool)
 
 
 def without_loop() -> None:

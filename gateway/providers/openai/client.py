@@ -1,0 +1,79 @@
+"""OpenAI's client, as both of its APIs are spoken to: one key, no retries, no deadline of its own, no bound of connections."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import httpx2
+from openai import AsyncOpenAI, AsyncStream, DefaultAioHttpClient
+
+from gateway.errors import ConfigurationError, ProviderError
+from gateway.messages import JsonObject
+from gateway.providers.base import ProviderConfig
+from gateway.providers.openai.errors import SDK_FAILURES, translate
+from gateway.providers.sdk import NO_KEY, ONE_USE, SdkProvider
+from gateway.providers.wire import CONNECT_TIMEOUT_S, UNLIMITED_CONNECTIONS, check_sendable_key
+
+MODELS_PATH = "/models"
+
+
+class OpenAIProvider(SdkProvider):
+    """What both APIs share; `path` is where a question is posted."""
+
+    failures: ClassVar[tuple[type[Exception], ...]] = SDK_FAILURES
+    path: ClassVar[str]
+
+    def __init__(self, config: ProviderConfig, keepalive_s: float) -> None:
+        super().__init__(config)
+        self._client = client(config, keepalive_s)
+
+    async def post(self, body: JsonObject) -> httpx2.Response:
+        """See `SdkProvider.post`."""
+        return await self._client.post(self.path, cast_to=httpx2.Response, body=body)
+
+    async def post_stream(self, body: JsonObject) -> AsyncStream[object]:
+        """See `SdkProvider.post_stream`."""
+        return await self._client.post(
+            self.path,
+            cast_to=object,
+            body=body | {"stream": True},
+            options={"headers": ONE_USE},
+            stream=True,
+            stream_cls=AsyncStream[object],
+        )
+
+    async def ask_for_models(self) -> None:
+        """See `SdkProvider.ask_for_models`."""
+        await self._client.get(MODELS_PATH, cast_to=httpx2.Response)
+
+    def translate(self, error: Exception) -> ProviderError:
+        """See `SdkProvider.translate`."""
+        return translate(error, self.config.api_key)
+
+    async def aclose(self) -> None:
+        """Close the SDK's client and with it every connection."""
+        await self._client.close()
+
+
+def client(config: ProviderConfig, keepalive_s: float) -> AsyncOpenAI:
+    """Build the SDK's client over its aiohttp transport: its default pool searches all connections for each request.
+
+    The session, and so the first connection, comes with the first call.
+
+    Raises:
+        ConfigurationError: there is no base URL, or the key cannot be sent.
+    """
+    if not config.base_url:
+        raise ConfigurationError(f"provider {config.name!r}: dialect {config.dialect} needs a base_url")
+    check_sendable_key(config.name, config.api_key)
+    return AsyncOpenAI(
+        base_url=config.base_url,
+        api_key=config.api_key or NO_KEY,
+        max_retries=0,
+        timeout=httpx2.Timeout(None, connect=CONNECT_TIMEOUT_S),
+        http_client=DefaultAioHttpClient(
+            limits=httpx2.Limits(max_connections=UNLIMITED_CONNECTIONS, keepalive_expiry=keepalive_s),
+            timeout=httpx2.Timeout(None, connect=CONNECT_TIMEOUT_S),
+            follow_redirects=False,
+        ),
+    )

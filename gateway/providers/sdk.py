@@ -1,0 +1,139 @@
+"""What all adapters over an official SDK of the httpx2 family share: one call, or one stream, under one deadline.
+
+An adapter says how a request is written, how an answer is read and what its SDK's failures mean; the deadline, the
+translation and the end of a stream are here. The call is the SDK's `post` with the bare response: the typed methods
+rewrite the body by its type hints and build response models, twice the CPU of a call, and check nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from abc import abstractmethod
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from gateway.errors import InvalidRequest, MalformedCompletion, ProviderError, Throttled, Timeout
+from gateway.providers.base import Provider, check_stream_end, whole
+from gateway.providers.wire import AVAILABLE_TIMEOUT_S
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+
+    from httpx2 import Response
+
+    from gateway.messages import Completion, CompletionRequest, FinishReason, JsonObject
+
+ONE_USE = {"Connection": "close"}
+"""Sent with a stream. llama.cpp promises to keep the connection and drops it once the stream has ended, so the next
+call would be sent into a closed one."""
+
+NO_KEY = "none"
+"""Sent where no key is configured. Without one an SDK would look for one in the environment itself."""
+
+
+class SdkProvider(Provider):
+    """A provider whose SDK posts JSON and streams server-sent events."""
+
+    failures: ClassVar[tuple[type[Exception], ...]]
+    """What a call through the SDK may raise because of the other side."""
+
+    @abstractmethod
+    def body(self, request: CompletionRequest) -> JsonObject:
+        """Write the request."""
+
+    @abstractmethod
+    async def post(self, body: JsonObject) -> Response:
+        """Send it and return the bare response."""
+
+    @abstractmethod
+    async def post_stream(self, body: JsonObject) -> Any:
+        """Send it and return the SDK's stream of parsed events, which has a `close()`."""
+
+    @abstractmethod
+    async def ask_for_models(self) -> None:
+        """Ask for the list of models: free of charge."""
+
+    @abstractmethod
+    def read(self, response: Response, request: CompletionRequest) -> Completion:
+        """Read a whole answer, finished or not."""
+
+    @abstractmethod
+    def read_event(self, event: object) -> tuple[str, FinishReason | None]:
+        """Read one event's text ("" if it has none) and why the model stopped, once it did."""
+
+    @abstractmethod
+    def translate(self, error: Exception) -> ProviderError:
+        """Return our error for one of `failures`."""
+
+    async def complete(self, request: CompletionRequest) -> Completion:
+        """Ask once; see `Provider.complete`."""
+        allowed_s = self.deadline_s(request)
+        body = self.body(request)
+        with self._translated(allowed_s), _unsendable_refused():
+            async with asyncio.timeout(allowed_s):
+                response = await self.post(body)
+        return whole(self.read(response, request))
+
+    async def stream(self, request: CompletionRequest) -> AsyncGenerator[str, None]:
+        """Ask once and yield text; see `Provider.stream`.
+
+        The deadline is set around each wait and never across a `yield`, where it would cancel the consumer's own work
+        (PEP 789).
+        """
+        allowed_s = self.deadline_s(request)
+        deadline = asyncio.get_running_loop().time() + allowed_s
+        finish_reason: FinishReason | None = None
+        body = self.body(request)
+        with self._translated(allowed_s), _unsendable_refused():
+            async with asyncio.timeout_at(deadline):
+                stream = await self.post_stream(body)
+        try:
+            events = aiter(stream)
+            while (event := await self._next(events, deadline, allowed_s)) is not None:
+                text, stopped = self.read_event(event)
+                finish_reason = stopped or finish_reason
+                if text:
+                    yield text
+        finally:
+            await stream.close()
+        check_stream_end(finish_reason)
+
+    async def is_available(self) -> bool:
+        """Ask for the models. True too where the server is only busy, or has no such list."""
+        try:
+            with self._translated(AVAILABLE_TIMEOUT_S):
+                async with asyncio.timeout(AVAILABLE_TIMEOUT_S):
+                    await self.ask_for_models()
+        except (Throttled, InvalidRequest):
+            return True
+        except ProviderError:
+            return False
+        return True
+
+    async def _next(self, events: AsyncIterator[object], deadline: float, allowed_s: float) -> object | None:
+        """Return the next event, or None at the end."""
+        with self._translated(allowed_s):
+            try:
+                async with asyncio.timeout_at(deadline):
+                    return await anext(events, None)
+            except ValueError as error:
+                raise MalformedCompletion("a chunk of the stream is not JSON") from error
+
+    @contextmanager
+    def _translated(self, allowed_s: float) -> Iterator[None]:
+        """Let no exception of the SDK, its transport or the deadline pass as it is."""
+        try:
+            yield
+        except TimeoutError as error:
+            raise Timeout(f"no answer within {allowed_s:g} s") from error
+        except self.failures as error:
+            raise self.translate(error) from error
+
+
+@contextmanager
+def _unsendable_refused() -> Iterator[None]:
+    """Turn what cannot be written as UTF-8 JSON into InvalidRequest; nothing was sent then."""
+    try:
+        yield
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InvalidRequest(f"the request cannot be written as UTF-8 JSON: {type(error).__name__}") from error
