@@ -39,7 +39,7 @@ def read_completion(response: Response, asked_model: str, api_key: str | None = 
         MalformedCompletion: the body is not a chat completion. `raw_text` has the answer, or the body.
         ProviderError: the body is an error object in spite of its status.
     """
-    body = _json_object(response)
+    body = json_object(response)
     if body.get("error"):
         raise from_error_object(body["error"], response.headers, api_key)
     answered_by = request_id(response.headers) or _text_or_none(body.get("id"))
@@ -75,7 +75,12 @@ def read_chunk(chunk: object) -> tuple[str, FinishReason | None]:
     return text if isinstance(text, str) else "", None if reason is None else _finish_reason(reason, text, None)
 
 
-def _json_object(response: Response) -> JsonObject:
+def json_object(response: Response) -> JsonObject:
+    """Return a response's body, which is a JSON object.
+
+    Raises:
+        MalformedCompletion: it is none. `raw_text` has the body.
+    """
     try:
         body = json.loads(response.content)
     except (ValueError, RecursionError) as error:

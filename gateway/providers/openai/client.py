@@ -1,4 +1,4 @@
-"""OpenAI's client, as both of its APIs are spoken to: one key, no retries, no deadline of its own, no bound of connections."""
+"""OpenAI's client, as both of its APIs are spoken to: one key, no retries, no deadline of its own, no connection bound."""
 
 from __future__ import annotations
 

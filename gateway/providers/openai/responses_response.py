@@ -1,0 +1,134 @@
+"""A response of OpenAI's Responses API read into our words, straight from its JSON."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from gateway.errors import MalformedCompletion
+from gateway.messages import Completion, FinishReason, JsonObject, Usage
+from gateway.providers.openai.chat_response import KEPT_HEADER_PREFIX, KEPT_HEADERS, json_object
+from gateway.providers.openai.errors import from_error_object, request_id
+from gateway.providers.wire import MOST_TOKENS, kept_headers
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from httpx2 import Response
+
+INCOMPLETE: dict[str, FinishReason] = {
+    "max_output_tokens": FinishReason.LENGTH,
+    "content_filter": FinishReason.REFUSAL,
+}
+"""`incomplete_details.reason` in our words; the others are of tools and of conversations, which no call of ours has."""
+
+
+def read_response(response: Response, asked_model: str, api_key: str | None = None) -> Completion:
+    """Return the answer in `response`, finished or not, by the model it names (or else the one that was asked).
+
+    Raises:
+        MalformedCompletion: the body is no response. `raw_text` has the answer, or the body.
+        ProviderError: the response failed, or the body is an error object in spite of its status.
+    """
+    body = json_object(response)
+    if body.get("error"):
+        raise from_error_object(body["error"], response.headers, api_key)
+    answered_by = request_id(response.headers) or _text_or_none(body.get("id"))
+    text, refused = _said(body.get("output"), answered_by)
+    usage = _usage(body.get("usage"), text, answered_by)
+    return Completion(
+        text=text,
+        finish_reason=FinishReason.REFUSAL if refused else finish_reason(body, text),
+        usage=usage,
+        model=_text_or_none(body.get("model")) or asked_model,
+        provider_request_id=answered_by,
+        headers=kept_headers(response.headers.raw, _keeps),
+    )
+
+
+def finish_reason(response: JsonObject, text: str | None) -> FinishReason:
+    """Return why a response ended.
+
+    Raises:
+        MalformedCompletion: its status is none that an answer can have.
+    """
+    status = response.get("status")
+    if status == "completed":
+        return FinishReason.STOP
+    details = response.get("incomplete_details")
+    reason = details.get("reason") if isinstance(details, dict) else None
+    known = INCOMPLETE.get(str(reason)) if status == "incomplete" else None
+    if known is None:
+        raise MalformedCompletion(f"unknown status {status!r}, reason {reason!r}", raw_text=text)
+    return known
+
+
+def read_event(event: object) -> tuple[str, FinishReason | None]:
+    """Return one stream event's text ("" if it has none), and why the model stopped, once it did.
+
+    Raises:
+        ProviderError: the event is an error, or the response has failed.
+    """
+    if not isinstance(event, dict):
+        raise MalformedCompletion("an event of the stream is not a JSON object")
+    response = event.get("response")
+    match event.get("type"):
+        case "response.output_text.delta":
+            return str(event.get("delta", "")), None
+        case "response.refusal.delta" | "response.refusal.done":
+            return "", FinishReason.REFUSAL
+        case "error":
+            raise from_error_object(event, {})
+        case "response.failed" if isinstance(response, dict):
+            raise from_error_object(response.get("error"), {})
+        case "response.completed" | "response.incomplete" if isinstance(response, dict):
+            refused = any(part.get("type") == "refusal" for part in _parts(response.get("output")))
+            return "", FinishReason.REFUSAL if refused else finish_reason(response, None)
+    return "", None
+
+
+def _said(output: object, answered_by: str | None) -> tuple[str, bool]:
+    """Join the texts of the output's messages; whether the model refused. Reasoning stands in items of its own."""
+    if not isinstance(output, list):
+        raise _malformed("the response holds no output", None, answered_by)
+    parts = list(_parts(output))
+    refusals = [str(part.get("refusal", "")) for part in parts if part.get("type") == "refusal"]
+    if refusals:
+        return "".join(refusals), True
+    texts = [part.get("text") for part in parts if part.get("type") == "output_text"]
+    if not all(isinstance(text, str) for text in texts):
+        raise _malformed("a part of the output holds no text", None, answered_by)
+    return "".join(str(text) for text in texts), False
+
+
+def _parts(output: object) -> Iterator[JsonObject]:
+    for item in output if isinstance(output, list) else ():
+        content = item.get("content") if isinstance(item, dict) and item.get("type") == "message" else None
+        yield from (part for part in content or () if isinstance(part, dict))
+
+
+def _usage(usage: object, text: str, answered_by: str | None) -> Usage:
+    counts = usage if isinstance(usage, dict) else {}
+    given = counts.get("input_tokens_details")
+    details = given if isinstance(given, dict) else {}
+    read = (
+        counts.get("input_tokens"),
+        counts.get("output_tokens"),
+        details.get("cached_tokens") or 0,
+        details.get("cache_write_tokens") or 0,
+    )
+    known = [value for value in read if type(value) is int and 0 <= value <= MOST_TOKENS]
+    if len(known) < len(read):
+        raise _malformed("the response holds no usable usage", text, answered_by)
+    return Usage(*known)
+
+
+def _keeps(name: str) -> bool:
+    return name in KEPT_HEADERS or name.startswith(KEPT_HEADER_PREFIX)
+
+
+def _text_or_none(value: object) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def _malformed(message: str, raw_text: str | None, answered_by: str | None) -> MalformedCompletion:
+    return MalformedCompletion(message, raw_text=raw_text, provider_request_id=answered_by)
