@@ -121,6 +121,7 @@ def _success(answered: Answered) -> CallEnd:
         cost_usd=answered.cost_usd,
         finish_reason=answered.completion.finish_reason,
         provider_request_id=answered.completion.provider_request_id,
+        estimated=answered.completion.usage_estimated,
     )
 
 

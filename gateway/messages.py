@@ -88,7 +88,10 @@ class CompletionRequest:
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """One answer: the text as it came, why it ended, and what the provider says it used."""
+    """One answer: the text as it came, why it ended, and what the provider says it used.
+
+    `usage_estimated`: the provider tells no usage, by its own description in the catalog, and this one is our estimate.
+    """
 
     text: str
     finish_reason: FinishReason
@@ -96,6 +99,7 @@ class Completion:
     model: str
     provider_request_id: str | None = None
     headers: dict[str, str] = field(default_factory=dict)
+    usage_estimated: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +117,8 @@ class AnalysisResult:
 
     `data` satisfies the analysis's result model. `repaired` says that the text had to be mended
     or asked for again before it did; `raw_text` is then the text as the model gave it.
-    `cost_usd` is None where a price is unknown: never 0 for "unknown".
+    `cost_usd` is None where a price is unknown: never 0 for "unknown". `cached`: the answer was remembered, no call
+    was made for it, and so its usage, cost and calls are 0; `model` is the one that gave it.
     """
 
     analysis: str
@@ -127,3 +132,4 @@ class AnalysisResult:
     calls: int
     repaired: bool
     raw_text: str | None = None
+    cached: bool = False

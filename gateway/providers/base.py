@@ -122,7 +122,7 @@ def read_options(model: type[Options], config: ProviderConfig) -> Options:
 
 
 def whole(completion: Completion) -> Completion:
-    """Return `completion` if the model finished it.
+    """Return `completion` if the model finished it. An estimated usage is not handed on as if it were counted.
 
     Raises:
         OutputTruncated: it was cut at max_tokens.
@@ -133,7 +133,7 @@ def whole(completion: Completion) -> Completion:
     failure, message = UNFINISHED[completion.finish_reason]
     raise failure(
         message,
-        usage=completion.usage,
+        usage=None if completion.usage_estimated else completion.usage,
         provider_request_id=completion.provider_request_id,
         raw_text=completion.text,
     )

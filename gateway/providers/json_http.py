@@ -1,7 +1,7 @@
 """JSON over HTTP for the providers that have no SDK: one request, its answer bounded, broken connections in our words.
 
 It rides on aiohttp itself, as the SDKs do through their httpx2 transports: its pool finds a connection at the same
-price however many are open, where httpx2's own searches all of them (see `docs/adr`). Must not know any provider: what
+price however many are open, where httpx2's own searches all of them (`docs/adr/0003`). Must not know any provider: what
 a status or a body means is the adapter's business.
 
 Nothing is repeated here. aiohttp would send an idempotent method twice when a kept connection breaks; so questions are
@@ -50,6 +50,9 @@ be sent into a closing connection."""
 
 USER_AGENT = "assayline"
 
+MOST_NAME_CHARS = 200
+"""Longest id or model's name kept; providers' are a tenth of it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:
@@ -91,9 +94,14 @@ class Exchange:
         self._allowed_s = allowed_s
 
     @property
+    def status(self) -> int:
+        """The answer's status."""
+        return self._response.status
+
+    @property
     def good(self) -> bool:
         """Whether the status is one of success."""
-        return 200 <= self._response.status < 300
+        return 200 <= self.status < 300
 
     async def answer(self) -> Answer:
         """Read the answer to its end.
@@ -151,7 +159,7 @@ class JsonHttp:
         self._provider = config.name
         self._base_url = _checked_base_url(config)
         check_sendable_key(config.name, config.api_key)
-        self._headers = {"User-Agent": USER_AGENT, **headers}
+        self._headers = {"user-agent": USER_AGENT, **{name.lower(): value for name, value in headers.items()}}
         self._session: aiohttp.ClientSession | None = None
         self._closed = False
 
@@ -175,7 +183,8 @@ class JsonHttp:
                 answer = await exchange.answer()
         except ProviderError:
             return False
-        return answer.good or answer.status == 429 or by_status(answer.status) is InvalidRequest
+        unknown = answer.status >= 400 and by_status(answer.status) is InvalidRequest
+        return answer.good or answer.status == 429 or unknown
 
     @asynccontextmanager
     async def exchange(
@@ -204,7 +213,7 @@ class JsonHttp:
             await self._session.close()
 
     async def _send(self, method: str, path: str, content: bytes | None) -> aiohttp.ClientResponse:
-        headers = self._headers if content is None else {**self._headers, "Content-Type": "application/json"}
+        headers = self._headers if content is None else {**self._headers, "content-type": "application/json"}
         return await self._open_session().request(
             method,
             self._base_url + path,
@@ -232,7 +241,8 @@ def translated(allowed_s: float) -> Iterator[None]:
     try:
         yield
     except aiohttp.ServerTimeoutError as error:
-        raise from_transport(error) from error
+        # The only wait that aiohttp itself bounds is the one for a connection.
+        raise Unreachable(f"no connection within {CONNECT_TIMEOUT_S:g} s") from error
     except TimeoutError as error:
         raise Timeout(f"no answer within {allowed_s:g} s") from error
     except TRANSPORT_FAILURES as error:
@@ -240,6 +250,18 @@ def translated(allowed_s: float) -> Iterator[None]:
         if isinstance(error.__cause__, ContentEncodingError):
             raise MalformedCompletion("the response's body cannot be decompressed") from error
         raise from_transport(error) from error
+
+
+def storable(text: str, most_chars: int | None = None) -> str:
+    """Return a provider's words as text that every store takes: no NUL, no lone surrogate, at most so long."""
+    return text[:most_chars].replace("\x00", "\ufffd").encode("utf-8", "replace").decode()
+
+
+def name_or_none(value: object) -> str | None:
+    """Return a provider's id or model's name, at most `MOST_NAME_CHARS` long; None where it is none."""
+    if isinstance(value, bool) or not isinstance(value, (str, int)) or value == "":
+        return None
+    return storable(str(value), MOST_NAME_CHARS)
 
 
 def _written(body: object) -> bytes:

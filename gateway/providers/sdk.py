@@ -8,9 +8,10 @@ rewrite the body by its type hints and build response models, twice the CPU of a
 from __future__ import annotations
 
 import asyncio
+import json
 from abc import abstractmethod
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from gateway.errors import InvalidRequest, MalformedCompletion, ProviderError, Throttled, Timeout
 from gateway.providers.base import Provider, check_stream_end, whole
@@ -18,8 +19,6 @@ from gateway.providers.wire import AVAILABLE_TIMEOUT_S
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Iterator
-
-    from httpx2 import Response
 
     from gateway.messages import Completion, CompletionRequest, FinishReason, JsonObject
 
@@ -29,6 +28,16 @@ call would be sent into a closed one."""
 
 NO_KEY = "none"
 """Sent where no key is configured. Without one an SDK would look for one in the environment itself."""
+
+
+class EventStream(Protocol):
+    """A stream of events that can be left early."""
+
+    def __aiter__(self) -> AsyncIterator[Any]:
+        """Yield the events."""
+
+    async def close(self) -> None:
+        """Close the connection."""
 
 
 class SdkProvider(Provider):
@@ -42,23 +51,23 @@ class SdkProvider(Provider):
         """Write the request."""
 
     @abstractmethod
-    async def post(self, body: JsonObject) -> Response:
-        """Send it and return the bare response."""
+    async def post(self, request: CompletionRequest, body: JsonObject) -> Any:
+        """Send it and return the bare response, as `read` takes it."""
 
     @abstractmethod
-    async def post_stream(self, body: JsonObject) -> Any:
-        """Send it and return the SDK's stream of parsed events, which has a `close()`."""
+    async def post_stream(self, request: CompletionRequest, body: JsonObject) -> EventStream:
+        """Send it and return the SDK's stream of events, as `read_event` takes them."""
 
     @abstractmethod
     async def ask_for_models(self) -> None:
         """Ask for the list of models: free of charge."""
 
     @abstractmethod
-    def read(self, response: Response, request: CompletionRequest) -> Completion:
+    def read(self, response: Any, request: CompletionRequest) -> Completion:
         """Read a whole answer, finished or not."""
 
     @abstractmethod
-    def read_event(self, event: object) -> tuple[str, FinishReason | None]:
+    def read_event(self, event: Any) -> tuple[str, FinishReason | None]:
         """Read one event's text ("" if it has none) and why the model stopped, once it did."""
 
     @abstractmethod
@@ -71,7 +80,7 @@ class SdkProvider(Provider):
         body = self.body(request)
         with self._translated(allowed_s), _unsendable_refused():
             async with asyncio.timeout(allowed_s):
-                response = await self.post(body)
+                response = await self.post(request, body)
         return whole(self.read(response, request))
 
     async def stream(self, request: CompletionRequest) -> AsyncGenerator[str, None]:
@@ -86,7 +95,7 @@ class SdkProvider(Provider):
         body = self.body(request)
         with self._translated(allowed_s), _unsendable_refused():
             async with asyncio.timeout_at(deadline):
-                stream = await self.post_stream(body)
+                stream = await self.post_stream(request, body)
         try:
             events = aiter(stream)
             while (event := await self._next(events, deadline, allowed_s)) is not None:
@@ -135,5 +144,7 @@ def _unsendable_refused() -> Iterator[None]:
     """Turn what cannot be written as UTF-8 JSON into InvalidRequest; nothing was sent then."""
     try:
         yield
+    except json.JSONDecodeError:
+        raise  # of what came back
     except (TypeError, ValueError, RecursionError) as error:
         raise InvalidRequest(f"the request cannot be written as UTF-8 JSON: {type(error).__name__}") from error

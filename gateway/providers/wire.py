@@ -6,6 +6,7 @@ that all SDKs ride on makes of a broken connection. Must not know any SDK.
 
 from __future__ import annotations
 
+import asyncio
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -86,7 +87,8 @@ def from_transport(error: BaseException, timeouts: tuple[type[BaseException], ..
     The classes on top cannot be trusted here: the SDKs' transport maps every aiohttp.ClientConnectionError, a refused
     or reset connection included, to a connect TIMEOUT, and the SDKs call that a timeout of theirs.
     """
-    causes = list(_causes(error))
+    # A timeout inside aiohttp is a cancellation to begin with; that says nothing.
+    causes = [cause for cause in _causes(error) if not isinstance(cause, asyncio.CancelledError)]
     first = causes[-1]
     if any(isinstance(cause, _UNREADABLE) for cause in causes):
         return MalformedCompletion(f"the response is not readable HTTP: {type(first).__name__}")

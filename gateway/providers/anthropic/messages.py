@@ -40,11 +40,11 @@ class AnthropicMessages(SdkProvider):
         """See `SdkProvider.body`."""
         return messages_body(request, self._options)
 
-    async def post(self, body: JsonObject) -> httpx2.Response:
+    async def post(self, request: CompletionRequest, body: JsonObject) -> httpx2.Response:
         """See `SdkProvider.post`."""
         return await self._client.post(MESSAGES_PATH, cast_to=httpx2.Response, body=body)
 
-    async def post_stream(self, body: JsonObject) -> AsyncStream[object]:
+    async def post_stream(self, request: CompletionRequest, body: JsonObject) -> AsyncStream[object]:
         """See `SdkProvider.post_stream`."""
         return await self._client.post(
             MESSAGES_PATH,

@@ -1,4 +1,4 @@
-"""OpenAI's client, as both of its APIs are spoken to: one key, no retries, no deadline of its own, no connection bound."""
+"""OpenAI's client, as both of its APIs are spoken to: one key, no retries, no deadline and no bound of its own."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import httpx2
 from openai import AsyncOpenAI, AsyncStream, DefaultAioHttpClient
 
 from gateway.errors import ConfigurationError, ProviderError
-from gateway.messages import JsonObject
+from gateway.messages import CompletionRequest, JsonObject
 from gateway.providers.base import ProviderConfig
 from gateway.providers.openai.errors import SDK_FAILURES, translate
 from gateway.providers.sdk import NO_KEY, ONE_USE, SdkProvider
@@ -27,11 +27,11 @@ class OpenAIProvider(SdkProvider):
         super().__init__(config)
         self._client = client(config, keepalive_s)
 
-    async def post(self, body: JsonObject) -> httpx2.Response:
+    async def post(self, request: CompletionRequest, body: JsonObject) -> httpx2.Response:
         """See `SdkProvider.post`."""
         return await self._client.post(self.path, cast_to=httpx2.Response, body=body)
 
-    async def post_stream(self, body: JsonObject) -> AsyncStream[object]:
+    async def post_stream(self, request: CompletionRequest, body: JsonObject) -> AsyncStream[object]:
         """See `SdkProvider.post_stream`."""
         return await self._client.post(
             self.path,

@@ -1,0 +1,1 @@
+"""Google's Gemini API. The official SDK makes the calls."""

@@ -1,0 +1,333 @@
+"""Gemini's generateContent on the wire, through the real SDK: the question, the answer, the stream."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+import pytest
+
+from gateway.errors import ContentRefused, MalformedCompletion, OutputTruncated, Overloaded, Timeout, Unreachable
+from gateway.messages import FinishReason, Message, Usage
+from gateway.providers.gemini.request import gemini_schema
+
+ENVIRONMENT = {
+    "GOOGLE_API_KEY": "of-somebody",
+    "GEMINI_API_KEY": "of-somebody",
+    "GOOGLE_GENAI_USE_VERTEXAI": "true",
+    "GOOGLE_GENAI_USE_ENTERPRISE": "true",
+    "GOOGLE_CLOUD_PROJECT": "somebody",
+    "GOOGLE_CLOUD_LOCATION": "somewhere",
+    "GOOGLE_GEMINI_BASE_URL": "http://127.0.0.1:1",
+    "GOOGLE_GENAI_API_VERSION": "v9",
+    "GOOGLE_GENAI_HTTP_CLIENT": "httpx",
+    "HTTPS_PROXY": "http://127.0.0.1:1",
+    "HTTP_PROXY": "http://127.0.0.1:1",
+}
+
+
+def answer(*parts, reason="STOP", **changes):
+    return {
+        "candidates": [{"content": {"role": "model", "parts": list(parts)}, "finishReason": reason, "index": 0}],
+        "usageMetadata": {"promptTokenCount": 20, "candidatesTokenCount": 7, "totalTokenCount": 27},
+        "modelVersion": "gemini-served",
+        "responseId": "resp_1",
+    } | changes
+
+
+def text(said):
+    return {"text": said}
+
+
+@pytest.fixture
+def gemini(wire, build):
+    root = wire.url.removesuffix("/v1")
+    return lambda **options: build(dialect="gemini", base_url=root, options=options)
+
+
+def streams(wire, *events):
+    async def serve(request):
+        await request.start_stream()
+        for event in events:
+            await request.send_event(json.dumps(event))
+        request.close()
+
+    wire.handler = serve
+
+
+async def collected(stream):
+    return [piece async for piece in stream]
+
+
+# The question
+
+
+async def test_the_body_is_the_generate_content_one(wire, gemini, ask):
+    wire.answers(body=answer(text("hello")))
+    turns = (Message("system", "Be short."), Message("user", "a"), Message("assistant", "b"), Message("user", "c"))
+    schema = {"type": "object", "additionalProperties": False, "required": ["z", "a"]}
+    schema["properties"] = {"z": {"type": "string"}, "a": {"type": "integer"}}
+    await gemini().complete(ask(model="gemini-x", messages=turns, temperature=0.25, schema=schema))
+    [request] = wire.requests
+    assert (request.method, request.path) == ("POST", "/v1beta/models/gemini-x:generateContent")
+    assert request.body == {
+        "systemInstruction": {"parts": [{"text": "Be short."}]},
+        "contents": [
+            {"role": "user", "parts": [{"text": "a"}]},
+            {"role": "model", "parts": [{"text": "b"}]},
+            {"role": "user", "parts": [{"text": "c"}]},
+        ],
+        "generationConfig": {
+            "maxOutputTokens": 100,
+            "temperature": 0.25,
+            "responseMimeType": "application/json",
+            "responseSchema": {
+                "type": "OBJECT",
+                "required": ["z", "a"],
+                "properties": {"z": {"type": "STRING"}, "a": {"type": "INTEGER"}},
+                "propertyOrdering": ["z", "a"],
+            },
+        },
+    }
+
+
+async def test_what_is_unset_is_left_out(wire, gemini, ask):
+    wire.answers(body=answer(text("hello")))
+    await gemini().complete(ask(messages=(Message("user", "Hi."),)))
+    body = wire.requests[0].body
+    assert body.keys() == {"contents", "generationConfig"}
+    assert body["generationConfig"] == {"maxOutputTokens": 100}
+
+
+async def test_thinking_stands_beside_what_is_ours(wire, gemini, ask):
+    wire.answers(body=answer(text("hello")))
+    extra = {"generationConfig": {"thinkingConfig": {"thinkingLevel": "low"}, "maxOutputTokens": 1}, "contents": []}
+    await gemini(extra_body={"safetySettings": []}).complete(ask(extra_body=extra))
+    body = wire.requests[0].body
+    assert body["generationConfig"] == {"thinkingConfig": {"thinkingLevel": "low"}, "maxOutputTokens": 100}
+    assert body["safetySettings"] == []
+    assert body["contents"]
+
+
+@pytest.mark.parametrize(
+    ("schema", "written"),
+    [
+        ({"anyOf": [{"type": "string"}, {"type": "null"}]}, {"type": "STRING", "nullable": True}),
+        (
+            {
+                "anyOf": [{"type": "object", "properties": {"a": {"type": "number"}}}, {"type": "null"}],
+                "description": "d",
+            },
+            {
+                "type": "OBJECT",
+                "properties": {"a": {"type": "NUMBER"}},
+                "propertyOrdering": ["a"],
+                "description": "d",
+                "nullable": True,
+            },
+        ),
+        ({"type": ["integer", "null"]}, {"type": "INTEGER", "nullable": True}),
+        ({"type": "string", "enum": ["a", "b"]}, {"type": "STRING", "enum": ["a", "b"], "format": "enum"}),
+        (
+            {"type": "array", "items": {"type": "object", "properties": {"b": {"type": "boolean"}}}},
+            {
+                "type": "ARRAY",
+                "items": {"type": "OBJECT", "properties": {"b": {"type": "BOOLEAN"}}, "propertyOrdering": ["b"]},
+            },
+        ),
+        (
+            {"type": "object", "properties": {"type": {"type": "string"}, "enum": {"type": "string"}}},
+            {
+                "type": "OBJECT",
+                "properties": {"type": {"type": "STRING"}, "enum": {"type": "STRING"}},
+                "propertyOrdering": ["type", "enum"],
+            },
+        ),
+    ],
+)
+def test_a_schema_in_geminis_own_words(schema, written):
+    assert gemini_schema(schema) == written
+
+
+async def test_nothing_of_the_environment_is_sent(wire, build, ask, monkeypatch):
+    for name, value in ENVIRONMENT.items():
+        monkeypatch.setenv(name, value)
+    wire.answers(body=answer(text("hello")))
+    root = wire.url.removesuffix("/v1")
+    await build(dialect="gemini", base_url=root, api_key="mine").complete(ask())
+    await build(dialect="gemini", base_url=root, api_key=None).complete(ask())
+    assert [request.headers["x-goog-api-key"] for request in wire.requests] == ["mine", "none"]
+    assert not any("somebody" in f"{request.headers}{request.path}" for request in wire.requests)
+
+
+# The answer
+
+
+async def test_text_without_thoughts_usage_with_them(wire, gemini, ask):
+    counts = {
+        "promptTokenCount": 20,
+        "candidatesTokenCount": 7,
+        "thoughtsTokenCount": 5,
+        "cachedContentTokenCount": 12,
+    }
+    parts = ({"text": "hm", "thought": True}, text("hel"), text("lo"))
+    wire.answers(body=answer(*parts, usageMetadata=counts), headers={"date": "now", "set-cookie": "a=b"})
+    completion = await gemini().complete(ask())
+    assert (completion.text, completion.finish_reason) == ("hello", FinishReason.STOP)
+    assert completion.usage == Usage(20, 12, cached_tokens=12)
+    assert (completion.model, completion.provider_request_id) == ("gemini-served", "resp_1")
+    assert completion.headers == {"date": "now"}
+
+
+REFUSALS = (
+    *("SAFETY", "RECITATION", "LANGUAGE", "BLOCKLIST", "PROHIBITED_CONTENT", "SPII", "MODEL_ARMOR", "ESCALATION"),
+    *("IMAGE_SAFETY", "IMAGE_PROHIBITED_CONTENT", "IMAGE_RECITATION"),
+)
+MALFORMED = (
+    *("FINISH_REASON_UNSPECIFIED", "OTHER", "MALFORMED_FUNCTION_CALL", "MALFORMED_RESPONSE", "UNEXPECTED_TOOL_CALL"),
+    *("TOO_MANY_TOOL_CALLS", "MISSING_THOUGHT_SIGNATURE", "IMAGE_OTHER", "NO_IMAGE", "CONTINUATION", "A_NEW_ONE"),
+)
+
+
+@pytest.mark.parametrize(
+    ("reason", "expected"),
+    [
+        ("MAX_TOKENS", OutputTruncated),
+        *((reason, ContentRefused) for reason in REFUSALS),
+        *((reason, MalformedCompletion) for reason in MALFORMED),
+    ],
+)
+async def test_an_answer_that_did_not_end_well_is_an_error_that_was_paid_for(wire, gemini, ask, reason, expected):
+    wire.answers(body=answer(text("half"), reason=reason))
+    with pytest.raises(expected) as caught:
+        await gemini().complete(ask())
+    assert type(caught.value) is expected
+    assert (caught.value.usage, caught.value.raw_text) == (Usage(20, 7), "half")
+    assert caught.value.provider_request_id == "resp_1"
+
+
+async def test_a_blocked_prompt_is_refused_with_its_reason(wire, gemini, ask):
+    blocked = {"promptFeedback": {"blockReason": "PROHIBITED_CONTENT"}, "usageMetadata": {"promptTokenCount": 9}}
+    wire.answers(body=blocked)
+    with pytest.raises(ContentRefused, match="PROHIBITED_CONTENT") as caught:
+        await gemini().complete(ask())
+    assert caught.value.usage == Usage(9, 0)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"no json",
+        b"[]",
+        b"{}",
+        b'{"candidates": []}',
+        json.dumps(answer(text("x"), usageMetadata=None)).encode(),
+        json.dumps(answer(text("x"), usageMetadata={"promptTokenCount": 1})).encode(),
+        json.dumps(answer(text("x"), usageMetadata={"promptTokenCount": -1, "candidatesTokenCount": 1})).encode(),
+        json.dumps(answer(text("x"), reason=None)).encode(),
+    ],
+)
+async def test_what_is_no_whole_answer_is_malformed(wire, gemini, ask, body):
+    wire.answers(body=body)
+    with pytest.raises(MalformedCompletion):
+        await gemini().complete(ask())
+
+
+async def test_an_error_object_under_a_200_is_an_error(wire, gemini, ask):
+    wire.answers(body={"error": {"code": 503, "status": "UNAVAILABLE", "message": "busy"}})
+    with pytest.raises(Overloaded, match="busy"):
+        await gemini().complete(ask())
+
+
+# The stream
+
+
+async def test_a_stream_yields_text_and_no_thoughts(wire, gemini, ask):
+    streams(
+        wire,
+        answer({"text": "hm", "thought": True}, reason=None),
+        answer(text("hel"), reason=None),
+        {"usageMetadata": {"promptTokenCount": 1}},
+        answer(text("lo")),
+    )
+    assert await collected(gemini().stream(ask(model="gemini-x"))) == ["hel", "lo"]
+    assert wire.requests[0].path == "/v1beta/models/gemini-x:streamGenerateContent?alt=sse"
+
+
+async def test_a_stream_that_ends_without_a_reason_is_malformed(wire, gemini, ask):
+    streams(wire, answer(text("half"), reason=None))
+    stream = gemini().stream(ask())
+    assert await anext(stream) == "half"
+    with pytest.raises(MalformedCompletion, match="without a finish reason"):
+        await anext(stream)
+
+
+@pytest.mark.parametrize(
+    ("last", "expected"),
+    [
+        (answer(reason="MAX_TOKENS"), OutputTruncated),
+        (answer(reason="SAFETY"), ContentRefused),
+        ({"promptFeedback": {"blockReason": "SAFETY"}}, ContentRefused),
+        (answer(reason="OTHER"), MalformedCompletion),
+        ({"error": {"code": 503, "status": "UNAVAILABLE", "message": "busy"}}, Overloaded),
+    ],
+)
+async def test_a_stream_that_does_not_end_well_says_so(wire, gemini, ask, last, expected):
+    streams(wire, answer(text("half"), reason=None), last)
+    stream = gemini().stream(ask())
+    assert await anext(stream) == "half"
+    with pytest.raises(expected):
+        await anext(stream)
+
+
+async def test_a_stream_that_stalls_ends_at_the_deadline_and_its_connection_with_it(wire, gemini, ask):
+    gone = asyncio.Event()
+
+    async def stall(request):
+        await request.start_stream()
+        await request.send_event(json.dumps(answer(text("first"), reason=None)))
+        await request.until_client_is_gone()
+        gone.set()
+
+    wire.handler = stall
+    stream = gemini().stream(ask(timeout_s=0.5))
+    assert await anext(stream) == "first"
+    with pytest.raises(Timeout, match=r"within 0\.5 s"):
+        await anext(stream)
+    async with asyncio.timeout(20):
+        await gone.wait()
+
+
+async def test_leaving_a_stream_early_closes_its_connection(wire, gemini, ask):
+    gone = asyncio.Event()
+
+    async def stall(request):
+        await request.start_stream()
+        await request.send_event(json.dumps(answer(text("first"), reason=None)))
+        await request.until_client_is_gone()
+        gone.set()
+
+    wire.handler = stall
+    stream = gemini().stream(ask())
+    assert await anext(stream) == "first"
+    await stream.aclose()
+    async with asyncio.timeout(20):
+        await gone.wait()
+
+
+async def test_a_stream_whose_connection_breaks_is_unreachable(wire, gemini, ask):
+    async def drop(request):
+        part = f"data: {json.dumps(answer(text('first'), reason=None))}\n\n".encode()
+        head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+        await request.send_raw(head + b"%x\r\n%b\r\n" % (len(part), part))
+        request.reset()
+
+    wire.handler = drop
+    with pytest.raises(Unreachable):
+        await collected(gemini().stream(ask()))
+
+
+async def test_is_available_asks_for_the_models(wire, gemini):
+    wire.answers(body={"models": []})
+    assert await gemini().is_available()
+    assert (wire.requests[0].method, wire.requests[0].path) == ("GET", "/v1beta/models?pageSize=1")
