@@ -42,7 +42,8 @@ def test_an_sdk_is_imported_only_where_it_is_used():
 
 
 def test_a_missing_sdk_is_named_with_the_extra_that_brings_it(monkeypatch):
-    monkeypatch.delitem(sys.modules, "gateway.providers.openai.chat", raising=False)
+    for name in ("chat", "client", "errors"):
+        monkeypatch.delitem(sys.modules, f"gateway.providers.openai.{name}", raising=False)
     monkeypatch.setitem(sys.modules, "openai", None)
     with pytest.raises(ConfigurationError, match=r"'p' needs the package 'openai': install assayline\[openai\]"):
         registry.create(config("openai_compatible"))
