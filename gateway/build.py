@@ -9,6 +9,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gateway.analyses.registry import AnalysisRegistry, load_analyses
+from gateway.cache.answers import AnswerCache
+from gateway.cache.memory import MemoryLayer
+from gateway.cache.shared import SharedLayer
 from gateway.gateway import Gateway, GatewayOptions
 from gateway.provider_set import ProviderSet
 from gateway.providers.base import ProviderConfig
@@ -20,10 +23,16 @@ if TYPE_CHECKING:
 
     from gateway.catalog import Catalog
     from gateway.catalog_entries import ProviderEntry
+    from gateway.redis_line import RedisLine
 
 
 def build_gateway(
-    settings: Settings, catalog: Catalog, env: Mapping[str, str], analyses: AnalysisRegistry | None = None
+    settings: Settings,
+    catalog: Catalog,
+    env: Mapping[str, str],
+    analyses: AnalysisRegistry | None = None,
+    *,
+    line: RedisLine | None = None,
 ) -> Gateway:
     """Compose a gateway.
 
@@ -32,6 +41,8 @@ def build_gateway(
         catalog: loaded for the same environment.
         env: where keys and base URLs are read.
         analyses: None: the shipped ones and those of installed packages.
+        line: the process's line to Redis, where answers are shared with other processes; None: they are remembered
+            in memory alone. Whoever made it closes it.
 
     Raises:
         ConfigurationError: an analysis is wrong, the catalog names one that does not exist, or a
@@ -41,7 +52,14 @@ def build_gateway(
     catalog.check_analyses(registry.names())
     configs = {name: provider_config(name, entry, env) for name, entry in catalog.configured(env).items()}
     options = GatewayOptions(trace_requests=settings.trace_requests, log_token_usage=settings.log_token_usage)
-    return Gateway(catalog, registry, ProviderSet(configs, create), options=options)
+    cache = answer_cache(settings, line) if settings.cache_enabled else None
+    return Gateway(catalog, registry, ProviderSet(configs, create), cache=cache, options=options)
+
+
+def answer_cache(settings: Settings, line: RedisLine | None) -> AnswerCache:
+    """Compose the answer cache of one process."""
+    shared = None if line is None else SharedLayer(line)
+    return AnswerCache(MemoryLayer(), shared, ttl_s=settings.cache_ttl_s)
 
 
 def provider_config(name: str, entry: ProviderEntry, env: Mapping[str, str]) -> ProviderConfig:

@@ -126,13 +126,17 @@ def _success(answered: Answered) -> CallEnd:
 
 
 def _failure(error: BaseException, hop: Hop, request: CompletionRequest, latency_s: float) -> CallEnd:
-    """Say how a call failed. Only what is known to be unpaid costs 0; the rest is priced by its usage or unknown."""
+    """Say how a call failed. Only what is known to be unpaid costs 0; the rest is priced by its usage or unknown.
+
+    Counted tokens were paid for, whatever the error's class says: an answer that fills the window is ContextTooLong.
+    """
     if isinstance(error, GatewayError):
+        unpaid = error.paid is False and error.usage is None
         return CallEnd(
             CallOutcome.FAILED,
             latency_s=latency_s,
             usage=error.usage,
-            cost_usd=NOTHING_USD if error.paid is False else cost_usd(hop.entry, error.usage),
+            cost_usd=NOTHING_USD if unpaid else cost_usd(hop.entry, error.usage),
             provider_request_id=error.provider_request_id,
             error=error.name,
             error_message=str(error),

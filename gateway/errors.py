@@ -11,6 +11,7 @@
     │   ├── BudgetSpent           the job's retry budget is used up
     │   │   └── CostLimit         the call could cost more than the job may, or nobody knows its price
     │   └── ClaimLost             another claim owns the job
+    ├── AnswerAwaited             the same question was being asked, and its answer did not come; no call was made
     ├── ProviderError             a call was made, or tried, and did not answer
     │   ├── Throttled             429: too fast; come back later
     │   ├── QuotaExhausted        billing or a daily quota: later does not help soon
@@ -121,6 +122,12 @@ class CostLimit(BudgetSpent):
 
 class ClaimLost(LedgerRefusal):
     """Another claim owns the job."""
+
+
+class AnswerAwaited(GatewayError):
+    """Somebody else was asking the same question, and had no answer within this asker's deadline."""
+
+    retryable = True
 
 
 class ProviderError(GatewayError):

@@ -2,12 +2,12 @@
 
 `analyze` is the seeds' `LLMGateway.analyze`, in named steps:
 
-    look the analysis up → choose the model → write the question → ask → read the answer
-    → once, if it is unusable: show the model what is wrong, and ask again
+    look the analysis up → choose the model → write the question → look for a remembered answer
+    → ask → read the answer → once, if it is unusable: show the model what is wrong, and ask again
 
-An answer cache comes between writing the question and asking; limits and the breaker come inside
-`gateway.call`. It knows HTTP through its providers and the ledger through its port. It must not
-know Celery, SQL or jobs: falling back to the next model is the job's business.
+Limits and the breaker come inside `gateway.call`. It knows HTTP through its providers, Redis through
+its answer cache and the ledger through its port. It must not know Celery, SQL or jobs: falling back
+to the next model is the job's business.
 """
 
 from __future__ import annotations
@@ -18,23 +18,31 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from gateway.analyses.base import Ask
+from gateway.cache.key import answer_key
 from gateway.call import Answered, Hop, call
-from gateway.errors import BudgetSpent, ConfigurationError, GatewayError, InvalidOutput
+from gateway.errors import AnswerAwaited, BudgetSpent, ConfigurationError, GatewayError
 from gateway.ledger import CallKind, CallLedger, MemoryLedger
-from gateway.messages import AnalysisResult, Completion, CompletionRequest, JsonObject, Message, ModelRef, Usage
-from gateway.pricing import total_usd
+from gateway.messages import AnalysisResult, Completion, CompletionRequest, JsonObject, Message, ModelRef
 from gateway.providers.base import whole
 from gateway.question import Question, Wishes, write_question
 from gateway.response import Parsed, Unusable, reask_messages
+from gateway.results import entry_of, fresh_result, invalid_output, remembered_result, spared_call
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from gateway.analyses.registry import AnalysisRegistry
+    from gateway.cache.answers import AnswerCache
+    from gateway.cache.entry import Entry
     from gateway.catalog import Catalog
     from gateway.provider_set import ProviderSet
 
 logger = logging.getLogger("gateway")
+
+NOTED_WAIT_S = 0.1
+"""A look into the cache takes a millisecond; only a wait longer than this shortens the call's own deadline."""
+LEAST_LEFT_S = 1.0
+"""No call is begun after a wait with less time than this: it would be paid for, and its answer thrown away."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,12 +65,14 @@ class Gateway:
         analyses: AnalysisRegistry,
         providers: ProviderSet,
         *,
+        cache: AnswerCache | None = None,
         options: GatewayOptions | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.catalog = catalog
         self.analyses = analyses
         self.providers = providers
+        self._cache = cache
         self._options = options or GatewayOptions()
         self._clock = clock
 
@@ -98,14 +108,16 @@ class Gateway:
             prompt_version: None: the analysis's default.
             max_tokens: bound of one answer; None: the analysis's. The model's own bound holds anyway.
             temperature: None: the analysis's. Not sent to a model that takes none.
-            timeout_s: deadline of the whole analysis, a re-ask included; None: the provider's.
+            timeout_s: deadline of the whole analysis, a re-ask and a wait for an equal question included; None: the
+                provider's.
             ledger: where the calls are written down; None: nowhere that lasts.
-            use_cache: whether a remembered answer will do. Nothing is remembered yet: every answer is fresh.
+            use_cache: whether a remembered answer will do, and this one may be remembered.
 
         Raises:
             RequestError: the analysis, the model, the prompt version, the context or the content cannot be used.
             ConfigurationError: no model of the chain is configured.
             LedgerRefusal: the ledger forbids the call.
+            AnswerAwaited: an equal question was being asked until the deadline, and had no answer.
             ProviderError: the provider did not answer, or cut or refused the answer.
             InvalidOutput: the answer stayed unusable; `raw_text` and the summed `usage` are kept.
         """
@@ -115,9 +127,12 @@ class Gateway:
         wishes = Wishes(prompt_version, max_tokens, temperature, timeout_s)
         ask = Ask(content, context or {}, tuple(messages), schema, output_format)
         question = write_question(entry, ask, hop, wishes)
-        # The answer cache looks here, by the prompt's fingerprint, and stores what `_ask` returns.
-        parsed, answers = await self._ask(question, ledger or MemoryLedger())
-        result = _result(question, parsed, answers, self._clock() - started)
+        key = answer_key(question, ask, tenant) if use_cache and self._ttl_s(question) else None
+        ledger = ledger or MemoryLedger()
+        if key is None:
+            result, _ = await self._fresh(question, ledger, started)
+        else:
+            result = await self._recalled(key, question, ledger, started)
         self._log_result(result)
         return result
 
@@ -145,6 +160,34 @@ class Gateway:
         """Close all connections."""
         await self.providers.aclose()
 
+    def _ttl_s(self, question: Question) -> int:
+        return 0 if self._cache is None else self._cache.ttl_s(question.analysis)
+
+    async def _recalled(self, key: str, question: Question, ledger: CallLedger, started: float) -> AnalysisResult:
+        """Return the remembered answer, waiting for it where an equal question is being asked; else a fresh one."""
+        assert self._cache is not None
+        result = await self._cache.recall(
+            key,
+            lambda entry: remembered_result(question, entry, self._clock() - started),
+            lambda: self._fresh(question, ledger, started),
+            ttl_s=self._ttl_s(question),
+            wait_s=question.request.timeout_s,
+        )
+        if result.cached:
+            await ledger.spared(*spared_call(question, result))
+        return result
+
+    async def _fresh(
+        self, question: Question, ledger: CallLedger, started: float
+    ) -> tuple[AnalysisResult, Entry | None]:
+        """Ask in the time that is left; return the result, and what may be remembered of it."""
+        waited_s = self._clock() - started
+        if waited_s > NOTED_WAIT_S:
+            question = _in_what_is_left(question, waited_s)
+        parsed, answers = await self._ask(question, ledger)
+        result = fresh_result(question, parsed, answers, self._clock() - started)
+        return result, entry_of(question, parsed, answers)
+
     async def _ask(self, question: Question, ledger: CallLedger) -> tuple[Parsed, Sequence[Answered]]:
         """Ask, and once again if the answer is unusable."""
         deadline = self._clock() + question.request.timeout_s
@@ -155,7 +198,7 @@ class Gateway:
         second = await self._reask(question, first, read, deadline - self._clock(), ledger)
         read_again = question.shape.read(second.completion.text)
         if isinstance(read_again, Unusable):
-            raise _invalid_output(read_again, (first, second))
+            raise invalid_output(read_again, (first, second))
         return replace(read_again, repaired=True), (first, second)
 
     async def _reask(
@@ -167,13 +210,13 @@ class Gateway:
             InvalidOutput: there is no time or no budget left for it.
         """
         if left_s <= 0:
-            raise _invalid_output(problem, (first,))
+            raise invalid_output(problem, (first,))
         messages = reask_messages(question.request.messages, first.completion.text, problem)
         request = replace(question.request, messages=messages, timeout_s=left_s)
         try:
             return await self._call(question.hop, request, ledger, CallKind.REPAIR)
         except BudgetSpent as error:
-            raise _invalid_output(problem, (first,)) from error
+            raise invalid_output(problem, (first,)) from error
 
     async def _call(self, hop: Hop, request: CompletionRequest, ledger: CallLedger, kind: CallKind) -> Answered:
         """Make one call, trace it, and look at its finish reason."""
@@ -201,17 +244,17 @@ class Gateway:
     def _hop(self, ref: ModelRef) -> Hop:
         entry = self.catalog.model(ref)
         at = self.catalog.providers[ref.provider]
-        return Hop(ref, entry, at.accounts[0].name, at.timeout_s, self.providers.get(ref.provider))
+        return Hop(ref, entry, self.catalog.account(ref.provider), at.timeout_s, self.providers.get(ref.provider))
 
     def _log_result(self, result: AnalysisResult) -> None:
-        """Write the seeds' line. `cache_hit` is always there, so that dashboards need not change when a cache comes."""
+        """Write the seeds' line."""
         if not logger.isEnabledFor(logging.INFO):
             return
         extra: dict[str, Any] = {
             "provider": result.provider,
             "analysis_type": result.analysis,
             "latency_ms": round(result.latency_s * 1_000),
-            "cache_hit": False,
+            "cache_hit": result.cached,
         }
         if self._options.log_token_usage:
             extra["tokens_used"] = result.usage.input_tokens + result.usage.output_tokens
@@ -219,40 +262,11 @@ class Gateway:
         logger.info("LLM analysis completed", extra=extra)
 
 
-def _result(question: Question, parsed: Parsed, answers: Sequence[Answered], latency_s: float) -> AnalysisResult:
-    last = answers[-1].completion
-    return AnalysisResult(
-        analysis=question.analysis.name,
-        data=parsed.data,
-        provider=question.hop.ref.provider,
-        model=last.model,
-        prompt_version=question.prompt.version,
-        usage=_total_usage(answers),
-        cost_usd=total_usd(answer.cost_usd for answer in answers),
-        latency_s=latency_s,
-        calls=len(answers),
-        repaired=parsed.repaired,
-        raw_text=last.text if parsed.repaired else None,
-    )
-
-
-def _invalid_output(problem: Unusable, answers: Sequence[Answered]) -> InvalidOutput:
-    last = answers[-1].completion
-    return InvalidOutput(
-        f"{'; '.join(problem.errors)} (calls: {len(answers)})",
-        usage=_total_usage(answers),
-        provider_request_id=last.provider_request_id,
-        raw_text=last.text,
-    )
-
-
-def _total_usage(answers: Sequence[Answered]) -> Usage:
-    used = [answer.completion.usage for answer in answers]
-    return Usage(
-        input_tokens=sum(usage.input_tokens for usage in used),
-        output_tokens=sum(usage.output_tokens for usage in used),
-        cached_tokens=sum(usage.cached_tokens for usage in used),
-    )
+def _in_what_is_left(question: Question, waited_s: float) -> Question:
+    left_s = question.request.timeout_s - waited_s
+    if left_s < LEAST_LEFT_S:
+        raise AnswerAwaited(f"an equal question was being asked for {waited_s:.1f} s; there is no time left to ask it")
+    return replace(question, request=replace(question.request, timeout_s=left_s))
 
 
 def _facts(answered: Answered) -> dict[str, object]:

@@ -31,6 +31,8 @@ class CallOutcome(StrEnum):
     FAILED = "failed"
     NOT_CALLED = "not_called"
     ABANDONED = "abandoned"
+    CACHED = "cached"
+    """A remembered answer took its place: no call was made, no token used, nothing paid."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +80,13 @@ class CallLedger(Protocol):
         """Write how the call ended."""
         ...
 
+    async def spared(self, call: CallStart, end: CallEnd) -> None:
+        """Write down, in place of a claim's first call, that a remembered answer spared it: `end` is CACHED.
+
+        Never refused: it costs nothing, so neither `max_cost_usd` nor the budget of calls has a say.
+        """
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class MemoryCall:
@@ -90,7 +99,7 @@ class MemoryCall:
 class MemoryLedger:
     """A ledger in memory: for calls outside a job, and for tests.
 
-    `max_calls` is its budget, None for no bound.
+    `max_calls` is its budget, None for no bound; calls that were spared do not count.
     """
 
     def __init__(self, max_calls: int | None = None) -> None:
@@ -103,8 +112,8 @@ class MemoryLedger:
         Raises:
             BudgetSpent: `max_calls` are written down already.
         """
-        if self.max_calls is not None and len(self.calls) >= self.max_calls:
-            raise BudgetSpent(f"{len(self.calls)} of {self.max_calls} calls are made")
+        if self.max_calls is not None and self._made() >= self.max_calls:
+            raise BudgetSpent(f"{self._made()} of {self.max_calls} calls are made")
         self.calls.append(MemoryCall(call))
         return len(self.calls)
 
@@ -118,3 +127,10 @@ class MemoryLedger:
         if call.end is not None:
             raise ValueError(f"call {call_no} is closed already")
         self.calls[call_no - 1] = MemoryCall(call.start, end)
+
+    async def spared(self, call: CallStart, end: CallEnd) -> None:
+        """Write down that a call was spared; see `CallLedger.spared`."""
+        self.calls.append(MemoryCall(call, end))
+
+    def _made(self) -> int:
+        return sum(call.end is None or call.end.outcome is not CallOutcome.CACHED for call in self.calls)

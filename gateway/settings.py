@@ -4,11 +4,10 @@ The composition root calls `Settings.from_env(os.environ)`; nothing else in the 
 environment, and nothing reads it at import. A variable set to the empty string counts as not set.
 Secrets may come from files: `NAME_FILE` holds a path whose content is the value.
 
-Read here and in effect now: ASSAYLINE_DATABASE_URL, ASSAYLINE_REDIS_URL, ASSAYLINE_BROKER_URL,
-ASSAYLINE_CATALOG, LLM_PROVIDER (or LLM_PRIMARY_PROVIDER), LLM_FALLBACK_PROVIDERS, LOG_LEVEL,
-TRACE_REQUESTS, LOG_TOKEN_USAGE. The providers' own variables (keys, base URLs) are named by the
-catalog and read through `secret`. CLAUDE_MODEL, OLLAMA_MODEL, LLM_CACHE_TTL and LLM_CACHE_ENABLED
-come with the providers and the cache they belong to.
+Read here: ASSAYLINE_DATABASE_URL, ASSAYLINE_REDIS_URL, ASSAYLINE_BROKER_URL, ASSAYLINE_CATALOG,
+LLM_PROVIDER (or LLM_PRIMARY_PROVIDER), LLM_FALLBACK_PROVIDERS, LLM_CACHE_ENABLED, LLM_CACHE_TTL,
+LOG_LEVEL, TRACE_REQUESTS, LOG_TOKEN_USAGE. The providers' own variables (keys, base URLs, models such
+as CLAUDE_MODEL) are named by the catalog and read through `secret` and `text`.
 """
 
 from __future__ import annotations
@@ -25,6 +24,9 @@ if TYPE_CHECKING:
 MAX_SECRET_FILE_BYTES = 64 * 1024
 """A key or URL is short; a longer file is the wrong file."""
 
+LONGEST_CACHE_TTL_S = 31_536_000
+"""A year: an older answer is from another age of models."""
+
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 _TRUE = frozenset({"1", "true", "yes", "on"})
 _FALSE = frozenset({"0", "false", "no", "off"})
@@ -36,7 +38,7 @@ class Settings:
 
     `database_url` and `redis_url` are None where the embedded services are to be used. URLs carry
     passwords, so they stay out of `repr`. `preferred_providers` are catalog providers in the order
-    their hops are to be tried first.
+    their hops are to be tried first. `cache_ttl_s` takes the place of every analysis's own time, None: of none.
     """
 
     database_url: str | None = field(default=None, repr=False)
@@ -44,6 +46,8 @@ class Settings:
     broker_url: str | None = field(default=None, repr=False)
     catalog_path: Path | None = None
     preferred_providers: tuple[str, ...] = ()
+    cache_enabled: bool = True
+    cache_ttl_s: int | None = None
     log_level: str = "INFO"
     trace_requests: bool = False
     log_token_usage: bool = False
@@ -63,6 +67,8 @@ class Settings:
             broker_url=secret(env, "ASSAYLINE_BROKER_URL") or redis_url,
             catalog_path=Path(catalog) if catalog else None,
             preferred_providers=preferred_providers(env),
+            cache_enabled=flag(env, "LLM_CACHE_ENABLED", default=True),
+            cache_ttl_s=_cache_ttl_s(env),
             log_level=_log_level(env),
             trace_requests=flag(env, "TRACE_REQUESTS"),
             log_token_usage=flag(env, "LOG_TOKEN_USAGE"),
@@ -74,13 +80,13 @@ def text(env: Mapping[str, str], name: str) -> str | None:
     return env.get(name, "").strip() or None
 
 
-def flag(env: Mapping[str, str], name: str) -> bool:
-    """Read a switch: 1/true/yes/on or 0/false/no/off; not set means off.
+def flag(env: Mapping[str, str], name: str, *, default: bool = False) -> bool:
+    """Read a switch: 1/true/yes/on or 0/false/no/off; not set means `default`.
 
     Raises:
         ConfigurationError: it is something else.
     """
-    value = (text(env, name) or "0").lower()
+    value = (text(env, name) or str(int(default))).lower()
     if value not in _TRUE | _FALSE:
         raise ConfigurationError(f"{name} is a switch: 1 or 0, true or false, not {value!r}")
     return value in _TRUE
@@ -125,6 +131,18 @@ def preferred_providers(env: Mapping[str, str]) -> tuple[str, ...]:
     rest = (name.strip() for name in (text(env, "LLM_FALLBACK_PROVIDERS") or "").split(","))
     named = [name for name in (first or alias, *rest) if name]
     return tuple(dict.fromkeys(named))
+
+
+def _cache_ttl_s(env: Mapping[str, str]) -> int | None:
+    value = text(env, "LLM_CACHE_TTL")
+    if value is None:
+        return None
+    # ASCII digits alone: int() takes more than people mean.
+    if not (value.isascii() and value.isdigit() and len(value) <= 9 and 1 <= int(value) <= LONGEST_CACHE_TTL_S):
+        raise ConfigurationError(
+            f"LLM_CACHE_TTL is whole seconds, 1 to {LONGEST_CACHE_TTL_S}, not {value!r} (LLM_CACHE_ENABLED=0: no cache)"
+        )
+    return int(value)
 
 
 def _log_level(env: Mapping[str, str]) -> str:

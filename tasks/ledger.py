@@ -19,7 +19,12 @@ NOT_CALLED = CallEnd(outcome=CallOutcome.NOT_CALLED, latency_s=0.0)
 
 
 class JobLedger:
-    """Implements `gateway.ledger.CallLedger` for one claim. `last` is the latest call's number and end."""
+    """Implements `gateway.ledger.CallLedger` for one claim. `last` is the latest call's number and end.
+
+    The claim opened its first call before anybody looked for a remembered answer. Where one is found, that row becomes
+    `cached`; where the process dies while it waits for somebody else's answer, the row stays `unknown` though no call
+    was made: more than there was, never less.
+    """
 
     def __init__(self, store: JobStore, claim: Claim) -> None:
         self._store = store
@@ -87,6 +92,10 @@ class JobLedger:
         worst = spent + (1 + unknown) * call.worst_cost_usd
         if worst > limit:
             raise CostLimit(f"{call.model} could take the job to {worst:.6f} USD, and it may cost {limit} at most")
+
+    async def spared(self, call: CallStart, end: CallEnd) -> None:
+        """See `CallLedger.spared`; written with the job's end. `called` stays False, so the attempt is given back."""
+        self._end = end
 
     async def close(self, call_no: int, end: CallEnd) -> None:
         """See `CallLedger.close`; written with the next opening or the job's end."""

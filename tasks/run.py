@@ -180,7 +180,7 @@ class Runner:
         why: dict[str, object] | None
         match decided:
             case Succeed(result):
-                return await self.store.succeed(claim, call_no, end, result)
+                return await self.store.succeed(claim, call_no, end, result, refund=refund)
             case DeadLetter(reason, error):
                 why = cause(claim, "fail", error, at)
                 return await self.store.fail(

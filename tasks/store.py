@@ -153,8 +153,13 @@ class JobStore:
         )
         return bool(rows[0]["opened"]), bool(rows[0]["owned"])
 
-    async def succeed(self, claim: Claim, call_no: int, end: CallEnd, result: AnalysisResult) -> bool:
-        """Close the last call, end the job well and keep its result. False: the fence fell; only the call is closed."""
+    async def succeed(
+        self, claim: Claim, call_no: int, end: CallEnd, result: AnalysisResult, *, refund: int = 0
+    ) -> bool:
+        """Close the last call, end the job well and keep its result. False: the fence fell; only the call is closed.
+
+        `refund`: attempts given back (1 where a remembered answer spared the call, else 0).
+        """
         return await self._write(
             "succeed",
             id=claim.id,
@@ -163,6 +168,8 @@ class JobStore:
             data=json.dumps(_storable(result.data)),
             raw_text=_storable(result.raw_text),
             repaired=result.repaired,
+            cached=result.cached,
+            refund=refund,
             result_model=result.model,
             prompt_version=result.prompt_version,
             **_totals(Totals(result.usage, result.cost_usd, result.latency_s, result.calls)),

@@ -10,8 +10,6 @@ import socket
 from collections.abc import Mapping
 from uuid import uuid4
 
-from redis.asyncio import BlockingConnectionPool, Redis
-
 import beat_schedule
 from gateway.analyses.registry import AnalysisRegistry
 from gateway.build import build_gateway
@@ -20,6 +18,7 @@ from gateway.errors import ConfigurationError, DeadlinePassed, RequestError
 from gateway.gateway import Gateway
 from gateway.ledger import CallLedger
 from gateway.messages import AnalysisResult, ModelRef
+from gateway.redis_line import RedisLine
 from gateway.settings import Settings
 from tasks.announce import Announcer
 from tasks.clock.clock import Clock
@@ -129,13 +128,6 @@ def load(env: Mapping[str, str] | None = None) -> tuple[Settings, Catalog]:
     return settings, load_catalog(settings.catalog_path, env)
 
 
-def _redis_pool(redis_url: str) -> BlockingConnectionPool:
-    """Connections for results and events. Many jobs may end at once: they wait for one, and not for long."""
-    return BlockingConnectionPool.from_url(
-        redis_url, max_connections=64, timeout=2, socket_timeout=1, socket_connect_timeout=1
-    )
-
-
 async def build_worker(
     settings: Settings, catalog: Catalog, env: Mapping[str, str], *, providers: tuple[str, ...], slots: int
 ) -> Services:
@@ -143,14 +135,13 @@ async def build_worker(
     database_url = required(settings.database_url, "ASSAYLINE_DATABASE_URL")
     engine = create_engine(database_url)
     beats = create_engine(database_url, pool_size=1)
-    redis = Redis(connection_pool=_redis_pool(required(settings.redis_url, "ASSAYLINE_REDIS_URL")))
-    gateway = build_gateway(settings, catalog, env)
-    announcer = Announcer(redis)
+    line = RedisLine.from_url(required(settings.redis_url, "ASSAYLINE_REDIS_URL"))
+    gateway = build_gateway(settings, catalog, env, line=line)
     store = JobStore(engine, beats)
     runner = Runner(
         store=store,
         analyst=GatewayAnalyst(gateway, catalog),
-        announcer=announcer,
+        announcer=Announcer(line),
         incarnation=Incarnation(uuid4(), socket.gethostname(), os.getpid(), providers, slots),
     )
 
@@ -160,7 +151,7 @@ async def build_worker(
     async def close() -> None:
         await producer.aclose()
         await gateway.aclose()
-        await announcer.aclose()
+        await line.aclose()
         await store.aclose()
 
     return Services(runner=runner, ticks={"upkeep": lambda: upkeep(engine), "schedules": clock.tick}, close=close)

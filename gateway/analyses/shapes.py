@@ -6,11 +6,13 @@ or code. Each says which schema is sent to the provider, and reads an answer int
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Protocol
 
 from jsonschema import Draft202012Validator
@@ -49,6 +51,10 @@ class AnswerShape(Protocol):
     def prompt_values(self) -> Mapping[str, Any]:
         """What the prompt must say about the shape: variables of the prompt, beside the caller's context."""
 
+    @property
+    def fingerprint(self) -> str:
+        """What tells this shape from others that read an answer otherwise: part of a remembered answer's key."""
+
     def read(self, text: str) -> Parsed | Unusable:
         """Read a whole answer."""
 
@@ -70,6 +76,11 @@ class ResultShape:
             ConfigurationError: its schema leaves the common subset of the providers.
         """
         return cls(model, common_schema(model), ranged_schema(model))
+
+    @property
+    def fingerprint(self) -> str:
+        """The digest of the model's whole schema, bounds and all."""
+        return _fingerprint_of_model(self.model)
 
     def read(self, text: str) -> Parsed | Unusable:
         """See `AnswerShape.read`."""
@@ -98,6 +109,11 @@ class SchemaShape:
     def ranged_schema(self) -> JsonObject | None:
         """The same: the caller's ranges are checked when the answer is read."""
         return self.schema
+
+    @property
+    def fingerprint(self) -> str:
+        """The digest of the caller's schema."""
+        return _digest(self.validator.schema)
 
     @classmethod
     def of(cls, schema: JsonObject) -> SchemaShape:
@@ -132,6 +148,11 @@ class TextShape:
         """The format alone."""
         return {"output_format": self.output_format.value}
 
+    @property
+    def fingerprint(self) -> str:
+        """The format's name."""
+        return self.output_format.value
+
     def read(self, text: str) -> Parsed | Unusable:
         """See `AnswerShape.read`. The data's one field is named for the format; code has its `language` too."""
         if not text.strip():
@@ -141,6 +162,19 @@ class TextShape:
         if self.output_format is OutputFormat.CODE:
             return _code(text)
         return Parsed({self.output_format.value: text.strip()}, repaired=False)
+
+
+REMEMBERED_MODELS = 512
+"""As many as there are analyses and remembered label sets, and room: describing a model takes a millisecond."""
+
+
+@lru_cache(maxsize=REMEMBERED_MODELS)
+def _fingerprint_of_model(model: type[BaseModel]) -> str:
+    return _digest(model.model_json_schema())
+
+
+def _digest(schema: Any) -> str:
+    return hashlib.sha256(json.dumps(schema, sort_keys=True).encode()).hexdigest()
 
 
 _FENCE = re.compile(

@@ -41,7 +41,7 @@ LEFT_ALONE = (
     *(f"{name}{form}" for name in (target.DATABASE, target.REDIS, "ASSAYLINE_BROKER_URL") for form in ("", "_FILE")),
     "ASSAYLINE_FAKE",  # scripted answers show nothing
 )
-NOT_NEEDED = frozenset({"flower", "beat"})
+NOT_NEEDED = frozenset({"api", "flower", "beat"})
 LOG = "demo.log"
 
 SMALL_MODEL = (

@@ -41,6 +41,7 @@ COMMANDS = (
     Entry("dispatcher", "ops.cli.processes:dispatcher", "Release due jobs into the queues, rescue lost ones.", RUN),
     Entry("worker", "ops.cli.processes:worker", "Run the jobs of some providers.", RUN),
     Entry("beat", "ops.cli.processes:beat", "Tick the clock for housekeeping.", RUN),
+    Entry("api", "ops.cli.api:api", "Serve the HTTP API.", RUN),
     Entry("submit", "ops.cli.submit:submit", "Enqueue one job for each file.", JOBS),
     Entry("wait", "ops.cli.wait:wait", "Wait for jobs and show their results.", JOBS),
     Entry("jobs", "ops.cli.jobs:jobs", "List jobs, newest first.", JOBS),
@@ -49,7 +50,9 @@ COMMANDS = (
     Entry("cancel", "ops.cli.jobs:cancel", "Cancel jobs that have not ended.", JOBS),
     Entry("providers", "ops.cli.catalog:providers", "List the providers, and what each still needs.", CARE),
     Entry("models", "ops.cli.catalog:models", "List the models: windows, prices, who uses them.", CARE),
+    Entry("prompts", "ops.cli.prompts:prompts", "List the prompts, or show one.", CARE),
     Entry("migrate", "ops.cli.processes:migrate", "Bring the database to this version's schema.", CARE),
+    Entry("health", "ops.cli.health:health", "Say whether this host's process works, for containers.", CARE),
     Entry("doctor", "ops.cli.doctor:doctor", "Say what is configured, reachable and wrong, and how to mend it.", CARE),
     Entry("bench", "ops.cli.bench:bench", "Measure, against the goals.", CARE),
 )

@@ -12,10 +12,12 @@ import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
+from http import HTTPStatus
 from pathlib import Path
 
 from gateway.catalog import Catalog
 from gateway.settings import Settings, text
+from ops.cli import api
 from ops.cli.liveness import dispatcher_works, worker_works
 from ops.embedded import EmbeddedPostgres, EmbeddedService, EmbeddedValkey, LocalModel
 from ops.embedded.service import kept_secret
@@ -26,6 +28,9 @@ DATABASE, REDIS, LOCAL_MODEL = "ASSAYLINE_DATABASE_URL", "ASSAYLINE_REDIS_URL", 
 FLOWER_PORT = 5555
 """Flower's usual port, taken if it is free."""
 FLOWER_USER = "assayline"
+API_PORTS = range(8000, 8020)
+"""The API takes the first of these that is free."""
+API_KEY = "ASSAYLINE_API_KEY"
 WORKER_GRACE_S = 60.0
 """Above a worker's own 25 s for open calls and 30 s for its last writes (`workers.worker`, `workers.runtime`)."""
 
@@ -59,7 +64,7 @@ class Stack:
 
 
 def services(settings: Settings, catalog: Catalog, directory: Path, env: Mapping[str, str]) -> Stack:
-    """Compose the whole system: stores, migrations, dispatcher, a worker per configured provider, beat, Flower.
+    """Compose the whole system: stores, migrations, dispatcher, a worker per configured provider, beat, API, Flower.
 
     Args:
         settings: a URL in it replaces the embedded store.
@@ -78,18 +83,20 @@ def services(settings: Settings, catalog: Catalog, directory: Path, env: Mapping
         workers = [_worker(directory, name, database_url) for name in catalog.configured({**env, **added})]
         # After the workers: it asks them at once what they do, and complains where nobody answers.
         flower, flower_link = _flower(directory, tuple(worker.name for worker in workers) or names)
+        serving, api_links = _api(directory, env) if api.installed() else ((), ())
         children = [
             *(_embedded_child(service) for service in embedded),
             _assayline(directory, "migrate", after=names, once=True),
             replace(_assayline(directory, "dispatcher"), ready=partial(dispatcher_works, database_url)),
             *workers,
             _assayline(directory, "beat"),
+            *serving,
             flower,
         ]
     except BaseException:
         _release(embedded)
         raise
-    links = (flower_link, *(_embedded_link(service) for service in embedded))
+    links = (*api_links, flower_link, *(_embedded_link(service) for service in embedded))
     return Stack(tuple(_with_env(child, added) for child in children), links, added, tuple(embedded))
 
 
@@ -171,6 +178,32 @@ def _flower(directory: Path, after: tuple[str, ...]) -> tuple[Child, Link]:
         env={"FLOWER_BASIC_AUTH": f"{FLOWER_USER}:{password}"},
     )
     return child, Link("flower", url, note=f"user {FLOWER_USER}, password {password}")
+
+
+def _api(directory: Path, env: Mapping[str, str]) -> tuple[tuple[Child, ...], tuple[Link, ...]]:
+    """The HTTP API on loopback, behind the environment's key or a generated one, handed over in its environment."""
+    directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    given = text(env, API_KEY) or text(env, f"{API_KEY}_FILE")
+    key_file = directory / "api.key"
+    added = {} if given else {API_KEY: kept_secret(key_file)}
+    port = next(filter(ports.is_free, API_PORTS), None) or ports.pick()
+    url = f"http://{ports.LOOPBACK}:{port}"
+    child = replace(_assayline(directory, "api"), env=added, ready=partial(_is_ready, f"{url}/health/ready"))
+    child = replace(child, command=[*child.command, f"--port={port}"])
+    note = "Authorization: Bearer " + (f"(of {API_KEY})" if given else f"$(cat {key_file})")
+    return (child,), (Link("api", url, note=note),)
+
+
+def _is_ready(url: str) -> bool:
+    """Whether an HTTP server answers with 200."""
+    try:
+        with urllib.request.urlopen(url, timeout=2) as answer:  # noqa: S310  loopback
+            return bool(answer.status == HTTPStatus.OK)
+    except urllib.error.HTTPError as answer:
+        answer.close()
+        return False
+    except OSError:
+        return False
 
 
 def _answers(url: str) -> bool:

@@ -23,7 +23,7 @@ ENV_FILE = "env"
 
 
 def up(directory: Directory = DEFAULT_DIRECTORY, as_json: AsJson = False) -> int:
-    """Run everything: stores, migrations, dispatcher, workers, beat, Flower. Ctrl-C stops it, a second one faster.
+    """Run everything: stores, migrations, dispatcher, workers, beat, API, Flower. Ctrl-C stops it, a second one faster.
 
     With `--json` the URLs are one line on stdout at readiness, and the log goes to stderr.
     """

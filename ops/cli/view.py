@@ -25,7 +25,13 @@ STATE_STYLES = {
     "cancelled": "yellow",
     "expired": "yellow",
 }
-OUTCOME_STYLES = {"succeeded": "green", "failed": "red", "unknown": "bold yellow", "abandoned": "yellow"}
+OUTCOME_STYLES = {
+    "succeeded": "green",
+    "failed": "red",
+    "unknown": "bold yellow",
+    "abandoned": "yellow",
+    "cached": "cyan",
+}
 
 UNKNOWN_NOTE = "unknown: begun and never ended on record (its worker died or still runs it); it may have been paid for"
 
@@ -166,7 +172,7 @@ def result_line(result: StoredResult) -> str:
         f"{tokens_text(result.input_tokens, result.output_tokens)} tokens",
         cost_text(result.cost_usd),
         seconds_text(result.latency_s),
-        "1 call" if result.calls == 1 else f"{result.calls} calls",
+        "remembered" if result.cached else "1 call" if result.calls == 1 else f"{result.calls} calls",
         "repaired" if result.repaired else "not repaired",
     ]
     return " · ".join(part for part in parts if part)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterable, AsyncIterator, Iterable
 from contextlib import asynccontextmanager
-from typing import Any, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 from uuid import UUID
 
 from .async_links import AsyncLink, AsyncPsycopgLink, async_link_for
 from .ears import AsyncEar
 from .errors import AssaylineError, translated
+from .http_words import Service, is_service
 from .jobs import Job, JobFields
 from .receipts import AsyncReceipts
 from .records import Receipt, StoredJob, as_id, receipts, state_after_cancel, stored_job
@@ -28,6 +29,9 @@ from .statements import (
 )
 from .watch import Watch, redis_module, redis_settings
 
+if TYPE_CHECKING:
+    from .http_api import AsyncHttpApi
+
 
 class AsyncClient:
     """Hands jobs over to Assayline and asks after them. Belongs to one event loop.
@@ -36,8 +40,16 @@ class AsyncClient:
     AsyncConnection, asyncpg connection, or SQLAlchemy AsyncConnection or AsyncSession.
     """
 
-    def __init__(self, database_url: str | None = None, redis_url: str | None = None, *, redis: Any = None) -> None:
+    def __init__(
+        self,
+        database_url: str | None = None,
+        redis_url: str | None = None,
+        *,
+        redis: Any = None,
+        api_key: str | None = None,
+    ) -> None:
         self._database_url = database_url
+        self._http = _service(database_url, api_key) if is_service(database_url) else None
         self._redis = redis
         self._own_redis = _redis_client(redis_url) if redis is None and redis_url else None
         self._shelf: Shelf[Any] = Shelf()
@@ -59,12 +71,16 @@ class AsyncClient:
         self, analysis: str, content: str | bytes, *, connection: Any = None, **fields: Unpack[JobFields]
     ) -> Receipt:
         """Enqueue one job: see `Client.enqueue`."""
+        if self._http is not None and connection is None:
+            return await self._http.enqueue(Job(analysis, content, **fields))
         params = enqueue_params(Job(analysis, content, **fields))
         async with self._link(connection) as link:
             return receipts(await link.fetch(ENQUEUE, params))[0]
 
     def enqueue_many(self, jobs: Iterable[Job] | AsyncIterable[Job], *, connection: Any = None) -> AsyncReceipts:
         """Enqueue any number of jobs in chunks, as the result is iterated: see `Client.enqueue_many`."""
+        if self._http is not None and connection is None:
+            return AsyncReceipts(self._http.enqueue_many(_each(jobs)))
         return AsyncReceipts(self._sending(jobs, connection))
 
     async def _sending(self, jobs: Iterable[Job] | AsyncIterable[Job], connection: Any) -> AsyncIterator[Receipt]:
@@ -86,12 +102,16 @@ class AsyncClient:
     async def get(self, job_id: UUID | str, *, tenant: str | None = None, connection: Any = None) -> StoredJob:
         """A job as it stands: see `Client.get`."""
         wanted = as_id(job_id)
+        if self._http is not None and connection is None:
+            return await self._http.get(wanted, tenant)
         async with self._link(connection) as link:
             return stored_job(await link.fetch(GET, lookup_params(wanted, tenant)), wanted)
 
     async def cancel(self, job_id: UUID | str, *, tenant: str | None = None, connection: Any = None) -> str:
         """Cancel a job that has not ended: see `Client.cancel`."""
         wanted = as_id(job_id)
+        if self._http is not None and connection is None:
+            return await self._http.cancel(wanted, tenant)
         async with self._link(connection) as link:
             return state_after_cancel(await link.fetch(CANCEL, lookup_params(wanted, tenant)), wanted)
 
@@ -100,6 +120,8 @@ class AsyncClient:
     ) -> StoredJob:
         """Wait until a job has ended: see `Client.wait`."""
         wanted = as_id(job_id)
+        if self._http is not None and connection is None:
+            return await self._http.wait(wanted, timeout_s, tenant)
         watch = Watch(wanted, timeout_s, time.monotonic())
         async with AsyncEar(self._redis or self._own_redis, wanted) as ear:
             while not (job := await self.get(wanted, tenant=tenant, connection=connection)).ended:
@@ -138,6 +160,12 @@ async def _each(jobs: Iterable[Job] | AsyncIterable[Job]) -> AsyncIterator[Job]:
     else:
         for job in jobs:
             yield job
+
+
+def _service(url: str | None, api_key: str | None) -> AsyncHttpApi:
+    from .http_api import AsyncHttpApi
+
+    return AsyncHttpApi(Service.at(str(url), api_key))
 
 
 def _redis_client(url: str) -> Any:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 from uuid import UUID
 
 from .ears import Ear
 from .errors import AssaylineError, translated
+from .http_words import Service, is_service
 from .jobs import Job, JobFields
 from .links import Link, PsycopgLink, link_for
 from .receipts import Receipts
@@ -28,13 +29,18 @@ from .statements import (
 )
 from .watch import Watch, redis_module, redis_settings
 
+if TYPE_CHECKING:
+    from .http_api import HttpApi
+
 
 class Client:
     """Hands jobs over to Assayline and asks after them. Safe to share between threads.
 
     Args:
         database_url: `postgresql://…`, for connections of its own (needs psycopg). Not needed where every call brings
-            its `connection`.
+            its `connection`. Or the HTTP service's URL, `http://host:port`: then calls without a `connection` go there,
+            each job of `enqueue_many` is a transaction of its own, and `redis_url` is not needed.
+        api_key: the HTTP service's key.
         redis_url: `redis://…`, so that `wait` hears of a job's end at once (needs redis-py). Else it polls Postgres.
         redis: a client of redis-py's shape in its place; it stays the caller's.
 
@@ -42,8 +48,16 @@ class Client:
     Connection or Session, or Django connection. The job is then part of the caller's transaction.
     """
 
-    def __init__(self, database_url: str | None = None, redis_url: str | None = None, *, redis: Any = None) -> None:
+    def __init__(
+        self,
+        database_url: str | None = None,
+        redis_url: str | None = None,
+        *,
+        redis: Any = None,
+        api_key: str | None = None,
+    ) -> None:
         self._database_url = database_url
+        self._http = _service(database_url, api_key) if is_service(database_url) else None
         self._redis = redis
         self._own_redis = _redis_client(redis_url) if redis is None and redis_url else None
         self._shelf: Shelf[Any] = Shelf()
@@ -69,6 +83,8 @@ class Client:
         Raises:
             InvalidJob: a field is refused; IdempotencyConflict: the key was used for another request.
         """
+        if self._http is not None and connection is None:
+            return self._http.enqueue(Job(analysis, content, **fields))
         params = enqueue_params(Job(analysis, content, **fields))
         with self._link(connection) as link:
             return receipts(link.fetch(ENQUEUE, params))[0]
@@ -84,6 +100,8 @@ class Client:
         Raises:
             InvalidJob, IdempotencyConflict: `item` is the place of the refused job in `jobs`, from 0.
         """
+        if self._http is not None and connection is None:
+            return Receipts(self._http.enqueue_many(jobs))
         return Receipts(self._sending(jobs, connection))
 
     def _sending(self, jobs: Iterable[Job], connection: Any) -> Iterator[Receipt]:
@@ -107,6 +125,8 @@ class Client:
             JobNotFound: there is none, or it is not of this `tenant`.
         """
         wanted = as_id(job_id)
+        if self._http is not None and connection is None:
+            return self._http.get(wanted, tenant)
         with self._link(connection) as link:
             return stored_job(link.fetch(GET, lookup_params(wanted, tenant)), wanted)
 
@@ -117,6 +137,8 @@ class Client:
             JobNotFound: there is none, or it is not of this `tenant`.
         """
         wanted = as_id(job_id)
+        if self._http is not None and connection is None:
+            return self._http.cancel(wanted, tenant)
         with self._link(connection) as link:
             return state_after_cancel(link.fetch(CANCEL, lookup_params(wanted, tenant)), wanted)
 
@@ -130,6 +152,8 @@ class Client:
             JobNotFound: there is none, or it is not of this `tenant`.
         """
         wanted = as_id(job_id)
+        if self._http is not None and connection is None:
+            return self._http.wait(wanted, timeout_s, tenant)
         watch = Watch(wanted, timeout_s, time.monotonic())
         with Ear(self._redis or self._own_redis, wanted) as ear:
             while not (job := self.get(wanted, tenant=tenant, connection=connection)).ended:
@@ -158,6 +182,12 @@ class Client:
         if self._database_url is None:
             raise AssaylineError("no database: give Client a database_url, or this call a connection")
         return psycopg_module().connect(libpq_url(self._database_url), autocommit=True)
+
+
+def _service(url: str | None, api_key: str | None) -> HttpApi:
+    from .http_api import HttpApi
+
+    return HttpApi(Service.at(str(url), api_key))
 
 
 def _redis_client(url: str) -> Any:

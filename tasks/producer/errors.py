@@ -9,6 +9,7 @@
     ├── JobNotFound            no such job, or not of this tenant               job_id
     ├── WaitTimeout            it had not ended when the time was up            job_id, timeout_s, state
     ├── NotMigrated            the database lacks Assayline's functions
+    ├── ServiceRefused         the HTTP service would not, or could not         status, kind, retry_after_s
     ├── DriverMissing          an optional package is not installed             package
     └── UnsupportedConnection  a connection of a kind the client cannot use
 
@@ -94,6 +95,19 @@ class WaitTimeout(AssaylineError, TimeoutError):
 
 class NotMigrated(AssaylineError):
     """The database has no Assayline, or an older one."""
+
+
+class ServiceRefused(AssaylineError):
+    """The HTTP service answered and did not do it: a wrong key, Postgres away, a fault of its own.
+
+    `kind` is the last part of its problem's type (`unauthorized`, `store-away` …), `retry_after_s` when to come again.
+    """
+
+    def __init__(self, status: int, kind: str, detail: str, retry_after_s: float | None) -> None:
+        super().__init__(f"{status} {kind}: {detail}")
+        self.status = status
+        self.kind = kind
+        self.retry_after_s = retry_after_s
 
 
 class DriverMissing(AssaylineError, ImportError):

@@ -26,7 +26,10 @@ class Receipt(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class StoredResult:
-    """An answer. `data` is None where no valid one came; `raw_text` then holds what did. `cost_usd` None: unknown."""
+    """An answer. `data` is None where no valid one came; `raw_text` then holds what did. `cost_usd` None: unknown.
+
+    `cached`: a remembered answer; it made no call, and cost nothing.
+    """
 
     data: dict[str, Any] | None
     raw_text: str | None
@@ -40,6 +43,7 @@ class StoredResult:
     cost_usd: Decimal | None
     latency_s: float
     calls: int
+    cached: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +116,8 @@ def _result(said: dict[str, Any] | None) -> StoredResult | None:
     if said is None:
         return None
     cost = said["cost_usd"]
-    kept = {name: said[name] for name in StoredResult.__dataclass_fields__ if name != "cost_usd"}
+    # A server older than this client does not say `cached`.
+    kept = {name: said[name] for name in StoredResult.__dataclass_fields__ if name in said and name != "cost_usd"}
     # Six decimals of numeric(12, 6) survive a float's shortest form unharmed.
     return StoredResult(cost_usd=None if cost is None else Decimal(str(cost)), **kept)
 

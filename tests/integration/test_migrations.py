@@ -50,6 +50,14 @@ OURS = """
       FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
      WHERE n.nspname IN ('assayline', 'public')
     UNION ALL
+    SELECT 'column', n.nspname, c.relname || '.' || a.attname, format_type(a.atttypid, a.atttypmod)
+      FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+     WHERE n.nspname = 'assayline' AND c.relname !~ '^alembic' AND a.attnum > 0 AND NOT a.attisdropped
+    UNION ALL
+    SELECT 'constraint', n.nspname, r.conrelid::regclass || '.' || r.conname, pg_get_constraintdef(r.oid)
+      FROM pg_constraint r JOIN pg_namespace n ON n.oid = r.connamespace
+     WHERE n.nspname = 'assayline' AND r.conrelid::regclass::text !~ 'alembic'
+    UNION ALL
     SELECT 'type', n.nspname, t.typname, ''
       FROM pg_type t JOIN pg_namespace n ON n.oid = t.typnamespace
      WHERE n.nspname = 'assayline' AND t.typname !~ '^_?alembic'
@@ -58,7 +66,7 @@ OURS = """
 
 
 def objects(url: str) -> list[tuple[Any, ...]]:
-    """All that is ours: relations, functions and types, without what alembic keeps."""
+    """All that is ours: relations, columns, constraints, functions and types, without what alembic keeps."""
     return rows(url, OURS)
 
 
@@ -425,13 +433,12 @@ def _wait_for_redis(client: redis.Redis, server: subprocess.Popen[Any]) -> None:
 
 
 async def test_an_old_redis_keeps_results_and_tells_of_ends(old_redis_url: str) -> None:
-    from redis.asyncio import Redis
-
+    from gateway.redis_line import RedisLine
     from tasks.announce import Announcer, events_channel, result_key
 
     job = uuid.uuid4()
-    client = Redis.from_url(old_redis_url)
-    announcer = Announcer(client)
+    line = RedisLine.from_url(old_redis_url)
+    announcer = Announcer(line)
     with redis.Redis.from_url(old_redis_url, decode_responses=True) as other:
         version = other.info("server")["redis_version"]
         assert (6, 2) <= tuple(map(int, version.split(".")[:2])) < (8, 0)
@@ -442,4 +449,4 @@ async def test_an_old_redis_keeps_results_and_tells_of_ends(old_redis_url: str) 
             assert '"succeeded"' in events.get_message(timeout=10)["data"]
         assert '"a": 1' in other.get(result_key(job))
         assert 0 < other.ttl(result_key(job)) <= 3600
-    await announcer.aclose()
+    await line.aclose()

@@ -52,8 +52,14 @@ class Up:
         return [pid for pid in pids if pid != self.process.pid and str(self.directory) in command_line(pid)]
 
     def flower(self, user: str) -> int:
-        request = urllib.request.Request(self.ready["urls"]["flower"] + "/workers")
-        request.add_header("Authorization", "Basic " + base64.b64encode(user.encode()).decode())
+        login = "Basic " + base64.b64encode(user.encode()).decode()
+        return self._status(self.ready["urls"]["flower"] + "/workers", login)
+
+    def api(self, path: str, key: str = "") -> int:
+        return self._status(self.ready["urls"]["api"] + path, f"Bearer {key}")
+
+    def _status(self, url: str, login: str) -> int:
+        request = urllib.request.Request(url, headers={"Authorization": login})
         try:
             with urllib.request.urlopen(request, timeout=10) as answer:
                 return int(answer.status)
@@ -87,6 +93,13 @@ def test_everything_runs_and_ends_with_one_signal(up: Up) -> None:
     password = (up.directory / "flower.password").read_text()
     assert up.flower(f"assayline:{password}") == 200
     assert up.flower("assayline:wrong") == 401
+    key = up.directory / "api.key"
+    assert key.stat().st_mode & 0o777 == 0o600
+    assert [up.api("/v1/jobs", key.read_text()), up.api("/v1/jobs", "wrong"), up.api("/health/ready")] == [
+        200,
+        401,
+        200,
+    ]
     up.process.send_signal(signal.SIGINT)
     assert up.process.wait(DEADLINE_S) == 0
     assert up.descendants() == []
@@ -120,7 +133,7 @@ def composed(directory: Path, env: dict[str, str]) -> tuple[list[str], dict[str,
 def test_a_url_in_the_environment_replaces_its_embedded_store(tmp_path: Path) -> None:
     env = environment(ASSAYLINE_DATABASE_URL="postgresql://elsewhere/db", ASSAYLINE_REDIS_URL="redis://elsewhere")
     names, added = composed(tmp_path, env)
-    assert names == ["migrate", "dispatcher", "worker-fake", "beat", "flower"]
+    assert names == ["migrate", "dispatcher", "worker-fake", "beat", "api", "flower"]
     assert added == {}
 
 

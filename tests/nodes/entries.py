@@ -15,6 +15,7 @@ from unittest.mock import patch
 
 from sqlalchemy import event
 
+from gateway.cache.shared import SharedLayer
 from nodes.steps import Step, halt_runner, halting
 from tasks.dispatch import Policy
 from workers.build import build_worker, load
@@ -50,11 +51,15 @@ TETHER = "tether"
 
 @dataclass(frozen=True)
 class WorkerPlan:
-    """How a worker is to run. `provoke`: a content with a word of `PROVOCATIONS` raises what belongs to it."""
+    """How a worker is to run. `provoke`: a content with a word of `PROVOCATIONS` raises what belongs to it.
+
+    `alive_s`: how soon a killed worker's leases in the answer cache fall.
+    """
 
     slots: int = 4
     grace_s: float = 10.0
     heartbeat_s: float = 0.5
+    alive_s: float = 2.0
     halt_at: Step | None = None
     provoke: bool = False
 
@@ -95,7 +100,11 @@ def work(env: Mapping[str, str], log_path: str, plan: WorkerPlan, pipe: Connecti
         return services
 
     told = partial(ToldRuntime, heartbeat_s=plan.heartbeat_s)
-    with patch.multiple("workers.worker", build_worker=build, Runtime=told):
+    shared = partial(SharedLayer, alive_s=plan.alive_s)
+    with (
+        patch.multiple("workers.worker", build_worker=build, Runtime=told),
+        patch("gateway.build.SharedLayer", shared),
+    ):
         code = run_worker(*load(), WorkerOptions(slots=plan.slots, grace_s=plan.grace_s))
     _leave(code)
 

@@ -192,18 +192,14 @@ def test_unusable_labels_are_the_callers_fault(labels):
         shape_for(Ask("x", {"labels": labels}))
 
 
-def test_the_shipped_analyses_with_the_seeds_cache_times():
-    times = {name: entry.analysis.cache_ttl_s for name, entry in load_analyses([]).entries.items()}
-    assert times == {
-        "skill_extraction": 604_800,
-        "code_quality": 86_400,
-        "text_classification": 3_600,
-        "completion": 3_600,
-    }
+def test_the_shipped_analyses_have_the_seeds_cache_times():
+    longer = {"skill_extraction": 604_800, "code_quality": 86_400}
+    for name, entry in load_analyses([]).entries.items():
+        assert entry.analysis.cache_ttl_s == longer.get(name, 3_600), name
 
 
 def test_an_unknown_analysis_is_named_with_those_there_are():
-    with pytest.raises(UnknownAnalysis, match=r"'astrology'.*skill_extraction, code_quality, text_classification"):
+    with pytest.raises(UnknownAnalysis, match=r"'astrology'.*skill_extraction, code_quality, .*text_classification"):
         load_analyses([]).get("astrology")
 
 

@@ -23,6 +23,7 @@ FACTS = {
     "budget_spent": (False, False, False, False),
     "cost_limit": (False, True, False, False),
     "claim_lost": (False, False, False, False),
+    "answer_awaited": (True, False, False, False),
     "provider_error": (False, False, False, False),
     "throttled": (True, True, False, False),
     "quota_exhausted": (False, True, False, False),

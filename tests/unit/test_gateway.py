@@ -188,7 +188,7 @@ async def test_without_a_model_the_first_configured_hop_answers():
     provider = scripted(GOOD, GOOD)
     gateway = gateway_over(provider)
     await gateway.analyze("text_classification", "x", context=LABELS)
-    assert provider.requests[0].model == "gpt-5.4-nano"
+    assert provider.requests[0].model == "gpt-6-luna"
     gateway.catalog = catalog(ENV | {"LLM_PROVIDER": "fake"})
     result = await gateway.analyze("text_classification", "x", context=LABELS)
     assert (provider.requests[1].model, result.provider) == ("scripted", "fake")
@@ -484,7 +484,7 @@ async def test_what_cannot_be_asked_is_refused_before_anything_is_opened(wishes:
 async def test_no_configured_hop_is_said_with_the_providers_that_would_do():
     gateway = gateway_over(scripted(GOOD))
     gateway.catalog = catalog({})
-    with pytest.raises(ConfigurationError, match="openai, local, fake"):
+    with pytest.raises(ConfigurationError, match="claude, openai, gemini, ollama, local, fake"):
         await gateway.analyze("skill_extraction", "x = 1")
 
 
@@ -594,7 +594,7 @@ async def test_a_composed_gateway_answers_every_analysis_with_the_fake_provider(
 
 def test_composition_refuses_a_catalog_entry_for_no_analysis():
     only_skills = replace(REGISTRY, entries={"skill_extraction": REGISTRY.get("skill_extraction")})
-    with pytest.raises(CatalogError, match=r"catalog\.yaml:[0-9]+: analyses\.code_quality"):
+    with pytest.raises(CatalogError, match=r"catalog\.yaml:[0-9]+: analyses\.text_classification"):
         build_gateway(Settings(), catalog(), ENV, only_skills)
 
 

@@ -17,6 +17,8 @@ def test_an_empty_environment_means_the_embedded_services_and_quiet_logs():
         broker_url=None,
         catalog_path=None,
         preferred_providers=(),
+        cache_enabled=True,
+        cache_ttl_s=None,
         log_level="INFO",
         trace_requests=False,
         log_token_usage=False,
@@ -32,6 +34,8 @@ def test_every_variable_lands_in_its_setting():
             "ASSAYLINE_CATALOG": "my.yaml",
             "LLM_PROVIDER": "local",
             "LLM_FALLBACK_PROVIDERS": "openai, fake",
+            "LLM_CACHE_ENABLED": "no",
+            "LLM_CACHE_TTL": "60",
             "LOG_LEVEL": "debug",
             "TRACE_REQUESTS": "true",
             "LOG_TOKEN_USAGE": "1",
@@ -43,6 +47,8 @@ def test_every_variable_lands_in_its_setting():
         broker_url="redis://b/1",
         catalog_path=Path("my.yaml"),
         preferred_providers=("local", "openai", "fake"),
+        cache_enabled=False,
+        cache_ttl_s=60,
         log_level="DEBUG",
         trace_requests=True,
         log_token_usage=True,
@@ -51,6 +57,14 @@ def test_every_variable_lands_in_its_setting():
 
 def test_the_broker_is_the_redis_unless_told_otherwise():
     assert Settings.from_env({"ASSAYLINE_REDIS_URL": "redis://r/0"}).broker_url == "redis://r/0"
+
+
+@pytest.mark.parametrize(
+    "value", ["0", "-1", "1.5", "1e3", "31536001", "\N{FULLWIDTH DIGIT NINE}", "9" * 5_000, "an hour"]
+)
+def test_a_cache_time_is_whole_seconds_up_to_a_year(value: str):
+    with pytest.raises(ConfigurationError, match="LLM_CACHE_TTL is whole seconds"):
+        Settings.from_env({"LLM_CACHE_TTL": value})
 
 
 def test_urls_with_passwords_stay_out_of_repr():

@@ -57,6 +57,7 @@ FIRST_CHOICE = {
     "unreachable": ("retry", "retry"),
     "malformed_completion": ("retry", "retry"),
     "server_error": ("retry", "retry"),
+    "answer_awaited": ("retry", "retry"),
     "quota_exhausted": ("fallback", "dead letter"),
     "auth_rejected": ("fallback", "dead letter"),
     "context_too_long": ("fallback", "dead letter"),
@@ -121,7 +122,7 @@ def test_with_no_attempts_left_everything_is_a_dead_letter(name: Any) -> None:
     assert isinstance(decide(CLASSES[name](""), replace(JOB, attempts_used=4)), DeadLetter)
 
 
-@pytest.mark.parametrize("name", RETRYABLE)
+@pytest.mark.parametrize("name", [name for name in RETRYABLE if CLASSES[name].try_next_model])
 def test_the_last_attempt_is_kept_for_the_next_hop(name: Any) -> None:
     error = CLASSES[name]("")
     assert decide(error, replace(JOB, attempts_used=3)) == Fallback(1, error)

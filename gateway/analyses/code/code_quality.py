@@ -8,7 +8,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from gateway.analyses.base import MAX_CLAIMS, Analysis, Claims, Result, Score, Sensitivity, Text
+from gateway.analyses.base import MAX_CLAIMS, Analysis, Claims, Example, Result, Score, Sensitivity, Text
 from gateway.analyses.shapes import ResultShape
 
 
@@ -50,4 +50,9 @@ ANALYSIS = Analysis(
     max_content_bytes=200_000,
     cache_ttl_s=86_400,
     sensitivity=Sensitivity.INTERNAL,
+    example=Example(
+        files("gateway") / "analyses" / "examples" / "code_quality.js",
+        "Written for Assayline.",
+        {"file_path": "server/bookings.js"},
+    ),
 )

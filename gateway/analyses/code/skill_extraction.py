@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from importlib.resources import files
 
-from gateway.analyses.base import Analysis, Claims, Result, Score, Sensitivity, Text
+from gateway.analyses.base import Analysis, Claims, Example, Result, Score, Sensitivity, Text
 from gateway.analyses.shapes import ResultShape
 
 
@@ -30,4 +30,9 @@ ANALYSIS = Analysis(
     max_content_bytes=200_000,
     cache_ttl_s=604_800,
     sensitivity=Sensitivity.INTERNAL,
+    example=Example(
+        files("gateway") / "analyses" / "examples" / "skill_extraction.go",
+        "Written for Assayline.",
+        {"file_path": "crawler/fetch.go"},
+    ),
 )

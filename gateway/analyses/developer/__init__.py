@@ -1,5 +1,5 @@
 """Analyses of what a developer's work shows of the developer."""
 
-from gateway.analyses.base import Analysis
+from gateway.analyses.developer import developer_profile, growth_trajectory, soft_skills
 
-ANALYSES: tuple[Analysis, ...] = ()
+ANALYSES = (developer_profile.ANALYSIS, soft_skills.ANALYSIS, growth_trajectory.ANALYSIS)

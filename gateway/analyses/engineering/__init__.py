@@ -1,5 +1,10 @@
 """Analyses that produce: code, fixes, requirements, documentation."""
 
-from gateway.analyses.base import Analysis
+from gateway.analyses.engineering import bug_fixing, code_generation, documentation_generation, requirement_analysis
 
-ANALYSES: tuple[Analysis, ...] = ()
+ANALYSES = (
+    code_generation.ANALYSIS,
+    requirement_analysis.ANALYSIS,
+    bug_fixing.ANALYSIS,
+    documentation_generation.ANALYSIS,
+)

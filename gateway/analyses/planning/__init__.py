@@ -1,5 +1,5 @@
 """Analyses of tasks: what one demands, and whom it suits."""
 
-from gateway.analyses.base import Analysis
+from gateway.analyses.planning import task_matching, task_signals
 
-ANALYSES: tuple[Analysis, ...] = ()
+ANALYSES = (task_signals.ANALYSIS, task_matching.ANALYSIS)

@@ -1,5 +1,10 @@
 """Analyses of activity over time: risks and trends of people and teams."""
 
-from gateway.analyses.base import Analysis
+from gateway.analyses.predictive import attrition_risk, burnout_risk, performance_trajectory, team_health
 
-ANALYSES: tuple[Analysis, ...] = ()
+ANALYSES = (
+    attrition_risk.ANALYSIS,
+    burnout_risk.ANALYSIS,
+    performance_trajectory.ANALYSIS,
+    team_health.ANALYSIS,
+)

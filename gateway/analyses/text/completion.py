@@ -10,7 +10,7 @@ from __future__ import annotations
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
-from gateway.analyses.base import Analysis, Ask, Sensitivity
+from gateway.analyses.base import Analysis, Ask, Example, Sensitivity
 from gateway.analyses.shapes import OutputFormat, SchemaShape, TextShape
 from gateway.errors import RequestError
 
@@ -51,4 +51,8 @@ ANALYSIS = Analysis(
     sensitivity=Sensitivity.PERSONAL,
     temperature=None,
     own_words=True,
+    example=Example(
+        files("gateway") / "analyses" / "examples" / "completion.txt",
+        "Written for Assayline.",
+    ),
 )

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, create_model
 
-from gateway.analyses.base import Analysis, Ask, Result, Sensitivity, Text
+from gateway.analyses.base import Analysis, Ask, Example, Result, Sensitivity, Text
 from gateway.analyses.shapes import ResultShape
 from gateway.errors import PromptError
 
@@ -71,4 +71,9 @@ ANALYSIS = Analysis(
     max_content_bytes=100_000,
     cache_ttl_s=3_600,
     sensitivity=Sensitivity.PERSONAL,
+    example=Example(
+        files("gateway") / "analyses" / "examples" / "text_classification.txt",
+        "Written for Assayline.",
+        {"labels": ["fault", "question", "praise"], "guidance": "fault: something does not work as it should"},
+    ),
 )

@@ -75,7 +75,7 @@ async def run(argv: Sequence[str], stdin: bytes, *, env: Mapping[str, str], cwd:
 
 async def _exit_code(process: asyncio.subprocess.Process) -> int:
     """Wait until the program itself has ended. `Process.wait` waits for its pipes too, which a child may hold."""
-    while process.returncode is None:
+    while process.returncode is None:  # noqa: ASYNC110  nobody tells
         await asyncio.sleep(EXIT_POLL_S)
     return process.returncode
 

@@ -1,0 +1,87 @@
+"""performance_trajectory: how the outcome of somebody's work has developed from one period to the next.
+
+Outcome, not activity: what was delivered, how it held, what others could build on it. It compares a person with the
+same person earlier, and says where the work itself changed. It foretells nothing.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from importlib.resources import files
+from typing import Annotated, Self
+
+from pydantic import Field, model_validator
+
+from gateway.analyses.base import MAX_CLAIMS, Analysis, Claims, Example, Result, Sensitivity, Text
+from gateway.analyses.evidence import Percent, Quote, Unsaid, withdrawn
+from gateway.analyses.shapes import ResultShape
+
+
+class Aspect(StrEnum):
+    """What a comparison is about."""
+
+    DELIVERY = "delivery"
+    QUALITY = "quality"
+    SCOPE = "scope"
+    COLLABORATION = "collaboration"
+
+
+class Trend(StrEnum):
+    """How it went on."""
+
+    STEADY = "steady"
+    IMPROVING = "improving"
+    DECLINING = "declining"
+
+
+class Comparison(Result):
+    """One aspect in two periods."""
+
+    earlier_evidence: Quote
+    later_evidence: Quote
+    aspect: Aspect
+    trend: Trend
+
+
+class PerformanceTrajectory(Result):
+    """Comparisons, what changed around the work, and a trajectory that at least one of them shows."""
+
+    comparisons: Annotated[list[Comparison], Field(max_length=MAX_CLAIMS)]
+    changed_conditions: Annotated[list[Text], Field(max_length=MAX_CLAIMS)]
+    achievements: Claims
+    support_needed: Claims
+    insufficient_evidence: Unsaid
+    summary: Text | None
+    trajectory: Trend | None
+    confidence_percent: Percent
+
+    @model_validator(mode="after")
+    def _a_trajectory_is_shown(self) -> Self:
+        kept = self
+        if self.summary is not None and not self.comparisons:
+            kept = withdrawn(kept, "summary", "comparisons")
+        # A steady whole may hold trends that weigh each other up.
+        shown = self.comparisons and (
+            self.trajectory is Trend.STEADY or any(one.trend is self.trajectory for one in self.comparisons)
+        )
+        if self.trajectory is not None and not shown:
+            kept = withdrawn(kept, "trajectory", "a comparison that shows it")
+        return kept
+
+
+ANALYSIS = Analysis(
+    name="performance_trajectory",
+    description="How the outcome of somebody's work developed between periods, each comparison quoted at both ends",
+    shape=ResultShape.of(PerformanceTrajectory),
+    prompts=files("gateway") / "prompts" / "performance_trajectory",
+    prompt_version="v1",
+    max_output_tokens=2_500,
+    max_content_bytes=200_000,
+    cache_ttl_s=3_600,
+    sensitivity=Sensitivity.PERSONAL,
+    example=Example(
+        files("gateway") / "analyses" / "examples" / "performance_trajectory.txt",
+        "Written for Assayline; the person and the records are made up.",
+        {"role": "backend engineer", "period": "2026, first and second half"},
+    ),
+)
