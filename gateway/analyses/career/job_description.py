@@ -1,6 +1,6 @@
 """job_description: a description of a role from notes about it, which shuts nobody out without need.
 
-What the notes do not say is asked, not made up: no pay, no place and no benefit that nobody named. Wording that is known
+What the notes do not say is asked, not made up: no pay, no place, no benefit that nobody named. Wording that is known
 to keep people from applying is found by a table, not left to the model's judgement alone.
 """
 

@@ -61,7 +61,7 @@ class LearningPath(Result):
 
 ANALYSIS = Analysis(
     name="learning_path",
-    description="From the skills a profile shows to those a role takes: gaps, then steps that end with something to show",
+    description="From the skills a profile shows to those a role takes: gaps, then steps with something to show",
     shape=ResultShape.of(LearningPath),
     prompts=files("gateway") / "prompts" / "learning_path",
     prompt_version="v1",

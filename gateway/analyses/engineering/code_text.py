@@ -1,4 +1,4 @@
-"""Code and documents as fields of an answer: longer than a sentence, and code without the fence models put around it."""
+"""Code and documents as fields of an answer: longer than a sentence; code without the fence models put round it."""
 
 from __future__ import annotations
 

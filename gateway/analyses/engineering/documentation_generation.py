@@ -1,4 +1,4 @@
-"""documentation_generation: documentation of a piece of code, for a stated reader, of what the code shows and no more."""
+"""documentation_generation: documentation of code, for a stated reader, of what the code shows and no more."""
 
 from __future__ import annotations
 
