@@ -17,7 +17,7 @@ from psycopg.rows import dict_row
 
 from api.app import create_app
 from api.guard import Guard
-from api.server import Address, Server, _config, bound, url_of
+from api.server import Address, Server, bound, config_of, url_of
 from api.services import build_services
 from gateway.analyses.registry import load_analyses
 from gateway.catalog import load_catalog
@@ -142,7 +142,7 @@ def served(
     """The API on a free port; `guard`: bounds of `api.guard.Guard` to set otherwise."""
     services = build_services(database_url, redis_url, load_catalog(None, env), load_analyses(), env, revision)
     listener = bound(Address(port=0))
-    server = Server(_config(Guard(create_app(services), KEY, **guard)), services.ends)
+    server = Server(config_of(Guard(create_app(services), KEY, **guard)), services.ends)
     thread = threading.Thread(target=server.run, args=([listener],))
     with psycopg.connect(database_url, autocommit=True, row_factory=dict_row) as link:
         api = Api(url_of(listener), services, server, link, thread)

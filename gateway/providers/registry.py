@@ -8,7 +8,8 @@ A third party's adapter is declared in its own package's metadata and found when
     [project.entry-points."assayline.providers"]
     my_dialect = "my_package.adapter:MyProvider"
 
-A program that composes its own gateway may call `register_provider` instead.
+A program that composes its own gateway may call `register_provider` instead. Nothing decides by the order in which
+packages happen to be found: a dialect that two of them offer, or that ships already, is refused and both are named.
 """
 
 from __future__ import annotations
@@ -73,26 +74,47 @@ def create(config: ProviderConfig) -> Provider:
     """Build the adapter for `config`. Nothing connects until its first call.
 
     Raises:
-        ConfigurationError: the dialect is unknown, its SDK is not installed, its adapter is no Provider, or
-            its options are wrong.
+        ConfigurationError: the dialect is unknown or offered twice, its SDK is not installed, its adapter is no
+            Provider, or its options are wrong.
     """
     return _adapter(config)(config)
 
 
 def _adapter(config: ProviderConfig) -> type[Provider]:
-    if config.dialect in DIALECTS:
-        return _imported(config.name, DIALECTS[config.dialect])
-    if config.dialect not in _registered:
-        point = _offered().get(config.dialect)
-        if point is None:
-            known = ", ".join(dialects())
-            raise ConfigurationError(f"provider {config.name!r}: unknown dialect {config.dialect!r}; known: {known}")
-        register_provider(config.dialect, _loaded(point))
-    return _registered[config.dialect]
+    dialect = config.dialect
+    if dialect in _registered:
+        return _registered[dialect]
+    offers = tuple(entry_points(group=ENTRY_POINT_GROUP, name=dialect))
+    _check_single(dialect, offers)
+    if dialect in DIALECTS:
+        return _imported(config.name, DIALECTS[dialect])
+    if not offers:
+        known = ", ".join(dialects())
+        raise ConfigurationError(f"provider {config.name!r}: unknown dialect {dialect!r}; known: {known}")
+    register_provider(dialect, _loaded(offers[0]))
+    return _registered[dialect]
 
 
-def _offered() -> dict[str, EntryPoint]:
-    return {point.name: point for point in entry_points(group=ENTRY_POINT_GROUP)}
+def _offered() -> set[str]:
+    return {point.name for point in entry_points(group=ENTRY_POINT_GROUP)}
+
+
+def _check_single(dialect: str, offers: tuple[EntryPoint, ...]) -> None:
+    """Check that one package at most offers an adapter for a dialect, none for one that ships.
+
+    Raises:
+        ConfigurationError: there is a choice, and nobody made it. All who offer one are named.
+    """
+    ships = ("assayline itself",) if dialect in DIALECTS else ()
+    rivals = (*ships, *sorted(f"{_package(point)} ({point.value})" for point in offers))
+    if len(rivals) > 1:
+        raise ConfigurationError(
+            f"dialect {dialect!r} is offered by {' and by '.join(rivals)}; uninstall or rename all but one"
+        )
+
+
+def _package(point: EntryPoint) -> str:
+    return "an unnamed package" if point.dist is None else f"{point.dist.name} {point.dist.version}"
 
 
 def _loaded(point: EntryPoint) -> type[Provider]:

@@ -125,7 +125,7 @@ class SdkProvider(Provider):
             try:
                 async with asyncio.timeout_at(deadline):
                     return await anext(events, None)
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 raise MalformedCompletion("a chunk of the stream is not JSON") from error
 
     @contextmanager

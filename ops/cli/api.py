@@ -31,7 +31,7 @@ def api(
     """
     if not installed():
         raise ConfigurationError("the HTTP API is not installed: pip install 'assayline[api]'")
-    from ops.cli.processes import _begin as begin
+    from ops.cli.processes import begin
 
     settings, catalog = begin(directory)
     from api.server import Address, serve

@@ -10,6 +10,7 @@ import asyncio
 import os
 import signal
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -47,7 +48,7 @@ LOG = "demo.log"
 SMALL_MODEL = (
     "These answers come from SmolLM2, a model of 135 million parameters that runs on this machine. It shows the "
     "plumbing: queue, ledger, schema-constrained and validated answers. It does not show good judgement: for that, set "
-    "OPENAI_API_KEY and run the demo again."
+    "ANTHROPIC_API_KEY, OPENAI_API_KEY or GOOGLE_API_KEY and run the demo again."
 )
 
 
@@ -58,8 +59,8 @@ def demo(
 ) -> int:
     """Start everything on this machine, run real jobs over real files, show their validated results, stop everything.
 
-    Needs no key, no Docker and no root: a small model runs here unless OPENAI_API_KEY is set. With --json: one line per
-    job, then one with the times. Example: [bold]assayline demo[/bold]
+    Needs no key, no Docker and no root: a small model runs here unless a provider's key is set. With --json: one line
+    per job, then one with the times. Example: [bold]assayline demo[/bold]
     """
     screen = Screen(as_json=as_json)
     for name in LEFT_ALONE:
@@ -194,13 +195,20 @@ class Demo:
         good = [job for job in jobs if job.state == "succeeded"]
         self._screen.show("")
         self._screen.show(f"{len(good)} of {len(jobs)} jobs succeeded, each with a validated result")
+        self._screen.show(f"queues: {_queues(jobs)}")
         self._screen.show(f"cost: {cost_text(_cost(good))}")
         self._screen.show(f"time: {self._times}")
         if small_model:
             self._screen.show("")
             self._screen.show(SMALL_MODEL)
         self._screen.document(
-            {"succeeded": len(good), "jobs": len(jobs), "small_model": small_model, "seconds": self._times.seconds}
+            {
+                "succeeded": len(good),
+                "jobs": len(jobs),
+                "queues": _queues(jobs),
+                "small_model": small_model,
+                "seconds": self._times.seconds,
+            }
         )
         return OK if len(good) == len(jobs) else FAILED
 
@@ -213,6 +221,12 @@ class Demo:
         else:
             self._screen.say(what)
             yield None
+
+
+def _queues(jobs: Sequence[StoredJob]) -> str:
+    """Through which queues the jobs went, and how many through each."""
+    counts = Counter(f"{job.provider}.{job.fields['lane']}" for job in jobs)
+    return ", ".join(f"{name} {count}" for name, count in sorted(counts.items()))
 
 
 def _cost(jobs: Sequence[StoredJob]) -> Decimal | None:

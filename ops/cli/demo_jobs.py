@@ -37,28 +37,39 @@ SELECT EXISTS (SELECT FROM assayline.catalog_analyses WHERE cardinality(chain) >
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One job of the demo. `path` is below `SOURCE`."""
+    """One job of the demo: a file below `SOURCE`, after the `question` that a completion asks of it."""
 
     analysis: str
     path: str
     context: dict[str, Any] = field(default_factory=dict)
+    question: str = ""
+    schema: dict[str, Any] | None = None
 
-    def content(self) -> str:
-        """The file."""
-        return (SOURCE / self.path).read_text(encoding="utf-8")
+    def job(self) -> Job:
+        """The job. Its lane is the analysis's: three of these wait in the bulk lane, three where a person waits."""
+        content = self.question + (SOURCE / self.path).read_text(encoding="utf-8")
+        return Job(self.analysis, content, context=self.context or None, schema=self.schema, source=SOURCE_NAME)
 
 
 KINDS = ["application code", "database query", "documentation", "configuration"]
 CLASSIFY: dict[str, Any] = {"labels": KINDS}
 
+PURPOSE: dict[str, Any] = {
+    "type": "object",
+    "additionalProperties": False,
+    "required": ["purpose"],
+    "properties": {"purpose": {"type": "string"}},
+}
+
 SAMPLES = (
     Sample("text_classification", "tasks/sql/expire.sql", CLASSIFY),
-    Sample("text_classification", "beat_schedule.py", CLASSIFY),
     Sample("text_classification", "tasks/producer/README.md", CLASSIFY),
-    Sample("skill_extraction", "tasks/upkeep.py", {"file_path": "tasks/upkeep.py"}),
+    Sample("completion", "tasks/sql/take_run.sql", question="What is this for? One sentence.\n\n", schema=PURPOSE),
     Sample("skill_extraction", "workers/app.py", {"file_path": "workers/app.py"}),
     Sample("code_quality", "ops/migrations/steps.py", {"file_path": "ops/migrations/steps.py"}),
+    Sample("code_complexity", "tasks/upkeep.py", {"file_path": "tasks/upkeep.py"}),
 )
+"""Five analyses, in both lanes of the provider."""
 
 
 class Gone(Exception):
@@ -101,7 +112,7 @@ def run_samples(
     Raises:
         Gone: the services are stopped.
     """
-    jobs = (Job(sample.analysis, sample.content(), context=sample.context, source=SOURCE_NAME) for sample in SAMPLES)
+    jobs = (sample.job() for sample in SAMPLES)
     with Client(database_url, redis_url) as client, store.connected(database_url) as connection:
         ids = [receipt.id for receipt in client.enqueue_many(jobs)]
         names = {job_id: f"{one.analysis:<20} {one.path}" for job_id, one in zip(ids, SAMPLES, strict=True)}

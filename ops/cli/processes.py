@@ -40,7 +40,7 @@ def worker(
 
     Example: [bold]assayline worker --provider openai --slots 100[/bold]
     """
-    settings, catalog = _begin(directory)
+    settings, catalog = begin(directory)
     from workers.logs import keep_from_celery
     from workers.worker import GRACE_S, WorkerOptions, chosen, run_worker
 
@@ -72,7 +72,7 @@ def dispatcher(
 
     Any number may run; one is enough. Its log goes to stderr. Example: [bold]assayline dispatcher[/bold]
     """
-    settings, catalog = _begin(directory)
+    settings, catalog = begin(directory)
     from tasks.dispatch import Policy
     from workers.build import configured
     from workers.dispatcher import run_dispatcher
@@ -92,7 +92,7 @@ def beat(
 
     Example: [bold]assayline beat[/bold]
     """
-    _begin(directory)
+    begin(directory)
     from workers.beat import run_beat
     from workers.logs import keep_from_celery
 
@@ -143,7 +143,7 @@ def _ask_before_going_down(revision: str) -> None:
     typer.confirm(f"Go down to {revision}? Jobs, results and ledger above it are lost", abort=True, err=True)
 
 
-def _begin(directory: Path) -> tuple[Settings, Catalog]:
+def begin(directory: Path) -> tuple[Settings, Catalog]:
     """Make this process one of the installation: environment, log, settings, catalog.
 
     Raises:

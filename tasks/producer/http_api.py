@@ -105,9 +105,11 @@ class AsyncHttpApi:
     async def wait(self, job_id: UUID, timeout_s: float, tenant: str | None) -> StoredJob:
         """See `Client.wait`."""
         turns = Turns(job_id, timeout_s, time.monotonic())
-        while not (job := await self.get(job_id, tenant, turns.wait_s(time.monotonic()))).ended:
+        while True:
+            job = await self.get(job_id, tenant, turns.wait_s(time.monotonic()))
+            if job.ended:
+                return job
             await asyncio.sleep(turns.pause_s(time.monotonic(), job.state))
-        return job
 
     async def _say(self, ask: Ask) -> Said:
         service = self._service

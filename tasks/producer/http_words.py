@@ -31,6 +31,8 @@ from .records import Receipt, StoredJob, stored_job
 
 URN = "urn:assayline:problem:"
 JOBS = "/v1/jobs"
+HTTP_BAD = 400
+"""From here on a status says that it was not done."""
 
 LONGEST_WAIT_S = 60
 """The service's own bound of one wait."""
@@ -107,7 +109,7 @@ def enqueue_ask(job: Job) -> Ask:
 
 def get_ask(job_id: UUID, tenant: str | None, wait_s: int = 0) -> Ask:
     """Look at a job, or wait up to `wait_s` seconds for its end."""
-    query = {**({"wait": wait_s} if wait_s else {}), **_of(tenant)}
+    query = {**({"wait": str(wait_s)} if wait_s else {}), **_of(tenant)}
     return Ask("GET", f"{JOBS}/{job_id}{_query(query)}", wait_s=wait_s)
 
 
@@ -152,9 +154,6 @@ def checked(said: Said, job_id: UUID | None) -> dict[str, Any]:
     if said.status >= HTTP_BAD:
         _raise(said, found, job_id)
     return found
-
-
-HTTP_BAD = 400
 
 
 def _raise(said: Said, problem: Mapping[str, Any], job_id: UUID | None) -> NoReturn:
@@ -226,5 +225,5 @@ def _of(tenant: str | None) -> dict[str, str]:
     return {} if tenant is None else {"tenant": tenant}
 
 
-def _query(given: Mapping[str, str | int]) -> str:
+def _query(given: Mapping[str, str]) -> str:
     return f"?{urlencode(given, quote_via=quote)}" if given else ""

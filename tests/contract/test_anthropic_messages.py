@@ -4,19 +4,30 @@ from __future__ import annotations
 
 import asyncio
 import json
+from datetime import date
+from decimal import Decimal
 
 import pytest
 
+from gateway.call import Hop, call
+from gateway.catalog_entries import ModelEntry, Price
 from gateway.errors import (
+    AuthRejected,
+    ConfigurationError,
     ContentRefused,
     ContextTooLong,
+    InvalidRequest,
     MalformedCompletion,
     OutputTruncated,
     Overloaded,
+    QuotaExhausted,
+    ServerError,
+    Throttled,
     Timeout,
     Unreachable,
 )
-from gateway.messages import FinishReason, Message, Usage
+from gateway.ledger import CallKind, MemoryLedger
+from gateway.messages import FinishReason, Message, ModelRef, Usage
 
 SCHEMA = {
     "type": "object",
@@ -139,6 +150,49 @@ async def test_nothing_of_the_environment_is_sent(wire, build, ask, monkeypatch,
     assert not any("somebody" in str(request.headers) for request in wire.requests)
 
 
+async def test_without_a_base_url_it_is_anthropics_whatever_the_environment_says(build, monkeypatch):
+    monkeypatch.setenv("ANTHROPIC_BASE_URL", "http://127.0.0.1:1")
+    assert build(dialect="anthropic")._client.base_url == "https://api.anthropic.com"
+
+
+@pytest.mark.parametrize("prefix", ["", "/", "/proxy/claude"])
+async def test_base_url_and_path_are_joined(wire, build, ask, prefix):
+    wire.answers(body=message())
+    await build(dialect="anthropic", base_url=wire.url.removesuffix("/v1") + prefix).complete(ask())
+    assert wire.requests[0].path == prefix.rstrip("/") + "/v1/messages"
+
+
+@pytest.mark.parametrize("options", [{"beta": []}, {"betas": "one"}, {"keepalive_s": 0}, {"extra_body": [1]}])
+async def test_an_unusable_option_is_refused_and_named(build, options):
+    with pytest.raises(ConfigurationError, match=f"provider 'p': option '{next(iter(options))}'"):
+        build(dialect="anthropic", options=options)
+
+
+async def test_an_unsendable_key_is_refused_without_showing_it(build):
+    with pytest.raises(ConfigurationError) as caught:
+        build(dialect="anthropic", api_key="sk-secret\n")
+    assert "sk-secret" not in str(caught.value)
+
+
+async def test_any_number_of_calls_can_be_open_and_connections_are_used_again(wire, claude, ask):
+    """The bound of aiohttp is 100, the SDK's 1,000; no answer is given before all have arrived."""
+    calls, all_arrived = 150, asyncio.Event()
+
+    async def answer_when_all_are_here(request):
+        if len(wire.requests) == calls:
+            all_arrived.set()
+        await all_arrived.wait()
+        await request.send(200, message())
+
+    wire.handler = answer_when_all_are_here
+    provider = claude()
+    async with asyncio.timeout(20):
+        await asyncio.gather(*(provider.complete(ask()) for _ in range(calls)))
+    assert provider._client._client._transport.client.connector.limit == 0
+    await provider.complete(ask())
+    assert wire.connections == calls
+
+
 async def test_betas_are_a_header(wire, claude, ask):
     wire.answers(body=message())
     await claude(betas=["one-2026", "two-2026"]).complete(ask())
@@ -219,6 +273,30 @@ async def test_what_is_no_message_is_malformed(wire, claude, ask, body):
         await claude().complete(ask())
 
 
+async def test_an_answer_that_filled_the_window_was_paid_for(wire, claude, ask):
+    """ContextTooLong costs nothing as a rule: the prompt is turned away. This one was answered."""
+    wire.answers(body=message("half", stop_reason="model_context_window_exceeded"))
+    entry = ModelEntry(
+        context_window=1_000,
+        max_output_tokens=100,
+        capabilities=frozenset(),
+        price=Price(input_per_mtok_usd=Decimal(1), output_per_mtok_usd=Decimal(5)),
+        source="test",
+        checked=date(2026, 11, 21),
+    )
+    hop, ledger = Hop(ModelRef("claude", "m"), entry, "default", 20, claude()), MemoryLedger()
+    with pytest.raises(ContextTooLong):
+        await call(hop, ask(), ledger, CallKind.ANSWER, lambda: 0.0)
+    [written] = ledger.calls
+    assert (written.end.cost_usd, written.end.usage) == (Decimal("0.000055"), Usage(20, 7))
+
+
+async def test_an_id_and_a_models_name_are_bounded(wire, claude, ask):
+    wire.answers(body=message(id="i" * 5_000, model="m" * 5_000))
+    completion = await claude().complete(ask())
+    assert (len(completion.provider_request_id), len(completion.model)) == (200, 200)
+
+
 async def test_an_error_object_under_a_200_is_an_error(wire, claude, ask):
     wire.answers(body={"type": "error", "error": {"type": "overloaded_error", "message": "busy"}})
     with pytest.raises(Overloaded, match="busy"):
@@ -262,11 +340,83 @@ async def test_a_stream_that_does_not_end_well_says_so(wire, claude, ask, last, 
         await anext(stream)
 
 
+@pytest.mark.parametrize(
+    ("kind", "said", "expected"),
+    [
+        ("api_error", "boom", ServerError),
+        ("overloaded_error", "busy", Overloaded),
+        ("rate_limit_error", "slow down", Throttled),
+        ("timeout_error", "late", Timeout),
+        ("authentication_error", "who", AuthRejected),
+        ("billing_error", "pay", QuotaExhausted),
+        ("invalid_request_error", "prompt is too long", ContextTooLong),
+        ("invalid_request_error", "no", InvalidRequest),
+        ("an_error_of_tomorrow", "hm", MalformedCompletion),
+    ],
+)
+async def test_an_error_event_has_no_status_and_is_judged_by_what_it_says(wire, claude, ask, kind, said, expected):
+    """The SDK raises it with the stream's own status, 200, which says nothing."""
+    event = {"type": "error", "error": {"type": kind, "message": said}}
+    wire.answers(body=sse(START, text_delta("half"), event), headers={"request-id": "req_1"})
+    stream = claude().stream(ask())
+    assert await anext(stream) == "half"
+    with pytest.raises(expected, match=said) as caught:
+        await anext(stream)
+    assert type(caught.value) is expected
+    assert caught.value.provider_request_id == "req_1"
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        "{",
+        "[" * 100_000,
+        "[1]",
+        "null",
+        json.dumps(text_delta(None)),
+        json.dumps({"type": "content_block_delta", "delta": {"type": "text_delta"}}),
+    ],
+    ids=lambda data: data[:20],
+)
+async def test_an_event_that_is_none_is_malformed(wire, claude, ask, data):
+    bad = f"event: content_block_delta\ndata: {data}\n\n".encode()
+    wire.answers(body=bad + sse(end("end_turn"), STOP))
+    with pytest.raises(MalformedCompletion):
+        await collected(claude().stream(ask()))
+
+
+async def test_a_body_that_is_no_stream_is_malformed(wire, claude, ask):
+    """As a proxy answers that cannot stream, or that drops the events' names."""
+    for body in (json.dumps(message()).encode(), f"data: {json.dumps(text_delta('hi'))}\n\n".encode()):
+        wire.answers(body=body)
+        with pytest.raises(MalformedCompletion, match="without a finish reason"):
+            await collected(claude().stream(ask()))
+
+
+async def test_a_stream_refused_at_the_start_raises_at_the_first_item(wire, claude, ask):
+    body = {"type": "error", "error": {"type": "rate_limit_error", "message": "slow down"}}
+    wire.answers(429, body, {"retry-after": "7", "request-id": "req_1"})
+    with pytest.raises(Throttled) as caught:
+        await anext(claude().stream(ask()))
+    assert (caught.value.retry_after_s, caught.value.provider_request_id) == (7, "req_1")
+
+
 async def test_a_stream_that_stalls_ends_at_the_deadline(wire, claude, ask):
     streams(wire, START, text_delta("first"), close=False)
     stream = claude().stream(ask(timeout_s=0.5))
     assert await anext(stream) == "first"
-    with pytest.raises(Timeout, match=r"within 0\.5 s"):
+    async with asyncio.timeout(20):
+        with pytest.raises(Timeout, match=r"within 0\.5 s"):
+            await anext(stream)
+
+
+async def test_the_deadline_never_cuts_the_consumers_own_work_short(wire, claude, ask):
+    """It passes while the consumer is busy with the first piece; only the next wait for the provider ends."""
+    streams(wire, START, text_delta("first"), close=False)
+    stream = claude().stream(ask(timeout_s=0.2))
+    assert await anext(stream) == "first"
+    await asyncio.sleep(0.25)  # the consumer's own work; there is nothing to wait for
+    with pytest.raises(Timeout):
         await anext(stream)
 
 
@@ -303,3 +453,19 @@ async def test_is_available_asks_for_the_models(wire, claude):
     wire.answers(body={"data": []})
     assert await claude().is_available()
     assert (wire.requests[0].method, wire.requests[0].path) == ("GET", "/v1/models")
+
+
+@pytest.mark.parametrize(("status", "expected"), [(401, False), (403, False), (404, True), (429, True), (529, False)])
+async def test_is_available_by_status(wire, claude, status, expected):
+    wire.answers(status, {"type": "error", "error": {"message": "no"}})
+    assert await claude().is_available() is expected
+
+
+async def test_is_available_is_quick_and_never_raises(wire, claude, monkeypatch):
+    monkeypatch.setattr("gateway.providers.sdk.AVAILABLE_TIMEOUT_S", 0.1)
+
+    async def hang(request):
+        await request.until_client_is_gone()
+
+    wire.handler = hang
+    assert await claude().is_available() is False

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
+import signal
 import sys
 import textwrap
+import threading
 
 import pytest
 import uvloop
@@ -24,6 +27,7 @@ from gateway.errors import (
     Timeout,
 )
 from gateway.messages import Message, Usage
+from gateway.providers.command import process
 
 GOOD = {
     "output": "hello",
@@ -53,18 +57,71 @@ def says(value):
     return f"{SAY}print({json.dumps(json.dumps(value))})"
 
 
-async def gone(pid):
-    """Return once a process is no more (or a zombie that its own parent has not collected)."""
-    async with asyncio.timeout(HANG_GUARD_S):
-        while True:
-            try:
-                os.kill(pid, 0)
-                with open(f"/proc/{pid}/stat") as stat:  # noqa: ASYNC230, PTH123
-                    if stat.read().rpartition(")")[2].split()[0] == "Z":
-                        return
-            except (ProcessLookupError, FileNotFoundError):
-                return
-            await asyncio.sleep(0.01)
+WITNESSED = """
+import json, os, signal, socket, subprocess, sys, time
+seen = socket.create_connection(("127.0.0.1", {port}))
+os.set_inheritable(seen.fileno(), True)
+def child(*code, **how):
+    return subprocess.Popen(
+        [sys.executable, "-S", "-E", "-c", "; ".join([*code, "import time", "time.sleep(600)"])], close_fds=False, **how
+    )
+def ready(*children):
+    seen.sendall(b"%s\\n" % json.dumps([os.getpid(), *(one.pid for one in children)]).encode())
+"""
+"""What a program begins with that is watched: its children inherit the connection."""
+
+
+class Witness:
+    """Sees when a program is ready, and when the last of those who hold its connection is gone: no pid to poll."""
+
+    def __init__(self):
+        self._met = asyncio.get_running_loop().create_future()
+
+    async def meet(self, reader, writer):
+        self._met.set_result((reader, writer))
+
+    async def ready(self):
+        """Return the pids of the program and its children, once it says that it is ready."""
+        async with asyncio.timeout(HANG_GUARD_S):
+            reader, _ = await self._met
+            return json.loads(await reader.readline())
+
+    async def tell(self):
+        """Let a program go on that waits for it."""
+        (await self._met)[1].write(b"go\n")
+
+    async def all_gone(self):
+        async with asyncio.timeout(HANG_GUARD_S):
+            reader, writer = await self._met
+            with contextlib.suppress(ConnectionError):
+                await reader.read()
+            writer.close()
+
+    async def leave(self):
+        if self._met.done():
+            self._met.result()[1].close()
+
+
+@contextlib.asynccontextmanager
+async def witnessing():
+    witness = Witness()
+    async with await asyncio.start_server(witness.meet, "127.0.0.1", 0) as server:
+        yield witness, WITNESSED.replace("{port}", str(server.sockets[0].getsockname()[1]))
+        await witness.leave()
+
+
+@pytest.fixture
+async def watched(program):
+    """A provider of a program that a witness sees, and the witness."""
+    async with witnessing() as (witness, begins):
+        yield lambda code, **options: (program(begins + textwrap.dedent(code), **options), witness)
+
+
+async def open_files():
+    """Count them once the transports' last callbacks have run."""
+    for _ in range(3):
+        await asyncio.sleep(0)
+    return len(os.listdir("/proc/self/fd"))  # noqa: PTH208
 
 
 # The question and the answer
@@ -114,18 +171,32 @@ async def test_a_program_sees_nothing_of_the_workers_environment_but_what_it_is_
         (GOOD | {"usage": {"input_tokens": 1, "output_tokens": -1}}, MalformedCompletion),
         (GOOD | {"output": None}, MalformedCompletion),
         ([], MalformedCompletion),
-        ({"error": {"kind": "throttled", "message": "slow", "retry_after_s": 7}}, Throttled),
         ({"error": {"kind": "overloaded", "message": "busy"}}, Overloaded),
         ({"error": {"kind": "what", "message": "?"}}, ServerError),
         ({"error": "plain words"}, ServerError),
+        ({"error": {"kind": "output_truncated", "message": "cut"}}, OutputTruncated),
     ],
 )
 async def test_what_a_program_may_say(program, ask, said, expected):
     with pytest.raises(expected) as caught:
         await program(says(said)).complete(ask())
     assert type(caught.value) is expected
-    if expected is Throttled:
-        assert (str(caught.value), caught.value.retry_after_s) == ("slow", 7)
+
+
+@pytest.mark.parametrize(
+    ("said", "wait_s"), [(7, 7), (0.5, 0.5), (10**400, 86_400), (True, None), (-1, None), ("7", None)]
+)
+async def test_how_long_to_wait_is_believed_within_bounds(program, ask, said, wait_s):
+    with pytest.raises(Throttled, match="slow") as caught:
+        await program(says({"error": {"kind": "throttled", "message": "slow", "retry_after_s": said}})).complete(ask())
+    assert caught.value.retry_after_s == wait_s
+
+
+async def test_what_a_failed_answer_has_cost_is_kept(program, ask):
+    said = {"error": {"kind": "content_refused", "message": "no", "request_id": "r-2"}, "usage": GOOD["usage"]}
+    with pytest.raises(ContentRefused) as caught:
+        await program(says(said)).complete(ask())
+    assert (caught.value.usage, caught.value.provider_request_id) == (Usage(20, 7, 3), "r-2")
 
 
 @pytest.mark.parametrize(
@@ -154,92 +225,182 @@ async def test_what_is_not_one_json_object_is_malformed(program, ask, output):
         await program(f"{SAY}sys.stdout.buffer.write({output}.encode('latin-1'))").complete(ask())
 
 
+async def test_a_program_ended_by_a_signal(program, ask):
+    with pytest.raises(ServerError, match=f"ended by signal {int(signal.SIGABRT)}"):
+        await program(f"{SAY}import os\nos.abort()").complete(ask())
+
+
+async def test_an_answer_longer_than_a_pipe_holds_comes_whole(program, ask):
+    completion = await program(f"{SAY}print(json.dumps({GOOD!r} | {{'output': 'x' * 1_000_000}}))").complete(ask())
+    assert completion.text == "x" * 1_000_000
+
+
 # Programs that do not behave
 
 
-async def test_one_that_never_reads_and_answers_at_once(program, ask):
-    """A question larger than a pipe holds."""
-    provider = program(f"import json\nprint(json.dumps({GOOD!r}))")
-    completion = await provider.complete(ask(messages=(Message("user", "x" * 1_000_000),)))
+LONG = (Message("user", "x" * 1_048_576),)
+"""A question larger than a pipe holds."""
+
+
+@pytest.mark.parametrize("first", ["", "import os\nos.close(0)"], ids=["never reads", "closes stdin"])
+async def test_one_that_does_not_read_and_answers(program, ask, first):
+    completion = await program(f"{first}\nimport json\nprint(json.dumps({GOOD!r}))").complete(ask(messages=LONG))
     assert completion.text == "hello"
 
 
-async def test_one_that_writes_without_end_is_ended(program, ask):
-    provider = program("import sys\nwhile True: sys.stdout.write('x' * 4096)", max_output_bytes=100_000)
-    with pytest.raises(MalformedCompletion, match="more than 100000 bytes"):
+@pytest.mark.parametrize(
+    "code",
+    ["", f"import os, sys\nprint({json.dumps(json.dumps(GOOD))}, flush=True)\nos.close(1)"],
+    ids=["never reads, never answers", "answers, closes stdout, stays"],
+)
+async def test_one_that_does_not_end_is_ended_and_nothing_of_it_stays_open(program, ask, code):
+    before = await open_files()
+    provider = program(f"{code}\nimport time\ntime.sleep(600)")
+    with pytest.raises(Timeout, match="the program was ended"):
+        await provider.complete(ask(messages=LONG, timeout_s=0.4))
+    assert await open_files() == before
+
+
+async def test_one_that_writes_without_end_is_ended(watched, ask):
+    provider, witness = watched("ready()\nwhile True: sys.stdout.write('x' * 4096)", max_output_bytes=100_000)
+    with pytest.raises(MalformedCompletion, match="more than 100,000 bytes") as caught:
         await provider.complete(ask())
+    assert caught.value.raw_text == "x" * process.HEAD_BYTES
+    await witness.all_gone()
 
 
-CHILDREN = """
-import json, os, subprocess, sys, time
-child = subprocess.Popen([sys.executable, "-S", "-E", "-c", "import time; time.sleep(600)"])
-with open({report!r}, "w") as report:
-    report.write(f"{{os.getpid()}} {{child.pid}}")
-os.rename({report!r}, {report!r} + ".done")
-{then}
-"""
+async def test_of_stderr_without_end_only_the_last_is_kept(program, ask):
+    provider = program(f"{SAY}sys.stderr.write('x' * 1_000_000 + 'the cause')\nsys.exit(1)")
+    with pytest.raises(ServerError) as caught:
+        await provider.complete(ask())
+    # What the error keeps is shorter still, and its end is what counts.
+    assert len(str(caught.value)) <= 500
 
 
-async def reported(path):
-    async with asyncio.timeout(HANG_GUARD_S):
-        while not os.path.exists(f"{path}.done"):  # noqa: ASYNC110, ASYNC240, PTH110
-            await asyncio.sleep(0.01)
-    with open(f"{path}.done") as report:  # noqa: ASYNC230, PTH123
-        return [int(pid) for pid in report.read().split()]
+FAMILY = "ready(child(), child('import signal', 'signal.signal(signal.SIGTERM, signal.SIG_IGN)'))\ntime.sleep(600)"
 
 
-async def test_at_the_deadline_the_program_and_its_children_are_ended(program, ask, tmp_path):
-    report = str(tmp_path / "pids")
-    provider = program(CHILDREN.format(report=report, then="time.sleep(600)"))
+async def test_at_the_deadline_the_program_and_its_children_are_ended(watched, ask):
+    provider, witness = watched(FAMILY)
     with pytest.raises(Timeout, match="the program was ended"):
         await provider.complete(ask(timeout_s=1.0))
-    for pid in await reported(report):
-        await gone(pid)
+    pid, *_ = await witness.ready()
+    await witness.all_gone()
+    with pytest.raises(ProcessLookupError):  # not even a zombie
+        os.kill(pid, 0)
 
 
-def test_the_same_under_the_workers_loop(program, ask, tmp_path):
-    """It has its own way with processes."""
-    report = str(tmp_path / "pids")
-
-    async def through() -> None:
-        assert (await program(says(GOOD)).complete(ask())).text == "hello"
-        with pytest.raises(Timeout):
-            await program(CHILDREN.format(report=report, then="time.sleep(600)")).complete(ask(timeout_s=1.0))
-        for pid in await reported(report):
-            await gone(pid)
-
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(through())
+async def test_one_that_will_not_go_is_killed(watched, ask, monkeypatch):
+    monkeypatch.setattr(process, "GRACE_S", 0.1)
+    provider, witness = watched("signal.signal(signal.SIGTERM, signal.SIG_IGN)\nready(child())\ntime.sleep(600)")
+    await cancelled(provider, witness, ask)
+    await witness.all_gone()
 
 
-async def test_one_that_will_not_go_is_killed(program, ask, tmp_path):
-    report = str(tmp_path / "pids")
-    deaf = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)\ntime.sleep(600)"
-    with pytest.raises(Timeout):
-        await program(CHILDREN.format(report=report, then=deaf)).complete(ask(timeout_s=1.0))
-    for pid in await reported(report):
-        await gone(pid)
+async def test_one_that_is_asked_to_go_has_time_to_say_goodbye(watched, ask, tmp_path):
+    farewell = tmp_path / "farewell"
+    goodbye = f"lambda *_: (open({str(farewell)!r}, 'w').close(), os._exit(0))"
+    provider, witness = watched(f"signal.signal(signal.SIGTERM, {goodbye})\nready()\ntime.sleep(600)")
+    await cancelled(provider, witness, ask)
+    assert farewell.exists()
 
 
-async def test_cancelled_it_takes_its_children_along(program, ask, tmp_path):
-    report = str(tmp_path / "pids")
-    provider = program(CHILDREN.format(report=report, then="time.sleep(600)"))
+async def cancelled(provider, witness, ask):
+    """Cancel a call once its program is ready."""
     call = asyncio.create_task(provider.complete(ask()))
-    pids = await reported(report)
+    await witness.ready()
     call.cancel()
     with pytest.raises(asyncio.CancelledError):
         await call
-    for pid in pids:
-        await gone(pid)
 
 
-async def test_a_child_that_holds_stdout_open_does_not_hold_us_and_is_ended(program, ask, tmp_path):
-    report = str(tmp_path / "pids")
-    then = f"print(json.dumps({GOOD!r}), flush=True)"
-    completion = await program(CHILDREN.format(report=report, then=then)).complete(ask())
-    assert completion.text == "hello"
-    _, child = await reported(report)
-    await gone(child)
+async def test_cancelled_it_takes_its_children_along(watched, ask):
+    provider, witness = watched(FAMILY)
+    await cancelled(provider, witness, ask)
+    await witness.all_gone()
+
+
+async def test_cancelled_again_while_it_ends_it_still_takes_them_along(watched, ask):
+    provider, witness = watched("signal.signal(signal.SIGTERM, lambda *_: seen.sendall(b'[]\\n'))\n" + FAMILY)
+    call = asyncio.create_task(provider.complete(ask()))
+    await witness.ready()
+    call.cancel()
+    await witness.ready()  # it has been asked to go
+    call.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    await witness.all_gone()
+
+
+async def test_cancelled_while_it_starts_it_leaves_nothing(program, ask):
+    before = await open_files()
+    call = asyncio.create_task(program("import time\ntime.sleep(600)").complete(ask()))
+    await asyncio.sleep(0)
+    call.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    assert await open_files() == before
+
+
+DETACHED = "child(start_new_session=True)"
+
+
+async def test_given_up_it_takes_along_even_those_who_left_its_group(watched, ask):
+    """The one in a session of its own, whose parent is alive; and the daemon, whose parent is gone."""
+    daemon = "signal.signal(signal.SIGCHLD, signal.SIG_IGN)\nif os.fork() == 0: os.setsid(); child(); os._exit(0)"
+    provider, witness = watched(f"{daemon}\nready({DETACHED})\ntime.sleep(600)")
+    await cancelled(provider, witness, ask)
+    await witness.all_gone()
+
+
+async def test_a_child_that_holds_stdout_open_does_not_hold_us_and_is_ended(watched, ask):
+    provider, witness = watched(f"ready(child())\nprint(json.dumps({GOOD!r}))")
+    assert (await provider.complete(ask())).text == "hello"
+    await witness.all_gone()
+
+
+async def test_a_stranger_that_holds_stdout_open_does_not_hold_us(watched, ask, monkeypatch):
+    """Who left the group before a good answer is left alone; its end of our pipes is not waited for."""
+    monkeypatch.setattr(process, "DRAIN_S", 0.05)
+    before = await open_files()
+    provider, witness = watched(f"ready({DETACHED})\nprint(json.dumps({GOOD!r}))")
+    assert (await provider.complete(ask(messages=LONG))).text == "hello"
+    _, stranger = await witness.ready()
+    assert await open_files() == before + 1  # the witness's connection
+    os.kill(stranger, signal.SIGKILL)
+    await witness.all_gone()
+
+
+def test_the_same_on_the_workers_loop(program, ask):
+    """It has its own way with processes, and runs in a thread beside Celery's."""
+    outcomes = []
+
+    async def through():
+        # The loop's own files come with its first process.
+        await program(says(GOOD)).complete(ask())
+        before = await open_files()
+        answers = await asyncio.gather(*(program(says(GOOD)).complete(ask(messages=LONG)) for _ in range(8)))
+        outcomes.extend(answer.text for answer in answers)
+        for code in (FAMILY, f"ready({DETACHED})\ntime.sleep(600)"):
+            async with witnessing() as (witness, begins):
+                await cancelled(program(begins + code), witness, ask)
+                await witness.all_gone()
+        with pytest.raises(Timeout):
+            await program("import time\ntime.sleep(600)").complete(ask(messages=LONG, timeout_s=0.4))
+        with pytest.raises(MalformedCompletion, match="more than"):
+            await program("while True: print('x' * 4096)", max_output_bytes=9).complete(ask())
+        streaming = program(lines({"text": "hel"}, {"text": "lo"}, GOOD), stream=True)
+        outcomes.append([piece async for piece in streaming.stream(ask())])
+        assert await open_files() == before
+
+    def in_thread():
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(through())
+
+    thread = threading.Thread(target=in_thread)
+    thread.start()
+    thread.join(HANG_GUARD_S)
+    assert outcomes == ["hello"] * 8 + [["hel", "lo"]]
 
 
 async def test_a_program_that_cannot_be_run(build, ask, tmp_path):
@@ -255,25 +416,125 @@ async def test_a_program_that_cannot_be_run(build, ask, tmp_path):
         await provider.complete(ask())
 
 
+# Streams
+
+
+def lines(*said):
+    return SAY + "\n".join(f"print({json.dumps(json.dumps(one))}, flush=True)" for one in said)
+
+
+async def collected(stream):
+    return [piece async for piece in stream]
+
+
 async def test_a_stream_is_the_whole_answer_in_one_piece(program, ask):
     provider = program(says(GOOD))
-    assert [piece async for piece in provider.stream(ask())] == ["hello"]
+    assert await collected(provider.stream(ask())) == ["hello"]
     assert provider.capabilities.streaming is False
 
 
+async def test_pieces_come_as_they_are_written(watched, ask):
+    last = json.dumps({key: value for key, value in GOOD.items() if key != "output"})
+    code = f'print(\'{{"text": "hel"}}\', flush=True)\nseen.recv(9)\nprint(\'{{"text": "lo"}}\')\nprint({last!r})'
+    provider, witness = watched(code, stream=True)
+    stream = provider.stream(ask())
+    assert await anext(stream) == "hel"
+    await witness.tell()
+    assert await collected(stream) == ["lo"]
+    assert provider.capabilities.streaming
+
+
+async def test_a_program_that_streams_also_answers_whole(program, ask):
+    without = {key: value for key, value in GOOD.items() if key != "output"}
+    completion = await program(lines({"text": "hel"}, {"text": ""}, {"text": "lo"}, without), stream=True).complete(
+        ask()
+    )
+    assert (completion.text, completion.usage) == ("hello", Usage(20, 7, 3))
+    assert (await program(says(GOOD), stream=True).complete(ask())).text == "hello"
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        (lines({"text": "hel"}), MalformedCompletion),
+        (lines({"text": "hel"}, GOOD), MalformedCompletion),
+        (lines({"text": "hello"}, GOOD | {"output": 5}), MalformedCompletion),
+        (lines({"text": "hello"}, GOOD, {"text": "more"}), MalformedCompletion),
+        (lines({"text": "hello"}, GOOD, GOOD), MalformedCompletion),
+        (lines({"text": "hel"}, [], GOOD), MalformedCompletion),
+        (lines({"text": "hello"}, GOOD) + "\nsys.exit(1)", ServerError),
+        (lines({"text": "hello"}, GOOD | {"finish_reason": "length"}), OutputTruncated),
+        (lines({"text": "hel"}, {"error": {"kind": "overloaded", "message": "busy"}}), Overloaded),
+    ],
+)
+@pytest.mark.parametrize("whole", [False, True], ids=["stream", "complete"])
+async def test_a_stream_that_does_not_end_well_says_so(program, ask, said, expected, whole):
+    provider = program(said, stream=True)
+    with pytest.raises(expected) as caught:
+        await (provider.complete(ask()) if whole else collected(provider.stream(ask())))
+    assert type(caught.value) is expected
+
+
+async def test_a_stream_left_early_ends_the_program(watched, ask):
+    provider, witness = watched('print(\'{"text": "hel"}\', flush=True)\n' + FAMILY, stream=True)
+    stream = provider.stream(ask())
+    assert await anext(stream) == "hel"
+    await witness.ready()
+    await stream.aclose()
+    await witness.all_gone()
+
+
+async def test_the_deadline_covers_the_whole_stream(program, ask):
+    provider = program('import time\nprint(\'{"text": "hel"}\', flush=True)\ntime.sleep(600)', stream=True)
+    with pytest.raises(Timeout):
+        await collected(provider.stream(ask(timeout_s=0.4)))
+
+
+async def test_a_line_without_end_is_too_much_output(program, ask):
+    provider = program("while True: print('x' * 4096, end='')", stream=True, max_output_bytes=100_000)
+    with pytest.raises(MalformedCompletion, match="more than 100,000 bytes"):
+        await collected(provider.stream(ask()))
+
+
+# Configuration
+
+
 async def test_is_available_runs_the_check(program):
-    assert await program(says(GOOD)).is_available()
-    assert await program(says(GOOD), check=["-c", "raise SystemExit(0)"]).is_available()
-    assert not await program(says(GOOD), check=["-c", "raise SystemExit(1)"]).is_available()
+    assert await program("raise SystemExit(5)").is_available()
+    check = "import sys\nsys.exit(sys.argv[1:] != ['--check'])"
+    assert await program(check, check=["--check"]).is_available()
+    assert not await program(check, check=["--other"]).is_available()
+    assert not await program("while True: print('x' * 4096)", check=["--check"], max_output_bytes=9).is_available()
 
 
 @pytest.mark.parametrize(
     "options",
-    [{}, {"argv": []}, {"argv": "ls"}, {"argv": ["ls"], "shell": True}, {"argv": ["ls"], "max_output_bytes": 0}],
+    [
+        {},
+        {"argv": []},
+        {"argv": "ls"},
+        {"argv": [""]},
+        {"argv": ["ls"] * 101},
+        {"argv": ["ls", "a\0b"]},
+        {"argv": ["./ls"]},
+        {"argv": ["no-such-program"]},
+        {"argv": ["ls"], "shell": True},
+        {"argv": ["ls"], "max_output_bytes": 0},
+        {"argv": ["ls"], "env": {"A=B": "c"}},
+        {"argv": ["ls"], "env": {"A": "c\0"}},
+        {"argv": ["ls"], "key_variable": "A\n"},
+        {"argv": ["ls"], "cwd": "relative"},
+        {"argv": ["ls"], "cwd": "/nowhere/at/all"},
+    ],
 )
 def test_wrong_options_are_refused(build, options):
     with pytest.raises(ConfigurationError, match="option"):
         build(dialect="command", base_url=None, options=options)
+
+
+async def test_it_runs_in_its_directory(program, ask, tmp_path):
+    provider = program(f"import os\n{SAY}print(json.dumps({GOOD!r} | {{'output': os.getcwd()}}))", cwd=str(tmp_path))
+    assert (await provider.complete(ask())).text == str(tmp_path)
 
 
 async def test_what_is_no_text_is_refused_before_the_program_runs(program, ask, tmp_path):

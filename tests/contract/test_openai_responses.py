@@ -115,6 +115,43 @@ async def test_text_usage_model_and_id(wire, provider, ask):
     assert completion.headers == {"x-request-id": "req_1", "x-ratelimit-limit-tokens": "9"}
 
 
+async def test_commentary_is_no_part_of_the_answer(wire, provider, ask):
+    thinking = {"type": "message", "id": "msg_1", "phase": "commentary", "content": [part("Let me see. ")]}
+    answering = {"type": "message", "id": "msg_2", "phase": "final_answer", "content": [part("hello")]}
+    wire.answers(body=response(output=[thinking, answering]))
+    assert (await provider.complete(ask())).text == "hello"
+    streams(
+        wire,
+        {"type": "response.output_item.added", "item": thinking | {"content": []}},
+        delta("Let me see. ") | {"item_id": "msg_1"},
+        {"type": "response.output_item.added", "item": answering | {"content": []}},
+        delta("hello") | {"item_id": "msg_2"},
+        {"type": "response.completed", "response": response(output=[thinking, answering])},
+    )
+    assert await collected(provider.stream(ask())) == ["hello"]
+
+
+async def test_what_a_failed_response_has_used_is_kept(wire, provider, ask):
+    failed = response(status="failed", error={"code": "server_error", "message": "boom"})
+    for_good = {"type": "response.failed", "response": failed}
+    wire.answers(body=failed)
+    with pytest.raises(ServerError, match="boom") as caught:
+        await provider.complete(ask())
+    assert (caught.value.usage, caught.value.provider_request_id) == (Usage(20, 7, 16, 3), "resp_1")
+    streams(wire, delta("half"), for_good)
+    with pytest.raises(ServerError, match="boom") as caught:
+        await collected(provider.stream(ask()))
+    assert caught.value.usage == Usage(20, 7, 16, 3)
+
+
+async def test_a_key_that_comes_back_in_a_stream_is_cut_out(wire, build, ask):
+    provider = build(dialect="openai_responses", base_url=wire.url, api_key="plain-secret-words")
+    streams(wire, {"type": "error", "code": "invalid_api_key", "message": "bad key plain-secret-words"})
+    with pytest.raises(AuthRejected) as caught:
+        await collected(provider.stream(ask()))
+    assert "plain-secret-words" not in str(caught.value)
+
+
 def incomplete(reason):
     return {"status": "incomplete", "incomplete_details": {"reason": reason}}
 
@@ -132,6 +169,11 @@ def incomplete(reason):
             ServerError,
         ),
         (response(status="failed", error={"code": "rate_limit_exceeded", "message": "slow"}), Throttled),
+        (response(status="failed", error={"code": "server_error", "message": "x", "type": None}), ServerError),
+        (response(status="failed", error={"code": "bio_policy", "message": "no"}), ContentRefused),
+        (response(status="failed", error=None), MalformedCompletion),
+        (response(output=[{"type": "reasoning", "id": "rs_1", "summary": []}]), MalformedCompletion),
+        (response(output=[{"type": "message", "content": 5}]), MalformedCompletion),
         (response(usage=None), MalformedCompletion),
         (response(usage={"input_tokens": 1, "output_tokens": -1}), MalformedCompletion),
         (response(output=None), MalformedCompletion),
@@ -187,6 +229,8 @@ async def test_a_stream_yields_text_and_ends_when_it_is_completed(wire, provider
             ServerError,
         ),
         ({"type": "error", "code": "rate_limit_exceeded", "message": "slow"}, Throttled),
+        ({"type": "error", "code": "server_error", "message": "boom"}, ServerError),
+        (delta(None), MalformedCompletion),
     ],
 )
 async def test_a_stream_that_does_not_end_well_says_so(wire, provider, ask, last, expected):

@@ -7,6 +7,7 @@ import json
 import math
 import resource
 import socket
+import sys
 
 import pytest
 
@@ -23,6 +24,7 @@ from gateway.errors import (
     Unreachable,
 )
 from gateway.messages import FinishReason, Message, Usage
+from gateway.providers.promises import PROMISES, keeps_the_deadline, refuses_what_is_no_text
 
 HANG_GUARD_S = 20.0
 SCHEMA = {
@@ -60,11 +62,25 @@ async def answer_as_ollama(request):
     await request.send(200, "\n".join(map(json.dumps, lines)).encode(), {"x-request-id": "req_1"})
 
 
-@pytest.fixture(params=["openai_compatible", "openai_responses", "anthropic", "gemini", "fake", "ollama", "http"])
+PROGRAM = """
+import sys
+sys.stdin.read()
+print('{"text": "four words "}', '{"text": "of text"}', sep="\\n")
+print('{"finish_reason": "stop", "usage": {"input_tokens": 20, "output_tokens": 4}, "request_id": "run_1"}')
+"""
+PROGRAM_OPTIONS = {"argv": [sys.executable, "-S", "-E", "-c", PROGRAM], "stream": True, "structured_output": True}
+"""A program that answers in two pieces, as a catalog entry describes it."""
+
+DIALECTS = ["openai_compatible", "openai_responses", "anthropic", "gemini", "fake", "ollama", "http", "command"]
+
+
+@pytest.fixture(params=DIALECTS)
 def speaking(request, build):
     """A provider of each dialect that answers "four words of text" to anything."""
     if request.param == "fake":
         return build(dialect="fake", options={"answer": "four words of text"})
+    if request.param == "command":
+        return build(dialect="command", options=PROGRAM_OPTIONS)
     if request.param in ("ollama", "http"):
         wire = request.getfixturevalue("wire")
         wire.handler = answer_as_ollama
@@ -74,6 +90,13 @@ def speaking(request, build):
     llmock.reply("four words of text", times=None)
     family = request.param if request.param in ("anthropic", "gemini") else "openai"
     return build(dialect=request.param, base_url=llmock.base_url(family))
+
+
+@pytest.mark.parametrize("promise", PROMISES, ids=lambda promise: promise.__name__)
+async def test_every_dialect_keeps_what_a_provider_promises(speaking, ask, promise):
+    if speaking.config.dialect == "fake" and promise in (keeps_the_deadline, refuses_what_is_no_text):
+        return  # it sends nothing, and takes no time
+    await promise(speaking, ask())
 
 
 async def test_complete_answers_with_text_usage_model_and_id(speaking, ask):

@@ -12,11 +12,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from api.door import checked
+from api.key import api_key
 from api.problems import INVALID, KINDS, URN, Problem, found_invalid, tidy
 from api.requests import JobRequest
-from api.server import Address, api_key, bound
+from api.server import Address, bound
 from api.strict_json import read_object
+from gateway.analyses.registry import load_analyses
 from gateway.errors import ConfigurationError
+from ops.cli.doctor import installation
+from ops.cli.doctor.finding import Verdict
 from tasks.producer.jobs import Job, JobFields
 
 KEY = "0123456789abcdef"
@@ -89,3 +94,22 @@ def test_a_taken_port_and_a_foreign_address_are_said() -> None:
 def test_beyond_loopback_there_is_a_warning(host: str, warned: bool, caplog: pytest.LogCaptureFixture) -> None:
     bound(Address(host, 0)).close()
     assert ("beyond loopback" in caplog.text) is warned
+
+
+@pytest.mark.parametrize(
+    ("env", "verdict"),
+    [({}, Verdict.NOTED), ({"ASSAYLINE_API_KEY": "short"}, Verdict.WRONG), ({"ASSAYLINE_API_KEY": KEY}, Verdict.GOOD)],
+)
+def test_doctor_looks_at_the_key(env: dict[str, str], verdict: Verdict) -> None:
+    finding = installation.api(env)
+    assert finding.verdict is verdict
+    assert KEY not in finding.said
+
+
+@pytest.mark.parametrize("name", load_analyses().names())
+def test_the_door_takes_every_shipped_example(name: str) -> None:
+    registry = load_analyses()
+    example = registry.get(name).analysis.example
+    if example is not None:
+        said = {"analysis": name, "content": example.content.read_text(), "context": dict(example.context)}
+        assert checked(JobRequest.model_validate(json.loads(json.dumps(said))), None, registry).analysis == name

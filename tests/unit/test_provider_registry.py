@@ -86,5 +86,58 @@ def test_a_name_is_not_taken_over():
             registry.register_provider(name, FakeProvider)
 
 
+@pytest.fixture
+def packages(tmp_path, monkeypatch):
+    """Install packages that offer an adapter, by their metadata alone."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    def install(name, dialect, value="gateway.providers.fake.provider:FakeProvider"):
+        metadata = tmp_path / f"{name}-1.0.dist-info"
+        metadata.mkdir()
+        (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+        (metadata / "entry_points.txt").write_text(f"[assayline.providers]\n{dialect} = {value}\n")
+
+    return install
+
+
+def test_an_installed_packages_adapter_is_found(packages):
+    packages("theirs", "their_dialect")
+    assert isinstance(registry.create(config("their_dialect")), FakeProvider)
+    assert isinstance(registry.create(config("their_dialect")), FakeProvider)
+    assert "their_dialect" in registry.dialects()
+
+
+def test_a_dialect_that_two_packages_offer_is_refused_and_both_are_named(packages):
+    packages("theirs", "their_dialect")
+    packages("others", "their_dialect", "others.adapter:Other")
+    with pytest.raises(ConfigurationError) as caught:
+        registry.create(config("their_dialect"))
+    assert str(caught.value) == (
+        "dialect 'their_dialect' is offered by others 1.0 (others.adapter:Other) and by theirs 1.0 "
+        "(gateway.providers.fake.provider:FakeProvider); uninstall or rename all but one"
+    )
+
+
+def test_a_package_does_not_take_over_a_dialect_that_ships(packages):
+    packages("theirs", "fake")
+    with pytest.raises(ConfigurationError, match=r"'fake' is offered by assayline itself and by theirs 1\.0"):
+        registry.create(config("fake"))
+
+
+@pytest.mark.parametrize(
+    ("value", "says"),
+    [
+        ("nowhere_at_all:Provider", "entry point theirs = nowhere_at_all:Provider: ModuleNotFoundError"),
+        ("gateway.providers.fake.provider:Nobody", "AttributeError"),
+        ("builtins:dict", "not a subclass of Provider"),
+        ("gateway.providers.base:Provider", "does not implement"),
+    ],
+)
+def test_a_packages_adapter_that_is_none_is_refused_and_named(packages, value, says):
+    packages("somebody", "theirs", value)
+    with pytest.raises(ConfigurationError, match=says):
+        registry.create(config("theirs"))
+
+
 def test_a_config_does_not_show_its_key():
     assert "sk-hidden" not in repr(config("fake"))

@@ -26,6 +26,7 @@ from gateway.errors import (
     Throttled,
     Timeout,
 )
+from gateway.providers.json_http import name_or_none, storable
 from gateway.providers.wire import (
     TRANSPORT_FAILURES,
     by_status,
@@ -49,11 +50,13 @@ BY_CODE: dict[str, type[ProviderError]] = {
     "organization_on_hold": AuthRejected,
     "organization_not_enrolled_in_beta": AuthRejected,
     "cmek_key_disabled": AuthRejected,
+    "cmek_key_network_blocked": AuthRejected,
     "cmek_key_unreachable": ServerError,
-    "cmek_key_network_blocked": ServerError,
     "cmek_context_unavailable": ServerError,
+    "request_body_timeout": Timeout,
 }
-"""`error.details.error_code`, those that a call of ours can meet."""
+"""`error.details.error_code`, those that a call of ours can meet. What is AuthRejected or Timeout here comes as a 400,
+two of the QuotaExhausted as a 429, a ServerError as a 503 that has nothing to do with load."""
 
 BY_WORDING: dict[str, type[ProviderError]] = {
     "prompt is too long": ContextTooLong,
@@ -87,12 +90,15 @@ def translate(error: Exception, api_key: str | None) -> ProviderError:
     `api_key` is cut out of the message, should the provider have echoed it.
     """
     if isinstance(error, anthropic.APIStatusError):
+        if error.response.is_success:  # an error event within a stream
+            return from_error_object(error.body, error.response.headers, api_key)
         facts = error_object(error.body)
         failure = _by_facts(facts, error.status_code) or by_status(error.status_code)
         return _built(failure, f"HTTP {error.status_code}", facts, error.response.headers, api_key)
     if isinstance(error, anthropic.APIConnectionError) or not isinstance(error, anthropic.AnthropicError):
         return from_transport(error, (anthropic.APITimeoutError,))
-    return InvalidRequest(f"the SDK refused the call: {type(error).__name__}")
+    failure = AuthRejected if isinstance(error, anthropic.CredentialsError) else InvalidRequest
+    return failure(f"the SDK refused the call: {type(error).__name__}")
 
 
 def from_error_object(body: object, headers: Mapping[str, str], api_key: str | None = None) -> ProviderError:
@@ -110,13 +116,13 @@ def error_object(body: object) -> Mapping[str, Any]:
 
 def request_id(headers: Mapping[str, str]) -> str | None:
     """Return the provider's id of the call, if its headers name one."""
-    return headers.get("request-id")
+    return name_or_none(headers.get("request-id"))
 
 
 def _by_facts(facts: Mapping[str, Any], status: int) -> type[ProviderError] | None:
     details = facts.get("details")
     code = details.get("error_code") if isinstance(details, dict) else None
-    if code in BY_CODE:
+    if isinstance(code, str) and code in BY_CODE:
         return BY_CODE[code]
     message = str(facts.get("message")).lower()
     wording = next((failure for words, failure in BY_WORDING.items() if words in message), None)
@@ -127,5 +133,5 @@ def _built(
     failure: type[ProviderError], what: str, facts: Mapping[str, Any], headers: Mapping[str, str], api_key: str | None
 ) -> ProviderError:
     said = ", ".join(str(facts[key]) for key in ("type", "message") if facts.get(key))
-    message = without_keys(f"{what}: {said}" if said else what, api_key)
+    message = storable(without_keys(f"{what}: {said}" if said else what, api_key))
     return failure(message, retry_after_s=retry_after_s(headers), provider_request_id=request_id(headers))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from gateway.errors import ContentRefused, ContextTooLong, MalformedCompletion
 from gateway.messages import Completion, FinishReason, JsonObject, Usage
 from gateway.providers.anthropic.errors import error_object, from_error_object, request_id
+from gateway.providers.json_http import name_or_none
 from gateway.providers.wire import MOST_TOKENS, kept_headers
 
 if TYPE_CHECKING:
@@ -41,14 +42,14 @@ def read_completion(response: Response, asked_model: str, api_key: str | None = 
     body = _json_object(response)
     if error_object(body):
         raise from_error_object(body, response.headers, api_key)
-    answered_by = request_id(response.headers) or _text_or_none(body.get("id"))
+    answered_by = request_id(response.headers) or name_or_none(body.get("id"))
     text = _text(body.get("content"), answered_by)
     usage = _usage(body.get("usage"), text, answered_by)
     return Completion(
         text=text,
         finish_reason=finish_reason(body, text, usage, answered_by),
         usage=usage,
-        model=_text_or_none(body.get("model")) or asked_model,
+        model=name_or_none(body.get("model")) or asked_model,
         provider_request_id=answered_by,
         headers=kept_headers(response.headers.raw, _keeps),
     )
@@ -78,20 +79,23 @@ def finish_reason(
     return known
 
 
-def read_event(event: object) -> tuple[str, FinishReason | None]:
+def read_event(event: object, api_key: str | None = None) -> tuple[str, FinishReason | None]:
     """Return one stream event's text ("" if it has none), and why the model stopped, once it did.
 
     Raises:
-        ProviderError: the event is an error, or none that the protocol knows how to end.
+        ProviderError: the event is an error, none of the protocol, or an end that is none for us.
     """
     if not isinstance(event, dict):
         raise MalformedCompletion("an event of the stream is not a JSON object")
     delta = event.get("delta")
     match event.get("type"):
-        case "error":
-            raise from_error_object(event, {})
+        case "error":  # under another event name: the SDK raises those that are named so
+            raise from_error_object(event, {}, api_key)
         case "content_block_delta" if isinstance(delta, dict) and delta.get("type") == "text_delta":
-            return str(delta.get("text", "")), None
+            text = delta.get("text")
+            if not isinstance(text, str):
+                raise MalformedCompletion("a text delta of the stream holds no text")
+            return text, None
         case "message_delta" if isinstance(delta, dict) and delta.get("stop_reason"):
             return "", finish_reason(delta, None, None)
     return "", None
@@ -130,10 +134,6 @@ def _usage(usage: object, text: str, answered_by: str | None) -> Usage:
 
 def _keeps(name: str) -> bool:
     return name in KEPT_HEADERS or name.startswith(KEPT_HEADER_PREFIX)
-
-
-def _text_or_none(value: object) -> str | None:
-    return value if isinstance(value, str) else None
 
 
 def _malformed(message: str, raw_text: str | None, answered_by: str | None) -> MalformedCompletion:

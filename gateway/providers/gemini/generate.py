@@ -1,32 +1,33 @@
 """Gemini's generateContent, through the official SDK over aiohttp.
 
 The call goes by the SDK's request layer and not by `models.generate_content`: the typed method turns a schema into its
-own types (a truthy additionalProperties raises, the order of fields is lost) and an answer into models of which unknown
-enum values are warnings.
-
-Over aiohttp the SDK by itself sends a request a second time when its connection breaks, after up to ten seconds, paid
-or not. Retry options with a single attempt switch that off, and nothing else does.
+own types (a truthy additionalProperties raises), turns an answer into models of which unknown enum values are warnings,
+and by itself asks and pays for a continuation. It takes 1.7 ms of CPU a call against 0.2 ms, at a hundred in flight on
+a two-core machine; over the SDK's default httpx2 pool it is 2.5 ms against 0.9 ms. A stream's response is held here,
+so that leaving it closes its connection at once; the SDK's own method hides it behind a chain of generators.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from typing import Any, ClassVar
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import aiohttp
-from google import genai
-from google.genai.types import HttpOptions, HttpRetryOptions
 
-from gateway.errors import ProviderError
+from gateway.errors import MalformedCompletion, ProviderError
 from gateway.messages import Capabilities, Completion, CompletionRequest, FinishReason, JsonObject
 from gateway.providers.base import ProviderConfig, read_options
-from gateway.providers.gemini.errors import SDK_FAILURES, translate
-from gateway.providers.gemini.request import GeminiOptions, generate_body
-from gateway.providers.gemini.response import read_completion, read_event
-from gateway.providers.sdk import NO_KEY, SdkProvider
-from gateway.providers.wire import CONNECT_TIMEOUT_S, UNLIMITED_CONNECTIONS, check_sendable_key
+from gateway.providers.gemini.client import endpoint, open_client, open_session
+from gateway.providers.gemini.errors import SDK_FAILURES, listed_error, translate
+from gateway.providers.gemini.request import GeminiOptions, generate_body, model_path
+from gateway.providers.gemini.response import parsed, read_completion, read_event
+from gateway.providers.sdk import SdkProvider
 
-BASE_URL = "https://generativelanguage.googleapis.com"
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+    from google import genai
+
 MODELS_PATH = "models?pageSize=1"
 
 
@@ -38,7 +39,7 @@ class Gemini(SdkProvider):
     def __init__(self, config: ProviderConfig) -> None:
         super().__init__(config)
         self._options = read_options(GeminiOptions, config)
-        check_sendable_key(config.name, config.api_key)
+        self._root, self._version = endpoint(config, self._options)
         self._session: aiohttp.ClientSession | None = None
         self._client: genai.Client | None = None
 
@@ -53,17 +54,18 @@ class Gemini(SdkProvider):
 
     async def post(self, request: CompletionRequest, body: JsonObject) -> Any:
         """See `SdkProvider.post`."""
-        return await self._api().async_request("post", f"models/{request.model}:generateContent", body)
+        return await self._answered("post", f"{model_path(request.model)}:generateContent", body)
 
     async def post_stream(self, request: CompletionRequest, body: JsonObject) -> _Events:
         """See `SdkProvider.post_stream`."""
+        path = f"{model_path(request.model)}:streamGenerateContent?alt=sse"
         api = self._api()
-        path = f"models/{request.model}:streamGenerateContent?alt=sse"
-        return _Events(await api._async_request(http_request=api._build_request("post", path, body), stream=True))
+        with _told_apart():
+            return _Events(await api._async_request(http_request=api._build_request("post", path, body), stream=True))
 
     async def ask_for_models(self) -> None:
         """See `SdkProvider.ask_for_models`."""
-        await self._api().async_request("get", MODELS_PATH, {})
+        parsed((await self._answered("get", MODELS_PATH, {})).body)
 
     def read(self, response: Any, request: CompletionRequest) -> Completion:
         """See `SdkProvider.read`."""
@@ -79,42 +81,50 @@ class Gemini(SdkProvider):
 
     async def aclose(self) -> None:
         """Close every connection."""
+        if self._client is not None:
+            await self._client.aio.aclose()
         if self._session is not None:
             await self._session.close()
 
+    async def _answered(self, method: str, path: str, body: JsonObject) -> Any:
+        with _told_apart():
+            return await self._api().async_request(method, path, body)
+
     def _api(self) -> Any:
         """Return the SDK's request layer; made at the first call, because its session belongs to the running loop."""
-        if self._client is None:
-            self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(
-                    limit=UNLIMITED_CONNECTIONS, keepalive_timeout=self._options.keepalive_s
-                ),
-                cookie_jar=aiohttp.DummyCookieJar(),
-                timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S),
-                trust_env=False,
-            )
-            self._client = genai.Client(
-                api_key=self.config.api_key or NO_KEY,
-                vertexai=False,
-                http_options=HttpOptions(
-                    base_url=self.config.base_url or BASE_URL,
-                    api_version=self._options.api_version,
-                    aiohttp_client=self._session,
-                    async_client_args={"allow_redirects": False},
-                    retry_options=HttpRetryOptions(attempts=1),
-                ),
-            )
+        if self._session is None or self._client is None:
+            self._session = open_session(self._options.keepalive_s)
+            self._client = open_client(self._root, self._version, self.config.api_key, self._session)
         return self._client._api_client
 
 
 class _Events:
-    """The SDK's iterator of parsed events. Its own streaming method hides the response, which then nobody can close."""
+    """The SDK's iterator of parsed events."""
 
     def __init__(self, response: Any) -> None:
         self._response = response
 
-    def __aiter__(self) -> AsyncIterator[Any]:
-        return aiter(self._response)
+    async def __aiter__(self) -> AsyncIterator[Any]:
+        try:
+            async for event in self._response:
+                yield event
+        except ValueError as error:
+            # Outside its events Google lists an error, `[{"error": …}]`, which the SDK cuts after the object.
+            found = listed_error(error)
+            if found is None:
+                raise
+            yield found
 
     async def close(self) -> None:
         self._response.response_stream.close()
+
+
+@contextmanager
+def _told_apart() -> Iterator[None]:
+    """Name two failures that would pass for others: as our deadline, and as a request that cannot be written."""
+    try:
+        yield
+    except aiohttp.ServerTimeoutError as error:
+        raise translate(error, None) from error
+    except UnicodeDecodeError as error:
+        raise MalformedCompletion("the response is not text in the encoding it names") from error

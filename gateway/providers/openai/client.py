@@ -11,7 +11,7 @@ from gateway.errors import ConfigurationError, ProviderError
 from gateway.messages import CompletionRequest, JsonObject
 from gateway.providers.base import ProviderConfig
 from gateway.providers.openai.errors import SDK_FAILURES, translate
-from gateway.providers.sdk import NO_KEY, ONE_USE, SdkProvider
+from gateway.providers.sdk import NO_KEY, ONE_USE, EventStream, SdkProvider
 from gateway.providers.wire import CONNECT_TIMEOUT_S, UNLIMITED_CONNECTIONS, check_sendable_key
 
 MODELS_PATH = "/models"
@@ -31,7 +31,7 @@ class OpenAIProvider(SdkProvider):
         """See `SdkProvider.post`."""
         return await self._client.post(self.path, cast_to=httpx2.Response, body=body)
 
-    async def post_stream(self, request: CompletionRequest, body: JsonObject) -> AsyncStream[object]:
+    async def post_stream(self, request: CompletionRequest, body: JsonObject) -> EventStream:
         """See `SdkProvider.post_stream`."""
         return await self._client.post(
             self.path,

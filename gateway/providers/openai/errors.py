@@ -49,10 +49,14 @@ BY_CODE: dict[str, type[ProviderError]] = {
     "context_length_exceeded": ContextTooLong,
     "content_filter": ContentRefused,
     "content_policy_violation": ContentRefused,
+    "bio_policy": ContentRefused,
+    "misalignment_policy_violation": ContentRefused,
+    "image_content_policy_violation": ContentRefused,
     "invalid_prompt": ContentRefused,
     "invalid_api_key": AuthRejected,
 }
-"""`error.code`. `invalid_prompt` is what reasoning models say to a prompt their usage policy flags."""
+"""`error.code`. `invalid_prompt` is what reasoning models say to a prompt their usage policy flags; the
+policies are the Responses API's (`openai/types/responses/response_error.py`)."""
 
 BY_TYPE: dict[str, type[ProviderError]] = {
     "insufficient_quota": QuotaExhausted,
@@ -66,8 +70,9 @@ BY_WORDING: dict[str, type[ProviderError]] = {
 }
 """Part of `error.message` in lower case: vLLM says no more than this. Read for status 400 only."""
 
-SERVER_SIDE_TYPES = frozenset({"server_error", "internal_server_error"})
-"""`error.type` of an error object that comes without a status of its own, in a stream or under a 200."""
+SERVER_SIDE = frozenset({"server_error", "internal_server_error"})
+"""`error.type`, or (the Responses API's) `error.code`, of an error object that comes without a status of its own: in a
+stream, or under a 200."""
 
 
 def translate(error: Exception, api_key: str | None) -> ProviderError:
@@ -90,7 +95,8 @@ def from_error_object(body: object, headers: Mapping[str, str], api_key: str | N
     Raises nothing: an object nobody can read is a MalformedCompletion.
     """
     facts = body if isinstance(body, dict) else {"message": str(body)}
-    default: type[ProviderError] = ServerError if facts.get("type") in SERVER_SIDE_TYPES else MalformedCompletion
+    words = {str(facts.get("type")), str(facts.get("code"))}
+    default: type[ProviderError] = ServerError if words & SERVER_SIDE else MalformedCompletion
     status = facts.get("code")
     if type(status) is int and status >= 400:
         default = by_status(status)

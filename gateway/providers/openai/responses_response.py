@@ -11,15 +11,20 @@ from gateway.providers.openai.errors import from_error_object, request_id
 from gateway.providers.wire import MOST_TOKENS, kept_headers
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 
     from httpx2 import Response
+
+    from gateway.errors import ProviderError
 
 INCOMPLETE: dict[str, FinishReason] = {
     "max_output_tokens": FinishReason.LENGTH,
     "content_filter": FinishReason.REFUSAL,
 }
 """`incomplete_details.reason` in our words; the others are of tools and of conversations, which no call of ours has."""
+
+COMMENTARY = "commentary"
+"""`phase` of a message in which some models think aloud before their answer. It is no part of the answer."""
 
 
 def read_response(response: Response, asked_model: str, api_key: str | None = None) -> Completion:
@@ -31,9 +36,12 @@ def read_response(response: Response, asked_model: str, api_key: str | None = No
     """
     body = json_object(response)
     if body.get("error"):
-        raise from_error_object(body["error"], response.headers, api_key)
+        raise _failed(body, response.headers, api_key)
     answered_by = request_id(response.headers) or _text_or_none(body.get("id"))
     text, refused = _said(body.get("output"), answered_by)
+    if text is None and body.get("status") == "completed":
+        raise _malformed("the response holds no text", None, answered_by)
+    text = text or ""
     usage = _usage(body.get("usage"), text, answered_by)
     return Completion(
         text=text,
@@ -62,7 +70,7 @@ def finish_reason(response: JsonObject, text: str | None) -> FinishReason:
     return known
 
 
-def read_event(event: object) -> tuple[str, FinishReason | None]:
+def read_event(event: object, api_key: str | None = None) -> tuple[str, FinishReason | None]:
     """Return one stream event's text ("" if it has none), and why the model stopped, once it did.
 
     Raises:
@@ -73,21 +81,51 @@ def read_event(event: object) -> tuple[str, FinishReason | None]:
     response = event.get("response")
     match event.get("type"):
         case "response.output_text.delta":
-            return str(event.get("delta", "")), None
+            return _delta(event), None
         case "response.refusal.delta" | "response.refusal.done":
             return "", FinishReason.REFUSAL
         case "error":
-            raise from_error_object(event, {})
+            raise from_error_object(event, {}, api_key)
         case "response.failed" if isinstance(response, dict):
-            raise from_error_object(response.get("error"), {})
+            raise _failed(response, {}, api_key)
         case "response.completed" | "response.incomplete" if isinstance(response, dict):
             refused = any(part.get("type") == "refusal" for part in _parts(response.get("output")))
             return "", FinishReason.REFUSAL if refused else finish_reason(response, None)
     return "", None
 
 
-def _said(output: object, answered_by: str | None) -> tuple[str, bool]:
-    """Join the texts of the output's messages; whether the model refused. Reasoning stands in items of its own."""
+def _delta(event: JsonObject) -> str:
+    delta = event.get("delta")
+    if not isinstance(delta, str):
+        raise MalformedCompletion("a text event of the stream holds no text")
+    return delta
+
+
+async def without_commentary(events: AsyncIterator[object]) -> AsyncGenerator[object, None]:
+    """Yield a stream's events but for the texts of commentary: only the message's first event says that it is one."""
+    commentary: set[str] = set()
+    async for event in events:
+        facts = event if isinstance(event, dict) else {}
+        item = facts.get("item")
+        if isinstance(item, dict) and item.get("phase") == COMMENTARY:
+            commentary.add(str(item.get("id")))
+        if str(facts.get("item_id")) not in commentary:
+            yield event
+
+
+def _failed(response: JsonObject, headers: Mapping[str, str], api_key: str | None) -> ProviderError:
+    """Return the error of a response that failed. What it has used until then is kept: it may be charged."""
+    error = from_error_object(response.get("error"), headers, api_key)
+    error.usage = _counted(response.get("usage"))
+    error.provider_request_id = error.provider_request_id or _text_or_none(response.get("id"))
+    return error
+
+
+def _said(output: object, answered_by: str | None) -> tuple[str | None, bool]:
+    """Join the texts of the output's messages (None: there is none); whether the model refused.
+
+    Reasoning stands in items of its own.
+    """
     if not isinstance(output, list):
         raise _malformed("the response holds no output", None, answered_by)
     parts = list(_parts(output))
@@ -97,29 +135,37 @@ def _said(output: object, answered_by: str | None) -> tuple[str, bool]:
     texts = [part.get("text") for part in parts if part.get("type") == "output_text"]
     if not all(isinstance(text, str) for text in texts):
         raise _malformed("a part of the output holds no text", None, answered_by)
-    return "".join(str(text) for text in texts), False
+    return "".join(str(text) for text in texts) if texts else None, False
 
 
 def _parts(output: object) -> Iterator[JsonObject]:
     for item in output if isinstance(output, list) else ():
-        content = item.get("content") if isinstance(item, dict) and item.get("type") == "message" else None
-        yield from (part for part in content or () if isinstance(part, dict))
+        if isinstance(item, dict) and item.get("type") == "message" and item.get("phase") != COMMENTARY:
+            content = item.get("content")
+            yield from (part for part in content if isinstance(part, dict)) if isinstance(content, list) else ()
 
 
 def _usage(usage: object, text: str, answered_by: str | None) -> Usage:
+    counted = _counted(usage)
+    if counted is None:
+        raise _malformed("the response holds no usable usage", text, answered_by)
+    return counted
+
+
+def _counted(usage: object) -> Usage | None:
+    """Read the counts; None where one is missing or impossible: a count of ours would be made up."""
     counts = usage if isinstance(usage, dict) else {}
     given = counts.get("input_tokens_details")
     details = given if isinstance(given, dict) else {}
     read = (
         counts.get("input_tokens"),
         counts.get("output_tokens"),
+        # Servers that copy this API and keep no cache leave these out, or say null.
         details.get("cached_tokens") or 0,
         details.get("cache_write_tokens") or 0,
     )
     known = [value for value in read if type(value) is int and 0 <= value <= MOST_TOKENS]
-    if len(known) < len(read):
-        raise _malformed("the response holds no usable usage", text, answered_by)
-    return Usage(*known)
+    return Usage(*known) if len(known) == len(read) else None
 
 
 def _keeps(name: str) -> bool:

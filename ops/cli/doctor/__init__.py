@@ -57,6 +57,7 @@ def examine(directory: Path) -> Iterator[Finding]:
     yield from findings
     if catalog is not None:
         yield from installation.providers(catalog, env)
+    yield installation.api(env)
     yield from stores.redis(settings, directory)
     yield from stores.postgres(settings, directory, lambda link: work.examine(link, catalog))
 

@@ -69,6 +69,22 @@ def _analyses(loaded: Catalog, names: tuple[str, ...]) -> Iterator[Finding]:
         yield wrong("analyses", f"no configured provider serves {', '.join(stranded)}", mend)
 
 
+def api(env: Mapping[str, str]) -> Finding:
+    """Whether the HTTP API could be served here."""
+    from api.key import KEY, api_key
+    from ops.cli.api import installed
+
+    if not installed():
+        return noted("api", "not installed; to serve it, pip install 'assayline[api]'")
+    if not any(env.get(name, "").strip() for name in (KEY, f"{KEY}_FILE")):
+        return noted("api", f"no key here; `assayline up` makes one, `assayline api` wants {KEY}")
+    try:
+        api_key(env)
+    except ConfigurationError as error:
+        return wrong("api", str(error), "mend it: `assayline api` does not start before it is right")
+    return good("api", "installed, and its key is set")
+
+
 def providers(loaded: Catalog, env: Mapping[str, str]) -> Iterator[Finding]:
     """Which providers are configured, and whether those answer."""
     configured = loaded.configured(env)

@@ -1,0 +1,48 @@
+"""Every limit of the HTTP API, as a number: what is refused beyond it is refused with a problem that names it."""
+
+from __future__ import annotations
+
+from tasks.producer.errors import MAX_BYTES
+
+MAX_BODY_BYTES = 6 * MAX_BYTES + MAX_BYTES // 4
+"""Longest body: 6.25 MiB. Content and options have 1 MiB each as UTF-8; as JSON's escapes (`\\u00fc`), which many
+clients write, other letters than ASCII take up to three times that."""
+
+MAX_HEAD_BYTES = 64 * 1024
+"""A request's line and headers that are longer than this and still not whole are refused."""
+
+BODY_WITHIN_S = 30.0
+"""Seconds from a request's head to the end of its body."""
+
+MAX_IN_FLIGHT = 512
+"""Requests answered at once by one process, those that wait for a job included; more are sent away with a 503."""
+
+MAX_WAIT_S = 60
+"""Longest `?wait=`: proxies and load balancers cut longer silences."""
+
+MAX_PAGE = 200
+"""Most jobs on one page."""
+
+PAGE = 50
+"""Jobs on a page where nobody says how many."""
+
+STORE_WITHIN_S = 10.0
+"""Seconds for one visit to Postgres; beyond them it counts as away."""
+
+RETRY_AFTER_S = 5
+"""What `Retry-After` says when Postgres is away or the process is full."""
+
+READY_FOR_S = 1.0
+"""How long an answer about readiness holds, so that probes cost the stores nothing."""
+
+MAX_ERRORS = 20
+"""Most single findings in one problem."""
+
+MAX_TEXT = 500
+"""Longest text of the caller's that a problem repeats, in characters."""
+
+MIN_KEY_CHARS, MAX_KEY_CHARS = 16, 512
+"""Length of the key: 16 characters of a password generator are beyond guessing."""
+
+STOP_WITHIN_S = 10.0
+"""Seconds that open requests get after SIGTERM; those that wait for a job end at once."""
