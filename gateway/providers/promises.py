@@ -16,7 +16,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
-from types import MappingProxyType
+from functools import partial
 
 from gateway.errors import InvalidRequest, ProviderError, Timeout
 from gateway.messages import CompletionRequest, FinishReason, Message
@@ -25,7 +25,7 @@ from gateway.providers.wire import BY_STATUS
 
 NO_TIME_S = 1e-6
 LATE_S = 5.0
-"""Longest that an adapter may take to notice that a deadline is over: a program has to be ended, a connection closed."""
+"""Longest that an adapter may take to notice that a deadline is over: a program has to be ended first."""
 
 UNSENDABLE = "\ud800"
 """A lone surrogate: a Python string, and no Unicode text."""
@@ -84,9 +84,9 @@ async def keeps_the_deadline(provider: Provider, request: CompletionRequest) -> 
 async def refuses_what_is_no_text(provider: Provider, request: CompletionRequest) -> None:
     """A question that is not Unicode is InvalidRequest, of `complete` and of `stream`: nothing of it is sent."""
     unsendable = replace(request, messages=(Message("user", UNSENDABLE),))
-    for ask in (provider.complete(unsendable), _collected(provider, unsendable)):
+    for ask in (provider.complete, partial(_collected, provider)):
         try:
-            await ask
+            await ask(unsendable)
         except InvalidRequest:
             continue
         raise BrokenPromise("a question that is not Unicode was not refused")

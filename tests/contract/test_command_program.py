@@ -184,7 +184,17 @@ async def test_what_a_program_may_say(program, ask, said, expected):
 
 
 @pytest.mark.parametrize(
-    ("said", "wait_s"), [(7, 7), (0.5, 0.5), (10**400, 86_400), (True, None), (-1, None), ("7", None)]
+    ("said", "wait_s"),
+    [
+        (7, 7),
+        (0.5, 0.5),
+        (10**400, 86_400),
+        (-(10**400), None),
+        (float("nan"), None),
+        (True, None),
+        (-1, None),
+        ("7", None),
+    ],
 )
 async def test_how_long_to_wait_is_believed_within_bounds(program, ask, said, wait_s):
     with pytest.raises(Throttled, match="slow") as caught:
@@ -320,7 +330,8 @@ async def test_cancelled_it_takes_its_children_along(watched, ask):
     await witness.all_gone()
 
 
-async def test_cancelled_again_while_it_ends_it_still_takes_them_along(watched, ask):
+async def test_cancelled_again_while_it_ends_it_still_takes_them_along(watched, ask, monkeypatch):
+    monkeypatch.setattr(process, "GRACE_S", 0.2)
     provider, witness = watched("signal.signal(signal.SIGTERM, lambda *_: seen.sendall(b'[]\\n'))\n" + FAMILY)
     call = asyncio.create_task(provider.complete(ask()))
     await witness.ready()

@@ -95,7 +95,7 @@ def speaking(request, build):
 @pytest.mark.parametrize("promise", PROMISES, ids=lambda promise: promise.__name__)
 async def test_every_dialect_keeps_what_a_provider_promises(speaking, ask, promise):
     if speaking.config.dialect == "fake" and promise in (keeps_the_deadline, refuses_what_is_no_text):
-        return  # it sends nothing, and takes no time
+        pytest.skip("it sends nothing, and takes no time")
     await promise(speaking, ask())
 
 

@@ -151,8 +151,8 @@ def _told(error: object, usage: object, exit_code: int, api_key: str | None) -> 
 def _seconds(wait: object) -> float | None:
     if isinstance(wait, bool) or not isinstance(wait, (int, float)):
         return None
-    # Compared before it is converted: an integer may be beyond every float.
-    return float(wait) if wait <= MAX_RETRY_AFTER_S else MAX_RETRY_AFTER_S
+    # Bounded before it is converted: an integer may be beyond every float.
+    return float(min(max(wait, -1), MAX_RETRY_AFTER_S))
 
 
 def _completion(said: JsonObject, pieces: Sequence[str]) -> Completion:

@@ -1,0 +1,1 @@
+"""Cohere's chat API as a dialect of Assayline's gateway."""
