@@ -150,6 +150,8 @@ def test_small_model_after_a_kill_and_with_the_usual_ports_taken(start: Start, t
         assert (job["provider"], job["model"]) == ("local", "smollm2-135m")
         assert job["result"]["data"]
         assert job["result"]["output_tokens"] > 0
+    assert len({job["analysis"] for job in jobs}) == 5
+    assert summary["queues"] == "local.bulk 3, local.interactive 3"
     assert summary["small_model"]
     assert set(summary["seconds"]) == {"prepare", "start", "jobs", "stop"}
     assert left_behind(tmp_path) == []
@@ -168,12 +170,13 @@ def test_a_key_brings_the_real_provider_and_the_users_own_stores_are_left_alone(
     out, err = ended(demo, tmp_path)
     assert demo.returncode == 0, err
     assert "ASSAYLINE_DATABASE_URL is set; the demo leaves it alone" in err
-    assert out.count("openai/gpt-5.4-mini") == 3
-    assert out.count("openai/gpt-5.4-nano") == 3
+    assert out.count("openai/gpt-6-luna") == 5
+    assert out.count("openai/gpt-6.1-terra") == 1
     assert out.count("1,000→100 tokens") == len(SAMPLES)
     assert "6 of 6 jobs succeeded" in out
-    # 3 x (1000 x $0.75 + 100 x $4.50) + 3 x (1000 x $0.20 + 100 x $1.25), per million
-    assert "cost: $0.004575" in out
+    # 5 x (1000 x $0.10 + 100 x $0.50) + (1000 x $1 + 100 x $5), per million
+    assert "cost: $0.00225" in out
+    assert "queues: openai.bulk 3, openai.interactive 3" in out
     assert "SmolLM2" not in out
     assert left_behind(tmp_path) == []
 

@@ -24,7 +24,7 @@ from gateway.settings import Settings
 from ops.embedded.local_model import MODEL, SLOTS, LocalModel
 
 ANALYSES: AnalysisRegistry = load_analyses([])
-SHORT_STRING_CHARS, SHORT_LIST_ITEMS = 40, 1
+SHORT_STRING_CHARS, SHORT_LIST_ITEMS = 12, 1
 """The bounds of strings and lists here, in place of the provider's own: most of the time goes into writing, and the
 second item of a list has the shape of the first."""
 DEADLINE_S = 300.0
