@@ -14,8 +14,8 @@ setup: ## build .venv from the lock files (instant when nothing changed)
 demo: setup ## start everything, run real jobs, show their results, stop
 	@$(BIN)/assayline demo $(ARGS)
 
-test: setup ## run all tests
-	@$(BIN)/python -m pytest $(ARGS)
+test: setup ## run all tests, two files at a time
+	@$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile $(ARGS)
 
 check: setup ## lint, format, types, layers
 	@$(BIN)/ruff check .

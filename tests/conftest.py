@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import os
 import secrets
 import tempfile
@@ -15,6 +16,7 @@ import pytest
 import redis
 
 from ops.embedded import EmbeddedPostgres, EmbeddedValkey
+from workers.logs import FactsFormatter
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,7 +24,18 @@ if TYPE_CHECKING:
 REDIS_DATABASES = 16
 """What a stock server has. Database 0 is left alone: a developer's own server may be in use."""
 
-_database_numbers = itertools.cycle(range(1, REDIS_DATABASES))
+_process = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+_processes = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+_database_numbers = itertools.cycle(range(1 + _process, REDIS_DATABASES, _processes))
+"""Each of the processes that share a server has databases of its own."""
+
+
+@pytest.fixture(autouse=True)
+def no_log_handler_is_left() -> Iterator[None]:
+    """A command run inside the test writes its log to a stream that is closed with the test."""
+    yield
+    root = logging.getLogger()
+    root.handlers[:] = [handler for handler in root.handlers if not isinstance(handler.formatter, FactsFormatter)]
 
 
 @pytest.fixture(scope="session")

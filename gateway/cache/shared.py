@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from gateway.redis_line import Command, RedisLine
 
 PREFIX = "assayline:cache:"
+ALIVE = PREFIX + "alive:"
+"""Followed by the holder: the key by which it says that it is alive."""
 ALIVE_S = 15.0
 """After so long without a sign of its holder a lease is void: before the twenty seconds after which a worker counts as
 dead and its jobs are run again."""
@@ -149,4 +151,4 @@ class SharedLayer:
 
 
 def _alive_key(holder: bytes) -> bytes:
-    return b"%salive:%s" % (PREFIX.encode(), holder)
+    return ALIVE.encode() + holder

@@ -12,6 +12,9 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+from redis import Redis
+
+from gateway.cache.shared import ALIVE
 from ops.bench.celery_runs import CeleryPeer
 from ops.bench.processes import BenchFailure, Running
 from ops.bench.report import Check, Figures, Options, Report
@@ -53,7 +56,7 @@ def measure(options: Options, *, bound_s: float = BOUND_S, passed_s: float = 0.0
     Args:
         options: as for every bench.
         bound_s: how long a round waits.
-        passed_s: seconds by which the dead worker's last heartbeat is put back, as if they had passed. For tests.
+        passed_s: seconds by which the dead worker's last signs of life are put back, as if they had passed. For tests.
     """
     with opened(options) as stack:
         stack.endpoint.ask(f"set?latency_s={HELD_S}&again_s=0")
@@ -107,9 +110,17 @@ class _Recovery:
         self._stack.kill(victim)
         if not lost:
             raise BenchFailure("the worker to be killed had no job")
-        self._stack.rows(AGE, [self._passed_s, victim.pid])
+        if self._passed_s:
+            self._let_time_pass(victim)
         self._workers.append(self._stack.worker(self._slots))
         return victim.name, killed_at, lost
+
+    def _let_time_pass(self, victim: Running) -> None:
+        """Put back the last signs of life: the worker's heartbeat, and those of leases in the cache."""
+        self._stack.rows(AGE, [self._passed_s, victim.pid])
+        with Redis.from_url(self._stack.servers.redis_url) as redis:
+            for key in redis.scan_iter(f"{ALIVE}*"):
+                redis.delete(key)
 
     def _second_calls(self, lost: dict[Any, str], killed_at: int) -> dict[str, float]:
         """Seconds from the kill to each lost job's second call; those that came within the bound."""

@@ -69,6 +69,9 @@ class Clock:
         if night is None:
             await self._after_hours(schedule, now)
             return
+        if not await self.runs.knows(schedule.analysis):
+            log.warning("schedule %s waits: no dispatcher has told of analysis %s", schedule.name, schedule.analysis)
+            return
         claimed = await self.runs.take(schedule, night)
         if claimed is not None:
             await self._run(claimed)
@@ -101,7 +104,8 @@ class Clock:
             await self.runs.report(claimed, progress.refusing([problem]))
             raise
         await self.runs.report(claimed, progress, "done")
-        log.info(
+        log.log(
+            logging.WARNING if progress.refused else logging.INFO,
             "schedule %s: the night of %s is enqueued",
             name,
             date,

@@ -63,6 +63,10 @@ class Runs:
         self._engine = engine
         self._lease_s = lease_s
 
+    async def knows(self, analysis: str) -> bool:
+        """Say whether jobs of an analysis can be enqueued: not before a dispatcher has mirrored its catalog."""
+        return bool(await self._all("knows_analysis", analysis=analysis))
+
     async def take(self, schedule: Schedule, night: Night) -> Claimed | None:
         """Take a night, None where it is done or another worker is at it."""
         rows = await self._all("take_run", **_key(schedule, night), **_ends(night), lease_s=self._lease_s)

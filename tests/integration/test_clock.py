@@ -165,6 +165,18 @@ async def test_a_worker_that_dies_halfway_is_followed_by_another(night: Night) -
     assert len(night.jobs()) == 1_200
 
 
+async def test_before_a_dispatcher_has_told_of_the_analysis_the_night_waits(night: Night, caplog: Any) -> None:
+    night.write("a.txt")
+    night.world.sql("UPDATE assayline.catalog_analyses SET name = 'other' WHERE name = 'slow' RETURNING name")
+    await night.clock(MIDNIGHT).tick()
+    assert night.runs() == []
+    assert "schedule nightly waits: no dispatcher has told of analysis slow" in caplog.text
+    night.world.sql("UPDATE assayline.catalog_analyses SET name = 'slow' WHERE name = 'other' RETURNING name")
+    await night.clock(MIDNIGHT).tick()
+    [run] = night.runs()
+    assert (run["state"], run["jobs"], run["refused"]) == ("done", 1, 0)
+
+
 async def test_while_its_worker_lives_nobody_else_takes_the_night(night: Night) -> None:
     for number in range(600):
         night.write(f"{number:03}.txt", f"text {number}")
