@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import time
 from contextlib import suppress
 from dataclasses import fields as fields_of
 from typing import Any
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 
 from api.door import checked
 from api.key import api_key
+from api.limits import MAX_BODY_BYTES
 from api.problems import INVALID, KINDS, URN, Problem, found_invalid, tidy
 from api.requests import JobRequest
 from api.server import Address, bound
@@ -25,6 +27,8 @@ from ops.cli.doctor.finding import Verdict
 from tasks.producer.jobs import Job, JobFields
 
 KEY = "0123456789abcdef"
+SOON_S = 10.0
+"""Ten times what reading the longest body takes."""
 
 
 def test_a_request_has_the_fields_of_a_job() -> None:
@@ -53,6 +57,18 @@ def test_whatever_json_says_is_read(value: dict[str, Any], escaped: bool) -> Non
 def test_whatever_comes_is_read_or_refused(body: bytes) -> None:
     with suppress(Problem):
         read_object(body)
+
+
+def test_a_name_that_is_there_twice_is_found_in_a_body_of_full_length() -> None:
+    """In one pass: comparing each name with each other took hours for so many, and the process served nobody."""
+    names = [f'"n{number}":1' for number in range(MAX_BODY_BYTES // 13)]
+    body = f"{{{','.join([*names, names[-1]])}}}".encode()
+    assert len(body) < MAX_BODY_BYTES
+    began = time.process_time()
+    with pytest.raises(Problem) as caught:
+        read_object(body)
+    assert caught.value.errors == ((f"n{len(names) - 1}", "is there twice"),)
+    assert time.process_time() - began < SOON_S
 
 
 @given(st.text())
