@@ -13,6 +13,8 @@ import logging
 import re
 import time
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 from urllib.parse import quote
 
@@ -24,7 +26,8 @@ from api.problems import BUSY, FAULT, TOO_LARGE, TOO_SLOW, UNAUTHORIZED, Problem
 log = logging.getLogger("api.access")
 
 OPEN = frozenset({"/health", "/health/ready"})
-"""What needs no key: the probes of orchestrators carry none, and the answers name no address, tenant or job."""
+"""What needs no key: the probes of orchestrators carry none, and the answers name no address, tenant or job. They take
+no body."""
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 """A caller's own `X-Request-ID` that is taken over; any other is replaced."""
@@ -65,20 +68,23 @@ class Guard:
             await self._app(scope, receive, send)
             return
         exchange = Exchange(scope, send)
-        self._in_flight += 1
         try:
             await self._answer(exchange, receive)
         except ClientGone:
             exchange.status = GONE_STATUS
         finally:
-            self._in_flight -= 1
             exchange.note()
 
     async def _answer(self, exchange: Exchange, receive: Receive) -> None:
         try:
-            self._admit(exchange.scope)
-            body = await self._body(exchange.header(b"content-length"), receive)
-            await self._app(exchange.scope, Replay(body, receive), exchange.send)
+            if exchange.scope["path"] in OPEN:
+                # No place is taken and no body read: whoever has no key costs those who have one nothing.
+                await self._app(exchange.scope, Replay(b"", receive), exchange.send)
+                return
+            self._check_key(exchange.header(b"authorization"))
+            with self._place():
+                body = await self._body(exchange.header(b"content-length"), receive)
+                await self._app(exchange.scope, Replay(body, receive), exchange.send)
         except Problem as problem:
             await exchange.refuse(problem)
         except ClientGone:
@@ -88,18 +94,23 @@ class Guard:
             log.exception("fault", extra={"request_id": exchange.request_id})
             await exchange.refuse(Problem(FAULT, "it is in the log under this request_id"))
 
-    def _admit(self, scope: Scope) -> None:
-        """Refuse who has no key, then who comes when all places are taken."""
-        if scope["path"] in OPEN:
-            return
-        given = dict(scope["headers"]).get(b"authorization")
-        scheme, _, token = (given or b"").partition(b" ")
+    def _check_key(self, given: bytes) -> None:
+        scheme, _, token = given.partition(b" ")
         if scheme.lower() != b"bearer" or not hmac.compare_digest(_digest(token.strip()), self._digest):
             error = ', error="invalid_token"' if given else ""
             challenge = f'Bearer realm="assayline"{error}'
             raise Problem(UNAUTHORIZED, _hint(given), headers={"WWW-Authenticate": challenge})
-        if self._in_flight > self._max_in_flight:
+
+    @contextmanager
+    def _place(self) -> Iterator[None]:
+        """One of the places, for as long as a request is answered."""
+        if self._in_flight >= self._max_in_flight:
             raise later(BUSY, f"{self._max_in_flight} requests are being answered, and that is the most")
+        self._in_flight += 1
+        try:
+            yield
+        finally:
+            self._in_flight -= 1
 
     async def _body(self, length: bytes, receive: Receive) -> bytes:
         """Read the whole body, within its bounds."""
@@ -188,7 +199,7 @@ def _digest(token: bytes) -> bytes:
     return hashlib.sha256(token).digest()
 
 
-def _hint(given: bytes | None) -> str:
+def _hint(given: bytes) -> str:
     return "the key is wrong" if given else "send the key as `Authorization: Bearer <key>`"
 
 

@@ -11,11 +11,16 @@ clients write, other letters than ASCII take up to three times that."""
 MAX_HEAD_BYTES = 64 * 1024
 """A request's line and headers that are longer than this and still not whole are refused."""
 
+HEAD_WITHIN_S = 10.0
+"""Seconds from a connection's beginning, or from the answer before, to a request's head, whole. A body that nobody
+reads, after a refusal, has as long to come to its end."""
+
 BODY_WITHIN_S = 30.0
 """Seconds from a request's head to the end of its body."""
 
 MAX_IN_FLIGHT = 512
-"""Requests answered at once by one process, those that wait for a job included; more are sent away with a 503."""
+"""Requests with the key answered at once by one process, those that wait for a job included; more are sent away with a
+503."""
 
 MAX_WAIT_S = 60
 """Longest `?wait=`: proxies and load balancers cut longer silences."""
@@ -27,7 +32,8 @@ PAGE = 50
 """Jobs on a page where nobody says how many."""
 
 STORE_WITHIN_S = 10.0
-"""Seconds for one visit to Postgres; beyond them it counts as away."""
+"""Seconds for one visit to Postgres; beyond them it counts as away. Of one that froze, psycopg takes up to 10 s more to
+let go."""
 
 RETRY_AFTER_S = 5
 """What `Retry-After` says when Postgres is away or the process is full."""

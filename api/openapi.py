@@ -61,10 +61,10 @@ BODY: Json = {
 }
 """The request body of POST /v1/jobs, which `api.door` reads."""
 
-ALL = (TOO_SLOW, TOO_LARGE, FAULT)
+ALL = (FAULT,)
 """What any request may meet."""
 
-WITH_KEY = (UNAUTHORIZED, BUSY)
+WITH_KEY = (UNAUTHORIZED, BUSY, TOO_SLOW, TOO_LARGE)
 """And what any request that needs the key may meet."""
 
 WITH_STORE = (STORE_AWAY, NOT_MIGRATED)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import threading
+import time
 from dataclasses import fields as fields_of
 from http.client import HTTPResponse
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,7 @@ import redis as redis_py
 from apiworld import KEY, MODEL, Api, Said, mirror_into, served
 from nodes.waiting import eventually
 
-from api import answers
+from api import answers, protocol
 from api.limits import MAX_BODY_BYTES, MAX_HEAD_BYTES, MAX_PAGE, MAX_WAIT_S
 from ops.embedded import EmbeddedValkey
 from tasks.producer import watch
@@ -141,16 +142,18 @@ def socket_said(api: Api, line: str, *headers: str, end: str = "\r\n\r\n") -> Sa
             return Said(response.status, {k.lower(): v for k, v in response.getheaders()}, response.read())
 
 
-def test_what_is_no_request_is_told_so(api: Api) -> None:
+def test_what_is_no_request_is_told_so(api: Api, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "api.access")
+    told = set()
     for line, header, end in (
         ("GET", "X: 1", "\r\n\r\n"),
         ("GET /v1/jobs", "No Colon", "\r\n\r\n"),
         ("GET /v1/jobs", "X: " + "x" * MAX_HEAD_BYTES, ""),  # and still no end of it
     ):
         said = socket_said(api, line, header, end=end)
-        assert said.status == 400
-        assert said.headers["content-type"] == "application/problem+json"
-        assert said.json["type"] == "urn:assayline:problem:not-http"
+        assert said.problem() == (400, "not-http")
+        told.add(said.json["request_id"])
+    eventually(lambda: told <= {vars(record).get("request_id") for record in caplog.records})
 
 
 REFUSED: list[tuple[dict[str, Any], str]] = [
@@ -272,6 +275,50 @@ def test_a_body_that_does_not_arrive_is_given_up(database_url: str, redis_url: s
         assert api.answer(connection).problem() == (408, "body-timeout")
 
 
+def dialled(api: Api, sent: bytes) -> socket.socket:
+    """A connection on which some bytes have been sent."""
+    parts = urlsplit(api.url)
+    link = socket.create_connection((str(parts.hostname), parts.port or 0), timeout=QUICKLY_S)
+    link.sendall(sent)
+    return link
+
+
+HALF_A_HEAD = b"GET /health HTTP/1.1\r\nX:"
+KEYLESS = b"POST /v1/jobs HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("sent", "more"), [(b"", b""), (HALF_A_HEAD, b"x"), (KEYLESS, b"1\r\nx\r\n")], ids=["silent", "slow", "endless"]
+)
+def test_who_sends_no_whole_request_is_hung_up_on(
+    api: Api, monkeypatch: pytest.MonkeyPatch, sent: bytes, more: bytes
+) -> None:
+    """Nobody has shown a key so far: a connection of theirs must not stand for as long as they like."""
+    monkeypatch.setattr(protocol, "HEAD_WITHIN_S", 0.2)
+    with dialled(api, sent) as link:
+        link.settimeout(0.01)
+        give_up_at = time.monotonic() + QUICKLY_S
+        while time.monotonic() < give_up_at:
+            try:
+                if link.recv(65_536) == b"":
+                    return
+            except TimeoutError:
+                link.sendall(more)
+            except OSError:
+                return
+    pytest.fail("still connected")
+
+
+def test_what_is_no_http_after_an_answer_ends_the_connection_and_nothing_else(
+    api: Api, caplog: pytest.LogCaptureFixture
+) -> None:
+    with dialled(api, KEYLESS) as link:
+        assert link.recv(65_536).startswith(b"HTTP/1.1 401")
+        link.sendall(b"no chunk\r\n")
+        assert b"HTTP/1.1" not in b"".join(iter(lambda: link.recv(65_536), b""))
+    assert not [record for record in caplog.records if record.exc_info]
+
+
 # Looking and waiting --------------------------------------------------------------------------------------------------
 
 
@@ -325,7 +372,8 @@ def test_waiting_ends_with_the_announcement(api: Api, valkey_url: str) -> None:
     eventually(lambda: not api.services.ends.waiting)
 
 
-def test_waiting_ends_with_its_time_and_says_how_the_job_stands(api: Api) -> None:
+def test_waiting_ends_with_its_time_and_says_how_the_job_stands(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(protocol, "HEAD_WITHIN_S", 0.2)  # it bounds requests that come, not those that wait
     said = api.call("GET", f"/v1/jobs/{api.enqueue()}?wait=1")
     assert (said.status, said.json["state"]) == (200, "scheduled")
 
@@ -526,6 +574,13 @@ def test_when_all_places_are_taken_the_next_is_sent_away(database_url: str, redi
         assert said.problem() == (503, "busy")
         assert int(said.headers["retry-after"]) > 0
         assert api.call("GET", "/health").status == 200
+
+
+def test_who_has_no_key_takes_no_place(database_url: str, redis_url: str) -> None:
+    with served(database_url, redis_url, max_in_flight=1) as api:
+        for path in ("/health", "/health/ready", "/v1/jobs"):
+            api.start("POST", path, b"{", key=None, Content_Length="100")
+        assert api.call("GET", "/v1/analyses").status == 200
 
 
 # Readiness, and stores that are not there -----------------------------------------------------------------------------
