@@ -107,10 +107,9 @@ def bound(address: Address) -> socket.socket:
     try:
         family, _, _, _, place = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)[0]
         listener = socket.create_server(place[:2], family=family, backlog=BACKLOG)
-    except OSError as error:
-        raise ConfigurationError(
-            f"cannot listen at {address.host} port {address.port}: {error.strerror or error}"
-        ) from error
+    except (OSError, UnicodeError) as error:  # the latter for names that are none
+        why = getattr(error, "strerror", None) or error
+        raise ConfigurationError(f"cannot listen at {address.host} port {address.port}: {why}") from error
     if not ipaddress.ip_address(listener.getsockname()[0]).is_loopback:
         log.warning("listening beyond loopback, without TLS: put a proxy with TLS in front")
     return listener

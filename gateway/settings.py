@@ -6,8 +6,9 @@ Secrets may come from files: `NAME_FILE` holds a path whose content is the value
 
 Read here: ASSAYLINE_DATABASE_URL, ASSAYLINE_REDIS_URL, ASSAYLINE_BROKER_URL, ASSAYLINE_CATALOG,
 LLM_PROVIDER (or LLM_PRIMARY_PROVIDER), LLM_FALLBACK_PROVIDERS, LLM_CACHE_ENABLED, LLM_CACHE_TTL,
-LOG_LEVEL, TRACE_REQUESTS, LOG_TOKEN_USAGE. The providers' own variables (keys, base URLs, models such
-as CLAUDE_MODEL) are named by the catalog and read through `secret` and `text`.
+LOG_LEVEL, TRACE_REQUESTS, LOG_TOKEN_USAGE. Elsewhere, through `secret` and `text`: the providers' own
+variables (keys, base URLs, models such as CLAUDE_MODEL), which the catalog names, and
+ASSAYLINE_API_KEY (`api.key`).
 """
 
 from __future__ import annotations
@@ -62,7 +63,7 @@ class Settings:
         redis_url = secret(env, "ASSAYLINE_REDIS_URL")
         catalog = text(env, "ASSAYLINE_CATALOG")
         return cls(
-            database_url=secret(env, "ASSAYLINE_DATABASE_URL"),
+            database_url=_without_driver(secret(env, "ASSAYLINE_DATABASE_URL")),
             redis_url=redis_url,
             broker_url=secret(env, "ASSAYLINE_BROKER_URL") or redis_url,
             catalog_path=Path(catalog) if catalog else None,
@@ -131,6 +132,14 @@ def preferred_providers(env: Mapping[str, str]) -> tuple[str, ...]:
     rest = (name.strip() for name in (text(env, "LLM_FALLBACK_PROVIDERS") or "").split(","))
     named = [name for name in (first or alias, *rest) if name]
     return tuple(dict.fromkeys(named))
+
+
+def _without_driver(url: str | None) -> str | None:
+    """Take SQLAlchemy's spelling (`postgresql+psycopg://`) for libpq's: which driver connects is not the operator's."""
+    if url is None:
+        return None
+    scheme, separator, rest = url.partition("://")
+    return scheme.partition("+")[0] + separator + rest
 
 
 def _cache_ttl_s(env: Mapping[str, str]) -> int | None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import sys
 import urllib.error
-import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -197,7 +196,7 @@ def _api(directory: Path, env: Mapping[str, str]) -> tuple[tuple[Child, ...], tu
 def _is_ready(url: str) -> bool:
     """Whether an HTTP server answers with 200."""
     try:
-        with urllib.request.urlopen(url, timeout=2) as answer:  # noqa: S310  loopback
+        with ports.opened(url) as answer:
             return bool(answer.status == HTTPStatus.OK)
     except urllib.error.HTTPError as answer:
         answer.close()
@@ -209,7 +208,7 @@ def _is_ready(url: str) -> bool:
 def _answers(url: str) -> bool:
     """Whether an HTTP server answers at all; 401 is an answer."""
     try:
-        urllib.request.urlopen(url, timeout=2).close()  # noqa: S310  loopback
+        ports.opened(url).close()
     except urllib.error.HTTPError as answer:
         answer.close()
         return True

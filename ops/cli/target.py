@@ -59,7 +59,7 @@ def checked(url: str | None, variable: str, directory: Path) -> str:
         raise ConfigurationError(
             f"{variable} is not set and no `assayline up` runs in {directory}: set it, or start one with `assayline up`"
         )
-    if url.partition("://")[0].partition("+")[0] not in SCHEMES[variable]:
+    if url.partition("://")[0] not in SCHEMES[variable]:
         raise ConfigurationError(f"{variable} must begin with {SCHEMES[variable][0]}://")
     return url
 

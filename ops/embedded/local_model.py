@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import json
 import sys
-import urllib.error
-import urllib.request
 from typing import TYPE_CHECKING
 
 from ops.embedded.service import EmbeddedService, EmbeddedServiceError, package_directory
-from ops.supervisor.ports import LOOPBACK
+from ops.supervisor.ports import LOOPBACK, opened
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -42,9 +40,9 @@ class LocalModel(EmbeddedService):
     def is_ready(self) -> bool:
         """Whether the weights are loaded."""
         try:
-            with urllib.request.urlopen(f"http://{LOOPBACK}:{self.port}/health", timeout=2) as answer:
+            with opened(f"http://{LOOPBACK}:{self.port}/health") as answer:
                 return bool(json.load(answer).get("status") == "ok")
-        except (OSError, ValueError, urllib.error.URLError):
+        except (OSError, ValueError):
             return False
 
     def _prepare_data(self) -> None:

@@ -1,9 +1,11 @@
-"""Free TCP ports on loopback."""
+"""TCP ports on loopback: which are free, and what answers there."""
 
 from __future__ import annotations
 
 import random
 import socket
+import urllib.request
+from typing import Any
 
 LOOPBACK = "127.0.0.1"
 FIRST, LAST = 20_000, 32_000
@@ -35,3 +37,12 @@ def pick(preferred: int | None = None) -> int:
         if is_free(port):
             return port
     raise RuntimeError(f"no free port on {LOOPBACK} among {TRIES} tries between {FIRST} and {LAST}")
+
+
+def opened(url: str, *, within_s: float = 2.0) -> Any:
+    """Ask an HTTP server of this machine, past the proxies that the environment names: those are for other machines.
+
+    Raises:
+        OSError: it does not answer, or with an error (`urllib.error.HTTPError`).
+    """
+    return urllib.request.build_opener(urllib.request.ProxyHandler({})).open(url, timeout=within_s)

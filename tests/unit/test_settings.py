@@ -55,6 +55,11 @@ def test_every_variable_lands_in_its_setting():
     )
 
 
+def test_a_database_url_in_sqlalchemys_spelling_is_libpqs():
+    env = {"ASSAYLINE_DATABASE_URL": "postgresql+psycopg://u:p+w@h/d"}
+    assert Settings.from_env(env).database_url == "postgresql://u:p+w@h/d"
+
+
 def test_the_broker_is_the_redis_unless_told_otherwise():
     assert Settings.from_env({"ASSAYLINE_REDIS_URL": "redis://r/0"}).broker_url == "redis://r/0"
 
