@@ -228,6 +228,15 @@ class ProviderEntry(Entry):
         name = self._url_env(self.account(env))
         return (text(env, name) if name else None) or self.base_url
 
+    def address(self, env: Mapping[str, str]) -> str | None:
+        """Return the base URL in force as it may be shown: without user, password and query."""
+        url = self.url(env)
+        if url is None:
+            return None
+        scheme, separator, rest = url.rpartition("://")
+        host, slash, path = re.split(r"[?#]", rest, maxsplit=1)[0].partition("/")
+        return scheme + separator + host.rpartition("@")[2] + slash + path
+
     def key(self, env: Mapping[str, str]) -> str | None:
         """Return the key in force, None where there is none.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,8 +11,9 @@ import typer
 from gateway.catalog import Catalog, load_catalog
 from gateway.messages import ModelRef
 from gateway.settings import Settings
+from ops.cli import target
 from ops.cli.exit_codes import CONFIGURATION, OK
-from ops.cli.screen import AsJson, Screen
+from ops.cli.screen import DEFAULT_DIRECTORY, AsJson, Directory, Screen
 from ops.cli.troubles import BadInput
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ SOON_DAYS = 90
 """A model that goes away sooner is worth a colour."""
 
 
-def providers(as_json: AsJson = False) -> int:
+def providers(directory: Directory = DEFAULT_DIRECTORY, as_json: AsJson = False) -> int:
     """List the catalog's providers: whether they are configured, and what is missing, by variable.
 
     Exit code 2 where none is configured. Whether they answer is for `assayline doctor` to say.
@@ -35,8 +35,9 @@ def providers(as_json: AsJson = False) -> int:
     Example: [bold]assayline providers --json[/bold]
     """
     screen = Screen(as_json=as_json)
-    catalog = _catalog()
-    rows = [_provider_row(name, entry, catalog) for name, entry in catalog.providers.items()]
+    env = target.environment(directory)
+    catalog = _catalog(env)
+    rows = [_provider_row(name, entry, catalog, env) for name, entry in catalog.providers.items()]
     for row in rows:
         screen.document(row)
     screen.show(_providers_table(rows))
@@ -50,6 +51,7 @@ def providers(as_json: AsJson = False) -> int:
 
 def models(
     provider: Annotated[str | None, typer.Argument(help="Only this provider's.", show_default=False)] = None,
+    directory: Directory = DEFAULT_DIRECTORY,
     as_json: AsJson = False,
 ) -> int:
     """List the catalog's models: window, price in US dollars per million tokens, who uses them, when they go away.
@@ -57,7 +59,7 @@ def models(
     Example: [bold]assayline models claude[/bold]
     """
     screen = Screen(as_json=as_json)
-    catalog = _catalog()
+    catalog = _catalog(target.environment(directory))
     if provider is not None and provider not in catalog.providers:
         raise BadInput(f"no provider {provider!r}; the catalog has {', '.join(catalog.providers)}")
     names = [provider] if provider else list(catalog.providers)
@@ -72,8 +74,8 @@ def models(
     return OK
 
 
-def _catalog() -> Catalog:
-    return load_catalog(Settings.from_env(os.environ).catalog_path, os.environ)
+def _catalog(env: Mapping[str, str]) -> Catalog:
+    return load_catalog(Settings.from_env(env).catalog_path, env)
 
 
 def _today() -> date:
@@ -87,16 +89,16 @@ def _shown(catalog: Catalog, provider: str) -> dict[str, ModelEntry]:
     return {**entry.models, **({chosen: catalog.model(ModelRef(provider, chosen))} if chosen else {})}
 
 
-def _provider_row(name: str, entry: ProviderEntry, catalog: Catalog) -> dict[str, Any]:
-    missing = entry.missing(os.environ)
-    account = entry.account(os.environ)
+def _provider_row(name: str, entry: ProviderEntry, catalog: Catalog, env: Mapping[str, str]) -> dict[str, Any]:
+    missing = entry.missing(env)
+    account = entry.account(env)
     limits = {group: limit.model_dump(exclude_none=True) for group, limit in account.limits.items()}
     return {
         "provider": name,
         "configured": not missing,
         "missing": list(missing),
         "dialect": entry.dialect,
-        "url": entry.url(os.environ),
+        "url": entry.address(env),
         "account": account.name,
         "limits": limits,
         "slots": entry.slots,

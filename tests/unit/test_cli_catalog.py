@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import pytest
 from typer.testing import CliRunner
@@ -52,6 +53,24 @@ def test_providers_as_json_has_url_account_and_limits(cli):
     assert claude["configured"] is True
     assert claude["limits"] == {"default": {"requests_per_min": 50, "input_tokens_per_min": 100_000}}
     assert claude["chosen_model"] == "claude-opus-5-5"
+
+
+@pytest.mark.parametrize("as_json", [(), ("--json",)])
+def test_a_url_is_shown_without_what_is_secret_in_it(cli, as_json):
+    url = "https://user:p%40ss@proxy.example/v1/@x?key=hidden#hidden"
+    shown = cli("providers", *as_json, OPENAI_API_KEY="k", OPENAI_BASE_URL=url).output
+    assert "https://proxy.example/v1/@x" in shown
+    assert not any(secret in shown for secret in ("user", "p%40ss", "hidden"))
+
+
+def test_the_local_model_of_a_running_up_is_configured(cli, tmp_path):
+    (tmp_path / "up.lock").write_text(str(os.getpid()))
+    (tmp_path / "env").write_text("export ASSAYLINE_LOCAL_BASE_URL='http://127.0.0.1:1/v1'\n")
+    result = cli("providers", "--json", f"--dir={tmp_path}")
+    assert result.exit_code == 0
+    assert [row["provider"] for row in documents(result) if row["configured"]] == ["local"]
+    [model] = documents(cli("models", "local", "--json", f"--dir={tmp_path}"))
+    assert model["configured"] is True
 
 
 def test_a_warning_goes_to_stderr(cli):

@@ -98,7 +98,7 @@ def providers(loaded: Catalog, env: Mapping[str, str]) -> Iterator[Finding]:
 
 
 def _answers(name: str, entry: ProviderEntry, env: Mapping[str, str]) -> Finding:
-    where = entry.url(env) or entry.dialect
+    where = entry.address(env) or entry.dialect
     try:
         available = asyncio.run(_is_available(name, entry, env))
     except ConfigurationError as error:
