@@ -22,10 +22,19 @@ from gateway.settings import flag, secret, text
 NAME = re.compile(r"[a-z][a-z0-9_-]{0,31}")
 """A provider's or analysis's name: it becomes part of queue names and metric labels."""
 
+VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]{0,127}")
+
 
 def _check_name(value: str) -> str:
     if not NAME.fullmatch(value):
         raise ValueError(f"a name is lower-case letters, digits, _ and -, at most 32, not {value!r}")
+    return value
+
+
+def _check_variable(value: str) -> str:
+    # The value is not shown: somebody may have written the key itself.
+    if not VARIABLE.fullmatch(value):
+        raise ValueError("the name of an environment variable is capitals, digits and _")
     return value
 
 
@@ -34,6 +43,7 @@ def _parse_ref(value: object) -> object:
 
 
 Name = Annotated[str, AfterValidator(_check_name)]
+Variable = Annotated[str, AfterValidator(_check_variable)]
 Ref = Annotated[ModelRef, BeforeValidator(_parse_ref)]
 Usd = Annotated[Decimal, Field(ge=0, max_digits=20)]
 Tokens = Annotated[int, Field(gt=0)]
@@ -173,8 +183,8 @@ class AccountEntry(Entry):
     """
 
     name: Name = "default"
-    key_env: str | None = None
-    base_url_env: str | None = None
+    key_env: Variable | None = None
+    base_url_env: Variable | None = None
     zone: Annotated[str, AfterValidator(_check_zone)] = "UTC"
     limits: dict[Name, Limits] = Field(default_factory=dict)
 
@@ -193,10 +203,10 @@ class ProviderEntry(Entry):
     dialect: str
     models: dict[str, ModelEntry] = Field(default_factory=dict)
     base_url: str | None = None
-    base_url_env: str | None = None
-    key_env: str | None = None
-    enabled_env: str | None = None
-    model_env: str | None = None
+    base_url_env: Variable | None = None
+    key_env: Variable | None = None
+    enabled_env: Variable | None = None
+    model_env: Variable | None = None
     other_models: ModelEntry | None = None
     slots: Annotated[int, Field(gt=0, le=10_000)] = 200
     timeout_s: Annotated[float, Field(gt=0, le=3_600)] = 120.0

@@ -95,6 +95,12 @@ def test_a_wrong_entry_is_refused_with_its_place(old, new, says):
         catalog(ACCOUNTS.replace(old, new, 1))
 
 
+def test_a_key_in_place_of_its_variables_name_is_refused_and_not_shown():
+    with pytest.raises(CatalogError, match=r"c\.yaml:4: providers\.one\.key_env: .*environment variable") as caught:
+        catalog(ACCOUNTS.replace("ONE_KEY", "sk-ant-very-secret"))
+    assert "very-secret" not in str(caught.value)
+
+
 def test_claude_model_takes_the_place_of_the_chains_claude_models():
     env = BOTH | {"CLAUDE_MODEL": "claude-opus-5-5"}
     found = load_catalog(None, env)
