@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 KeyPath = tuple[str | int, ...]
 
 MAX_FILE_BYTES = 256 * 1024
-"""Fifty times the shipped catalog; a longer file is the wrong file."""
+"""Ten times the shipped catalog; a longer file is the wrong file."""
 
 MAX_DEPTH = 32
 """Deepest nesting; a catalog has eight levels. PyYAML takes seconds for thousands."""

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from datetime import date
 
 import pytest
 
 from gateway.analyses.registry import load_analyses
 from gateway.build import provider_config
-from gateway.catalog import Catalog, build_catalog, load_catalog
+from gateway.catalog import SHIPPED_CATALOG, Catalog, build_catalog, load_catalog
 from gateway.errors import CatalogError
 from gateway.messages import ModelRef
+from gateway.providers.registry import create
+from gateway.providers.rest.endpoint import RestEndpoint
 from gateway.yaml_source import parse_yaml
 
 MODEL = """\
@@ -153,6 +156,15 @@ def test_a_preferred_provider_without_its_key_is_warned_of():
     assert found.warnings(TODAY) == (
         "LLM_PROVIDER / LLM_FALLBACK_PROVIDERS name claude, which needs ANTHROPIC_API_KEY",
     )
+
+
+def test_the_example_of_an_endpoint_of_ones_own_holds_when_it_is_uncommented():
+    text = re.sub(r"(?m)^  # (?=house:|  )", "  ", SHIPPED_CATALOG.read_text(encoding="utf-8"))
+    env = {"HOUSE_SPARE_API_KEY": "k"}
+    found = catalog(text, env)
+    assert found.models() == (ModelRef("house", "house-1"),)
+    assert found.account("house") == "spare"
+    assert isinstance(create(provider_config("house", found.providers["house"], env)), RestEndpoint)
 
 
 def test_every_shipped_analysis_has_a_hop_at_every_provider():
