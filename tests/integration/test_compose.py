@@ -71,6 +71,27 @@ def test_every_variable_of_the_catalog_reaches_every_process() -> None:
         assert named <= service["environment"].keys(), name
 
 
+def test_every_variable_of_the_example_is_taken() -> None:
+    named = set(re.findall(r"\b[A-Z]+(?:_[A-Z]+)+\b", (ROOT / ".env.example").read_text()))
+    elsewhere = {
+        "NAME_FILE",
+        "COMPOSE_PROFILES",
+        "ASSAYLINE_DATABASE_URL",
+        "ASSAYLINE_REDIS_URL",
+        "ASSAYLINE_BROKER_URL",
+    }
+    taken = {match[1] for match in _VARIABLE.finditer(COMPOSE.read_text())}
+    assert named - elsewhere <= taken
+
+
+def test_a_catalog_of_ones_own_lies_where_each_process_looks_for_it() -> None:
+    given = {"POSTGRES_PASSWORD": "p", "REDIS_PASSWORD": "r", "ASSAYLINE_CATALOG": "./mine.yaml"}
+    for name, service in OURS.items():
+        place = interpolated(service["environment"]["ASSAYLINE_CATALOG"], given)
+        assert f"./mine.yaml:{place}:ro" in [interpolated(volume, given) for volume in service["volumes"]], name
+        assert interpolated(service["environment"]["ASSAYLINE_CATALOG"], {}) == ""
+
+
 def test_secrets_have_no_default() -> None:
     text = COMPOSE.read_text()
     for name in ("POSTGRES_PASSWORD", "REDIS_PASSWORD", "ASSAYLINE_API_KEY", "FLOWER_PASSWORD"):
