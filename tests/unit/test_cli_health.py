@@ -1,7 +1,9 @@
-"""`assayline health api`: what counts as well."""
+"""`assayline health`: which API and which beat count as well."""
 
 from __future__ import annotations
 
+import os
+import time
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from threading import Thread
 
@@ -9,6 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from ops.cli import main
+from ops.cli.health import BEAT_SILENCE_S
 
 
 class Answering(BaseHTTPRequestHandler):
@@ -44,3 +47,16 @@ def test_an_api_that_answers_with_an_error_or_not_at_all_is_not_well(url):
     refused = health(f"{url}/503")
     assert (refused.exit_code, "503" in refused.stderr) == (1, True)
     assert health("http://127.0.0.1:1").exit_code == 1
+
+
+def test_beat_is_well_while_it_writes_when_it_ticked(tmp_path):
+    def beat():
+        return CliRunner().invoke(main.app, ["health", "beat", f"--state={tmp_path}"]).exit_code
+
+    assert beat() == 1
+    written = tmp_path / "beat.dat"
+    written.touch()
+    assert beat() == 0
+    silent_since = time.time() - BEAT_SILENCE_S - 1
+    os.utime(written, (silent_since, silent_since))
+    assert beat() == 1
