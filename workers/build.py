@@ -131,12 +131,19 @@ def load(env: Mapping[str, str] | None = None) -> tuple[Settings, Catalog]:
 async def build_worker(
     settings: Settings, catalog: Catalog, env: Mapping[str, str], *, providers: tuple[str, ...], slots: int
 ) -> Services:
-    """Compose a worker's services on the running loop."""
+    """Compose a worker's services on the running loop.
+
+    Raises:
+        ConfigurationError: a store is not named, or the adapter of one of `providers` cannot be made.
+    """
     database_url = required(settings.database_url, "ASSAYLINE_DATABASE_URL")
     engine = create_engine(database_url)
     beats = create_engine(database_url, pool_size=1)
     line = RedisLine.from_url(required(settings.redis_url, "ASSAYLINE_REDIS_URL"))
     gateway = build_gateway(settings, catalog, env, line=line)
+    for name in providers:
+        # An entry whose adapter cannot be made stops the process here: each of its jobs would be a dead letter.
+        gateway.providers.get(name)
     store = JobStore(engine, beats)
     runner = Runner(
         store=store,

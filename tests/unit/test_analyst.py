@@ -1,4 +1,4 @@
-"""Between a claim and the gateway: how long an attempt may take, and what is refused before any call."""
+"""A worker's parts: how long an attempt may take, what is refused before any call, which adapters it starts with."""
 
 from __future__ import annotations
 
@@ -8,12 +8,14 @@ from uuid import UUID
 
 import pytest
 
-from gateway.catalog import load_catalog
-from gateway.errors import DeadlinePassed
+from gateway.catalog import build_catalog, load_catalog
+from gateway.errors import CatalogError, ConfigurationError, DeadlinePassed
 from gateway.ledger import MemoryLedger
 from gateway.messages import ModelRef
+from gateway.settings import Settings
+from gateway.yaml_source import parse_yaml
 from tasks.job import Claim
-from workers.build import LEASE_SLACK_S, GatewayAnalyst
+from workers.build import LEASE_SLACK_S, GatewayAnalyst, build_worker
 
 CATALOG = load_catalog(None, {"OPENAI_API_KEY": "k"})
 USUAL_S = CATALOG.providers["openai"].timeout_s
@@ -72,3 +74,16 @@ async def test_an_attempt_ends_at_the_deadline_and_never_after_its_lease(deadlin
 async def test_a_deadline_that_is_over_costs_no_call():
     with pytest.raises(DeadlinePassed):
         await asked(deadline_in_s=-0.5)
+
+
+async def test_a_worker_whose_providers_adapter_cannot_be_made_does_not_start() -> None:
+    """It would make a dead letter of every job."""
+    text = """
+providers: {mine: {dialect: nope, models: {m: {context_window: 9, max_output_tokens: 9, capabilities: [], price: null,
+  note: nobody knows, source: a test, checked: 2026-11-21}}}}
+defaults: {chain: [mine/m]}
+"""
+    env = {"ASSAYLINE_DATABASE_URL": "postgresql://nowhere/x", "ASSAYLINE_REDIS_URL": "redis://nowhere"}
+    own = build_catalog(parse_yaml(text, "c.yaml", CatalogError), env)
+    with pytest.raises(ConfigurationError, match="provider 'mine': unknown dialect 'nope'"):
+        await build_worker(Settings.from_env(env), own, env, providers=("mine",), slots=1)
