@@ -17,6 +17,8 @@ QUIET = {
     "httpcore2": logging.WARNING,
     "openai": logging.WARNING,
     "asyncio": logging.WARNING,
+    # A line for each of its parts, whenever it is imported.
+    "alembic.runtime.plugins": logging.WARNING,
     "kombu": logging.INFO,
     "amqp": logging.INFO,
 }

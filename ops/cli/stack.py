@@ -14,6 +14,8 @@ from functools import partial
 from http import HTTPStatus
 from pathlib import Path
 
+from api.key import KEY as API_KEY
+from api.key import api_key
 from gateway.catalog import Catalog
 from gateway.settings import Settings, text
 from ops.cli import api
@@ -29,7 +31,6 @@ FLOWER_PORT = 5555
 FLOWER_USER = "assayline"
 API_PORTS = range(8000, 8020)
 """The API takes the first of these that is free."""
-API_KEY = "ASSAYLINE_API_KEY"
 WORKER_GRACE_S = 60.0
 """Above a worker's own 25 s for open calls and 30 s for its last writes (`workers.worker`, `workers.runtime`)."""
 
@@ -73,6 +74,7 @@ def services(settings: Settings, catalog: Catalog, directory: Path, env: Mapping
 
     Raises:
         EmbeddedServiceError: an embedded service cannot run here, or another process uses its directory.
+        ConfigurationError: the environment's key of the API is unusable.
     """
     embedded = _prepared(_needed(settings, catalog, directory, env))
     try:
@@ -180,9 +182,15 @@ def _flower(directory: Path, after: tuple[str, ...]) -> tuple[Child, Link]:
 
 
 def _api(directory: Path, env: Mapping[str, str]) -> tuple[tuple[Child, ...], tuple[Link, ...]]:
-    """The HTTP API on loopback, behind the environment's key or a generated one, handed over in its environment."""
+    """The HTTP API on loopback, behind the environment's key or a generated one, handed over in its environment.
+
+    Raises:
+        ConfigurationError: the environment's key is unusable.
+    """
     directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     given = text(env, API_KEY) or text(env, f"{API_KEY}_FILE")
+    if given:
+        api_key(env)  # an unusable one is said now: the service would be started again for ever
     key_file = directory / "api.key"
     added = {} if given else {API_KEY: kept_secret(key_file)}
     port = next(filter(ports.is_free, API_PORTS), None) or ports.pick()

@@ -89,6 +89,7 @@ def test_it_serves_and_a_signal_ends_it_while_somebody_waits(env: dict[str, str]
     assert f"GET /v1/jobs/{job['id']} status=200" in log
     assert KEY not in log
     assert "Traceback" not in log
+    assert "alembic" not in log
 
 
 def looked_at(database_url: str) -> bool:

@@ -19,6 +19,7 @@ import psycopg
 import pytest
 
 from gateway.catalog import load_catalog
+from gateway.errors import ConfigurationError
 from gateway.settings import Settings
 from ops.cli.stack import services
 from ops.embedded.service import command_line
@@ -135,6 +136,12 @@ def test_a_url_in_the_environment_replaces_its_embedded_store(tmp_path: Path) ->
     names, added = composed(tmp_path, env)
     assert names == ["migrate", "dispatcher", "worker-fake", "beat", "api", "flower"]
     assert added == {}
+
+
+def test_an_unusable_key_of_the_api_is_said_before_anything_starts(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="ASSAYLINE_API_KEY must be"):
+        composed(tmp_path, environment(ASSAYLINE_API_KEY="short"))
+    composed(tmp_path, environment(ASSAYLINE_API_KEY="0123456789abcdef"))  # nothing was kept
 
 
 def test_without_any_provider_the_small_model_serves(tmp_path: Path) -> None:
