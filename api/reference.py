@@ -173,7 +173,7 @@ def _provider(here: Services, name: str, entry: ProviderEntry, today: date) -> P
         accounts=[AccountAnswer(name=one.name, zone=one.zone, limits=one.limits) for one in entry.accounts],
         chosen_model=here.catalog.chosen_model(name),
         timeout_s=entry.timeout_s,
-        models=[_model(f"{name}/{model}", found, today) for model, found in entry.models.items()],
+        models=[_model(f"{name}/{model}", found, today) for model, found in here.catalog.models_of(name).items()],
     )
 
 

@@ -94,13 +94,14 @@ class Catalog(Entry):
 
     def models(self) -> tuple[ModelRef, ...]:
         """Return the models of the configured providers: those that are listed, and those that variables name."""
-        refs = [
-            ModelRef(name, model)
-            for name, entry in self.providers.items()
-            if name in self._configured
-            for model in (*entry.models, *([self._chosen[name]] if name in self._chosen else []))
-        ]
-        return tuple(dict.fromkeys(refs))
+        names = [name for name in self.providers if name in self._configured]
+        return tuple(ModelRef(name, model) for name in names for model in self.models_of(name))
+
+    def models_of(self, provider: str) -> dict[str, ModelEntry]:
+        """Return a provider's models: those that are listed, and the one that its variable names."""
+        chosen = self._chosen.get(provider)
+        named = {} if chosen is None else {chosen: self.model(ModelRef(provider, chosen))}
+        return {**self.providers[provider].models, **named}
 
     def warnings(self, today: date) -> tuple[str, ...]:
         """Return what somebody should see to: preferred providers that cannot be used, models in use that go away."""

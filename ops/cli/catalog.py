@@ -66,7 +66,7 @@ def models(
     rows = [
         _model_row(ModelRef(name, model), entry, catalog)
         for name in names
-        for model, entry in _shown(catalog, name).items()
+        for model, entry in catalog.models_of(name).items()
     ]
     for row in rows:
         screen.document(row)
@@ -80,13 +80,6 @@ def _catalog(env: Mapping[str, str]) -> Catalog:
 
 def _today() -> date:
     return datetime.now(UTC).date()
-
-
-def _shown(catalog: Catalog, provider: str) -> dict[str, ModelEntry]:
-    """The models that are listed, and the one that the provider's variable names."""
-    entry = catalog.providers[provider]
-    chosen = catalog.chosen_model(provider)
-    return {**entry.models, **({chosen: catalog.model(ModelRef(provider, chosen))} if chosen else {})}
 
 
 def _provider_row(name: str, entry: ProviderEntry, catalog: Catalog, env: Mapping[str, str]) -> dict[str, Any]:

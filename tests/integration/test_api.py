@@ -496,12 +496,14 @@ def test_analyses_and_prompts(api: Api) -> None:
 
 def test_providers_name_variables_and_tell_no_secret(database_url: str, redis_url: str) -> None:
     secrets = {"OPENAI_API_KEY": "sk-very-secret", "OPENAI_BASE_URL": "http://user:hidden@127.0.0.1:1/v1"}
-    with served(database_url, redis_url, env={"ASSAYLINE_FAKE": "1", **secrets}) as api:
+    chosen = {"OLLAMA_BASE_URL": "http://127.0.0.1:1", "OLLAMA_MODEL": "qwen3:4b"}
+    with served(database_url, redis_url, env={"ASSAYLINE_FAKE": "1", **secrets, **chosen}) as api:
         said = api.call("GET", "/v1/providers")
     assert not any(secret in said.body for secret in (b"very-secret", b"hidden"))
     providers = {one["name"]: one for one in said.json["providers"]}
     assert providers["fake"]["configured"] is True
     assert providers["openai"]["configured"] is True
+    assert "ollama/qwen3:4b" in [model["name"] for model in providers["ollama"]["models"]]
     bare = {name: one["missing"] for name, one in providers.items() if not one["configured"]}
     assert bare["local"] == ["ASSAYLINE_LOCAL_BASE_URL"]
     assert all(one["price"] is None or one["price"]["input_per_mtok_usd"] >= 0 for one in providers["openai"]["models"])
