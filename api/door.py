@@ -38,7 +38,7 @@ async def job_request(request: Request) -> JobRequest:
     Raises:
         Problem: it is not JSON, or a field cannot be accepted; all fields that cannot are named.
     """
-    _check_media_type(request.headers.get("content-type"))
+    _check_media_type(request.headers.get("content-type"), request.headers.get("content-encoding"))
     try:
         return JobRequest.model_validate(read_object(await request.body()))
     except ValidationError as error:
@@ -65,12 +65,14 @@ def checked(wanted: JobRequest, header_key: str | None, registry: AnalysisRegist
     return job
 
 
-def _check_media_type(given: str | None) -> None:
+def _check_media_type(given: str | None, coding: str | None) -> None:
     header = email.message.Message()
     header["content-type"] = given or ""
     charset = str(header.get_param("charset", "utf-8")).lower()
     if given is None or header.get_content_type() != "application/json" or charset not in ("utf-8", "utf8"):
         raise Problem(WRONG_MEDIA_TYPE, "send Content-Type: application/json", headers={"Accept": "application/json"})
+    if coding not in (None, "identity"):
+        raise Problem(WRONG_MEDIA_TYPE, "send it without a Content-Encoding", headers={"Accept-Encoding": "identity"})
 
 
 def _check_for(entry: Registered, wanted: JobRequest) -> None:

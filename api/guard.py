@@ -21,7 +21,7 @@ from urllib.parse import quote
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.limits import BODY_WITHIN_S, MAX_BODY_BYTES, MAX_IN_FLIGHT, MAX_TEXT
-from api.problems import BUSY, FAULT, TOO_LARGE, TOO_SLOW, UNAUTHORIZED, Problem, later
+from api.problems import BUSY, FAULT, NOT_HTTP, TOO_LARGE, TOO_SLOW, UNAUTHORIZED, Problem, later
 
 log = logging.getLogger("api.access")
 
@@ -77,6 +77,7 @@ class Guard:
 
     async def _answer(self, exchange: Exchange, receive: Receive) -> None:
         try:
+            _check_framing(exchange)
             if exchange.scope["path"] in OPEN:
                 # No place is taken and no body read: whoever has no key costs those who have one nothing.
                 await self._app(exchange.scope, Replay(b"", receive), exchange.send)
@@ -192,6 +193,13 @@ async def _nothing() -> Message:
 
 def _header(scope: Scope, name: bytes) -> bytes:
     return next((value for known, value in scope["headers"] if known == name), b"")
+
+
+def _check_framing(exchange: Exchange) -> None:
+    """Refuse a body with two ends: a proxy in front may see another request in what follows (RFC 9112, 6.1)."""
+    if exchange.header(b"content-length") and exchange.header(b"transfer-encoding"):
+        detail = "it has both Content-Length and Transfer-Encoding"
+        raise Problem(NOT_HTTP, detail, headers={"Connection": "close"})
 
 
 def _digest(token: bytes) -> bytes:

@@ -7,6 +7,7 @@ import socket
 import threading
 import time
 from dataclasses import fields as fields_of
+from functools import partial
 from http.client import HTTPResponse
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit, urlunsplit
@@ -244,6 +245,8 @@ def test_a_body_that_is_no_job_is_refused(api: Api) -> None:
     for media_type in ("text/plain", "application/x-www-form-urlencoded", "application/json; charset=latin-1"):
         said = api.call("POST", "/v1/jobs", b"{}", Content_Type=media_type)
         assert said.problem() == (415, "unsupported-media-type")
+    said = api.call("POST", "/v1/jobs", b"\x1f\x8b", Content_Encoding="gzip")
+    assert (said.problem(), "Content-Encoding" in said.json["detail"]) == ((415, "unsupported-media-type"), True)
 
 
 def test_bytes_are_bounded_before_they_are_read_and_after(api: Api) -> None:
@@ -273,6 +276,17 @@ def test_a_body_that_does_not_arrive_is_given_up(database_url: str, redis_url: s
     with served(database_url, redis_url, body_within_s=0.05) as api:
         connection = api.start("POST", "/v1/jobs", b"{", Content_Length="100")
         assert api.answer(connection).problem() == (408, "body-timeout")
+
+
+def test_a_body_with_two_ends_is_refused_and_nothing_after_it_is_read(api: Api) -> None:
+    """A proxy that goes by the length would see no second request in here."""
+    hidden = "GET /health HTTP/1.1\r\nHost: x\r\n\r\n"
+    for path in ("/v1/jobs", "/health"):
+        head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: 99\r\nTransfer-Encoding: chunked\r\n\r\n"
+        with dialled(api, f"{head}0\r\n\r\n{hidden}".encode()) as link:
+            said = b"".join(iter(partial(link.recv, 65_536), b""))
+        assert said.startswith(b"HTTP/1.1 400 ")
+        assert said.count(b"HTTP/1.1 ") == 1
 
 
 def dialled(api: Api, sent: bytes) -> socket.socket:
@@ -315,7 +329,7 @@ def test_what_is_no_http_after_an_answer_ends_the_connection_and_nothing_else(
     with dialled(api, KEYLESS) as link:
         assert link.recv(65_536).startswith(b"HTTP/1.1 401")
         link.sendall(b"no chunk\r\n")
-        assert b"HTTP/1.1" not in b"".join(iter(lambda: link.recv(65_536), b""))
+        assert b"HTTP/1.1" not in b"".join(iter(partial(link.recv, 65_536), b""))
     assert not [record for record in caplog.records if record.exc_info]
 
 
