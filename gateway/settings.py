@@ -7,8 +7,8 @@ Secrets may come from files: `NAME_FILE` holds a path whose content is the value
 Read here: ASSAYLINE_DATABASE_URL, ASSAYLINE_REDIS_URL, ASSAYLINE_BROKER_URL, ASSAYLINE_CATALOG,
 LLM_PROVIDER (or LLM_PRIMARY_PROVIDER), LLM_FALLBACK_PROVIDERS, LLM_CACHE_ENABLED, LLM_CACHE_TTL,
 LOG_LEVEL, TRACE_REQUESTS, LOG_TOKEN_USAGE. Elsewhere, through `secret` and `text`: the providers' own
-variables (keys, base URLs, models such as CLAUDE_MODEL), which the catalog names, and
-ASSAYLINE_API_KEY (`api.key`).
+variables (keys, base URLs, models such as CLAUDE_MODEL), which the catalog names; those that
+`beat_schedule.py` names; and ASSAYLINE_API_KEY (`api.key`).
 """
 
 from __future__ import annotations

@@ -23,6 +23,7 @@ from gateway.errors import ConfigurationError
 from gateway.settings import Settings
 from ops.cli.stack import services
 from ops.embedded.service import command_line
+from tasks.producer import Client
 
 DEADLINE_S = 60.0
 UP = [sys.executable, "-m", "ops.cli.main", "up", "--json"]
@@ -84,6 +85,7 @@ pytestmark = pytest.mark.skipif(not Path("/proc/self").exists(), reason="looks a
 
 
 def test_everything_runs_and_ends_with_one_signal(up: Up) -> None:
+    """A job handed over through the HTTP API included, up to its result."""
     for process in ("ops.cli.main dispatcher", "ops.cli.main beat", "ops.cli.main worker --provider=fake"):
         wait_until(lambda text=f"-m {process}": any(text in command_line(pid) for pid in up.descendants()))
     env_file = Path(up.ready["env_file"])
@@ -101,6 +103,12 @@ def test_everything_runs_and_ends_with_one_signal(up: Up) -> None:
         401,
         200,
     ]
+    with Client(up.ready["urls"]["api"], api_key=key.read_text()) as client:
+        receipt = client.enqueue("code_quality", "x = 1", lane="interactive")
+        job = client.wait(receipt.id, DEADLINE_S)
+    assert (job.state, [call["outcome"] for call in job.calls]) == ("succeeded", ["succeeded"])
+    assert job.result is not None
+    assert job.result.data is not None
     up.process.send_signal(signal.SIGINT)
     assert up.process.wait(DEADLINE_S) == 0
     assert up.descendants() == []
