@@ -21,7 +21,7 @@ from urllib.parse import quote
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.limits import BODY_WITHIN_S, MAX_BODY_BYTES, MAX_IN_FLIGHT, MAX_TEXT
-from api.problems import BUSY, FAULT, NOT_HTTP, TOO_LARGE, TOO_SLOW, UNAUTHORIZED, Problem, later
+from api.problems import BUSY, FAULT, NOT_HTTP, STOPPING, TOO_LARGE, TOO_SLOW, UNAUTHORIZED, Problem, later
 
 log = logging.getLogger("api.access")
 
@@ -90,6 +90,9 @@ class Guard:
             await exchange.refuse(problem)
         except ClientGone:
             raise
+        except asyncio.CancelledError:
+            # Only the server cancels, when the grace of its end is over; the task ends with this answer.
+            await exchange.refuse(later(STOPPING, "what was asked for may have been done, or not"))
         except Exception:
             # The one place where anything at all is caught: it is told to the log, and not to the caller.
             log.exception("fault", extra={"request_id": exchange.request_id})

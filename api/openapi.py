@@ -20,6 +20,7 @@ from api.problems import (
     KINDS,
     MEDIA_TYPE,
     NOT_MIGRATED,
+    STOPPING,
     STORE_AWAY,
     TOO_LARGE,
     TOO_SLOW,
@@ -64,7 +65,7 @@ BODY: Json = {
 ALL = (FAULT,)
 """What any request may meet."""
 
-WITH_KEY = (UNAUTHORIZED, BUSY, TOO_SLOW, TOO_LARGE)
+WITH_KEY = (UNAUTHORIZED, BUSY, STOPPING, TOO_SLOW, TOO_LARGE)
 """And what any request that needs the key may meet."""
 
 WITH_STORE = (STORE_AWAY, NOT_MIGRATED)

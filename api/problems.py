@@ -53,12 +53,13 @@ STORE_AWAY = Kind("store-away", 503, "Postgres does not answer")
 NOT_MIGRATED = Kind("not-migrated", 503, "The database is not set up")
 NOT_READY = Kind("not-ready", 503, "Not ready to take jobs")
 BUSY = Kind("busy", 503, "Too many requests at once")
+STOPPING = Kind("stopping", 503, "The service is being stopped")
 
 KINDS = (
     NOT_HTTP,
     NOT_JSON, UNAUTHORIZED, NO_SUCH_PAGE, NO_SUCH_JOB, NO_SUCH_ANALYSIS, NO_SUCH_PROMPT, WRONG_METHOD, TOO_SLOW,
     CONFLICT, TOO_LARGE, WRONG_MEDIA_TYPE, INVALID, UNKNOWN_ANALYSIS, UNKNOWN_MODEL, FAULT, STORE_AWAY, NOT_MIGRATED,
-    NOT_READY, BUSY,
+    NOT_READY, BUSY, STOPPING,
 )  # fmt: skip
 
 

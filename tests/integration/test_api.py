@@ -19,7 +19,7 @@ import redis as redis_py
 from apiworld import KEY, MODEL, Api, Said, mirror_into, served
 from nodes.waiting import eventually
 
-from api import answers, protocol
+from api import answers, protocol, server
 from api.limits import MAX_BODY_BYTES, MAX_HEAD_BYTES, MAX_PAGE, MAX_WAIT_S
 from ops.embedded import EmbeddedValkey
 from tasks.producer import watch
@@ -444,6 +444,22 @@ def test_a_stop_answers_those_who_wait(own: Api) -> None:
     assert (said.status, said.json["state"]) == (200, "scheduled")
     stopping.join(QUICKLY_S)
     assert not stopping.is_alive()
+
+
+HELD_UP = "SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+
+
+def test_what_is_not_done_when_the_grace_is_over_is_told_so(
+    database_url: str, redis_url: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(server, "STOP_WITHIN_S", 0)
+    with psycopg.connect(database_url) as other, served(database_url, redis_url) as api:
+        other.execute("LOCK TABLE assayline.jobs")
+        connection = api.start("GET", "/v1/jobs")
+        eventually(lambda: api.link.execute(HELD_UP).fetchall())
+        api.server.should_exit = True
+        assert api.answer(connection).problem() == (503, "stopping")
+    assert not [record for record in caplog.records if record.exc_info]
 
 
 # Listing --------------------------------------------------------------------------------------------------------------
