@@ -185,5 +185,5 @@ def _json_value(option: str, given: str | None) -> Any:
     except OSError as error:
         raise BadInput(f"{option} {given}: {error.strerror or error}") from error
     except (ValueError, RecursionError) as error:
-        where = given if given.startswith("@") else ""
-        raise BadInput(f"{option} {where}: not JSON: {error}") from error
+        where = f"{option} {given}" if given.startswith("@") else option
+        raise BadInput(f"{where}: not JSON: {error}") from error
