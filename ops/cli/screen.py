@@ -55,7 +55,13 @@ def console(*, stderr: bool = False) -> Console:
 
 def write_json(value: Any) -> None:
     """Write one JSON document as one line on stdout, at once: a reader may be waiting for it."""
-    sys.stdout.write(json.dumps(value, ensure_ascii=False, default=_plain) + "\n")
+    document = json.dumps(value, ensure_ascii=False, default=_plain)
+    try:
+        document.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:
+        # A model's lone surrogate, or a terminal that knows ASCII alone: JSON has escapes for both.
+        document = json.dumps(value, default=_plain)
+    sys.stdout.write(document + "\n")
     sys.stdout.flush()
 
 

@@ -116,6 +116,12 @@ def test_without_an_agent_the_chain_is_tried_in_order(execute, llmock, caplog):
     assert "ollama/llama3.2: unreachable; asking openai/gpt-6-luna" in caplog.text
 
 
+def test_what_is_no_unicode_is_told_in_jsons_own_escapes(execute):
+    """Half an emoji; a model may say one in an answer that was paid for."""
+    refused = execute({**TASK, "task_id": "T-\ud83d", "title": ""})
+    assert (refused["exit_code"], refused["task_id"]) == (3, "T-\ud83d")
+
+
 def test_a_model_alone_finds_its_provider(execute, llmock):
     llmock.reply("ok", times=None)
     execute({**TASK, "model": "gpt-6.1-terra"})
