@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -27,6 +26,7 @@ from tasks.job import Claim
 from tasks.listen import LIVE_LINK
 from tasks.patience import patiently
 from tasks.sql import statement
+from tasks.storable import storable
 
 POOL_SIZE = 8
 """Connections per process: a statement takes half a millisecond, so 8 carry thousands a second; a thousand calls in
@@ -74,9 +74,6 @@ def create_engine(database_url: str, *, pool_size: int = POOL_SIZE, durable: boo
 
 STATEMENT_TIMEOUT_S = 30.0
 """A statement that takes longer counts as Postgres being away. They take half a millisecond."""
-
-UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
-"""Characters that neither `text` nor `jsonb` takes. A model may well say them; its answer is paid for all the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,8 +162,8 @@ class JobStore:
             id=claim.id,
             claim_no=claim.claim_no,
             call_no=call_no,
-            data=json.dumps(_storable(result.data)),
-            raw_text=_storable(result.raw_text),
+            data=json.dumps(storable(result.data)),
+            raw_text=storable(result.raw_text),
             repaired=result.repaired,
             cached=result.cached,
             refund=refund,
@@ -199,8 +196,8 @@ class JobStore:
             call_no=call_no,
             reason=reason,
             refund=refund,
-            cause=json.dumps(_storable([cause])),
-            raw_text=_storable(raw_text),
+            cause=json.dumps(storable([cause])),
+            raw_text=storable(raw_text),
             prompt_version=claim.prompt_version or "",
             **_totals(totals),
             **_call_end(end),
@@ -234,7 +231,7 @@ class JobStore:
             provider=provider,
             model=model,
             refund=refund,
-            cause=json.dumps(_storable([cause] if cause else [])),
+            cause=json.dumps(storable([cause] if cause else [])),
             **_call_end(end),
         )
 
@@ -244,7 +241,7 @@ class JobStore:
             "hand_back",
             incarnation=incarnation.id,
             providers=list(incarnation.providers),
-            ends=json.dumps(_storable([_last_call(end) for end in ends])),
+            ends=json.dumps(storable([_last_call(end) for end in ends])),
         )
         return int(rows[0]["count"])
 
@@ -294,10 +291,10 @@ def _call_end(end: CallEnd) -> dict[str, Any]:
         "output_tokens": usage.output_tokens if usage else None,
         "cost_usd": end.cost_usd,
         "estimated": end.estimated,
-        "finish_reason": _storable(end.finish_reason),
-        "provider_request_id": _storable(end.provider_request_id),
+        "finish_reason": storable(end.finish_reason),
+        "provider_request_id": storable(end.provider_request_id),
         "error": end.error,
-        "error_message": _storable(end.error_message),
+        "error_message": storable(end.error_message),
     }
 
 
@@ -310,18 +307,6 @@ def _last_call(last: LastCall) -> JsonObject:
         **_call_end(end),
         "cost_usd": None if end.cost_usd is None else str(end.cost_usd),
     }
-
-
-def _storable(said: Any) -> Any:
-    """What a model or a provider said, as Postgres takes it: U+FFFD in place of NUL and of lone surrogates."""
-    match said:
-        case str():
-            return UNSTORABLE.sub("\ufffd", said)
-        case dict():
-            return {_storable(key): _storable(value) for key, value in said.items()}
-        case list():
-            return [_storable(value) for value in said]
-    return said
 
 
 def _totals(totals: Totals) -> dict[str, Any]:

@@ -3,8 +3,9 @@
 A tick says no more than "look". Whatever the number of beats, workers and ticks, and whenever they come, what happens
 follows from the local time and from `schedule_runs`:
 
+    always         → give up what was never finished; put on record the nights that nobody ran
     window open    → take the night (unless somebody has) and enqueue its inputs
-    window closed  → put off what is left; give up what was never finished; put on record a night nobody ran
+    window closed  → put off what is left
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ import logging
 from collections.abc import AsyncIterable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from itertools import islice
 from typing import Protocol
 from uuid import UUID
 
@@ -27,6 +27,9 @@ log = logging.getLogger(__name__)
 
 CHUNK = 500
 """Inputs enqueued together. A run that is taken up again repeats at most this many, and finds them there."""
+
+CHUNK_CHARS = 8 * 1_048_576
+"""Contents held in memory together: a file may have 1 MiB."""
 
 
 class Producer(Protocol):
@@ -65,9 +68,10 @@ class Clock:
 
     async def _look(self, schedule: Schedule) -> None:
         now = self.now()
+        await self._look_back(schedule, now)
         night = schedule.window.at(now)
         if night is None:
-            await self._after_hours(schedule, now)
+            await self._put_off(schedule, now)
             return
         if not await self.runs.knows(schedule.analysis):
             log.warning("schedule %s waits: no dispatcher has told of analysis %s", schedule.name, schedule.analysis)
@@ -76,15 +80,20 @@ class Clock:
         if claimed is not None:
             await self._run(claimed)
 
-    async def _after_hours(self, schedule: Schedule, now: datetime) -> None:
-        """Let nothing run outside the window, and lose no night in silence."""
-        last, following = schedule.window.last_before(now), schedule.window.next_after(now)
+    async def _look_back(self, schedule: Schedule, now: datetime) -> None:
+        """Lose no night in silence."""
         if given_up := await self.runs.give_up(schedule, now):
             log.error("schedule %s: %d nights were not finished", schedule.name, given_up)
-        if await self.runs.miss(schedule, last):
-            log.error("schedule %s: nobody ran the night of %s", schedule.name, last.local_date)
-        if deferred := await self.runs.defer(schedule, following.opens_at):
-            log.info("schedule %s: %d jobs wait for %s", schedule.name, deferred, following.opens_at.isoformat())
+        for night in schedule.window.before(now):
+            if not await self.runs.miss(schedule, night):
+                break
+            log.error("schedule %s: nobody ran the night of %s", schedule.name, night.local_date)
+
+    async def _put_off(self, schedule: Schedule, now: datetime) -> None:
+        """Let nothing run outside the window."""
+        opens_at = schedule.window.next_after(now).opens_at
+        if deferred := await self.runs.defer(schedule, opens_at):
+            log.info("schedule %s: %d jobs wait for %s", schedule.name, deferred, opens_at.isoformat())
 
     async def _run(self, claimed: Claimed) -> None:
         """Enqueue a night's inputs. An error leaves the run to be taken up again once its lease is over."""
@@ -94,11 +103,12 @@ class Clock:
         found = inputs(claimed.schedule)
         try:
             while chunk := await asyncio.to_thread(_chunk, found):
-                progress = await self._enqueue(chunk, progress)
-                await self.runs.report(claimed, progress)
                 if not claimed.night.holds(self.now()):
                     log.warning("schedule %s: the window of %s closed over its inputs", name, date)
-                    break
+                    await self.runs.report(claimed, progress, "failed")
+                    return
+                progress = await self._enqueue(chunk, progress)
+                await self.runs.report(claimed, progress)
         except OSError as error:
             problem = Problem(str(claimed.schedule.inputs), f"{type(error).__name__}: {error}")
             await self.runs.report(claimed, progress.refusing([problem]))
@@ -133,4 +143,10 @@ class Clock:
 
 
 def _chunk(found: Iterator[Job | Problem]) -> list[Job | Problem]:
-    return list(islice(found, CHUNK))
+    """Read the next inputs: `CHUNK` of them, or fewer that are as long together as `CHUNK_CHARS`."""
+    chunk: list[Job | Problem] = []
+    chars = 0
+    while chars < CHUNK_CHARS and len(chunk) < CHUNK and (one := next(found, None)) is not None:
+        chunk.append(one)
+        chars += len(one.content) if isinstance(one, Job) else 0
+    return chunk

@@ -51,31 +51,47 @@ def inputs(schedule: Schedule) -> Iterator[Job | Problem]:
     Raises:
         OSError: the place itself cannot be read.
     """
-    found = _lines(schedule.inputs, schedule) if schedule.inputs.is_file() else _folder(schedule)
+    root = schedule.inputs
+    found = _lines(root, root.name, schedule) if root.is_file() else _folder(schedule)
     yield from islice(found, MAX_INPUTS)
     if next(found, None) is not None:
-        yield Problem(str(schedule.inputs), f"more than {MAX_INPUTS} inputs; the rest was left out")
+        yield Problem(str(root), f"more than {MAX_INPUTS} inputs; the rest was left out")
 
 
 def _folder(schedule: Schedule) -> Iterator[Job | Problem]:
     root = schedule.inputs
     if not root.is_dir():
         raise NotADirectoryError(f"{root} is neither a folder nor a file")
-    for path in _files(root):
-        if path.suffix in JSON_LINES:
-            yield from _lines(path, schedule)
-        else:
-            yield _text(path, path.relative_to(root).as_posix(), schedule)
+    unread: list[OSError] = []
+    for path in _files(root, unread):
+        place = path.relative_to(root).as_posix()
+        try:
+            if path.suffix in JSON_LINES:
+                yield from _lines(path, place, schedule)
+            else:
+                yield _text(path, place, schedule)
+        except OSError as error:
+            yield _unreadable(place, error)
+    for refusal in unread:
+        yield _unreadable(Path(refusal.filename).relative_to(root).as_posix(), refusal)
 
 
-def _files(root: Path) -> Iterator[Path]:
-    """Yield the files below a folder in a fixed order. Links are not followed: they lead out of it, or in circles."""
-    for folder, names, files in os.walk(root):
+def _files(root: Path, unread: list[OSError]) -> Iterator[Path]:
+    """Yield the files below a folder in a fixed order. Links are not followed: they lead out of it, or in circles.
+
+    `unread` takes the errors of the folders below that cannot be listed.
+    """
+    os.scandir(root).close()
+    for folder, names, files in os.walk(root, onerror=unread.append):
         names[:] = sorted(name for name in names if not name.startswith("."))
         for name in sorted(files):
             path = Path(folder, name)
             if not name.startswith(".") and path.is_file() and not path.is_symlink():
                 yield path
+
+
+def _unreadable(place: str, error: OSError) -> Problem:
+    return Problem(place, f"cannot be read: {type(error).__name__}")
 
 
 def _text(path: Path, place: str, schedule: Schedule) -> Job | Problem:
@@ -87,14 +103,12 @@ def _text(path: Path, place: str, schedule: Schedule) -> Job | Problem:
         return _job({"content": content.decode(), "subject": place[-500:]}, place, schedule)
     except UnicodeDecodeError as error:
         return Problem(place, f"not UTF-8 at byte {error.start}")
-    except OSError as error:
-        return Problem(place, f"cannot be read: {type(error).__name__}")
 
 
-def _lines(path: Path, schedule: Schedule) -> Iterator[Job | Problem]:
+def _lines(path: Path, name: str, schedule: Schedule) -> Iterator[Job | Problem]:
     with path.open("rb") as file:
         for number, line in enumerate(iter(lambda: file.readline(MAX_LINE_BYTES + 1), b""), 1):
-            place = f"{path.name}:{number}"
+            place = f"{name}:{number}"
             if len(line) > MAX_LINE_BYTES:
                 yield Problem(place, f"longer than {MAX_LINE_BYTES} bytes; the rest of the file was left out")
                 return
@@ -116,8 +130,8 @@ def _line(line: bytes, place: str, schedule: Schedule) -> Job | Problem:
 
 
 def _job(given: dict[str, Any], place: str, schedule: Schedule) -> Job | Problem:
-    canonical = json.dumps([schedule.analysis, given], sort_keys=True, ensure_ascii=False)
     try:
+        canonical = json.dumps([schedule.analysis, given], sort_keys=True, ensure_ascii=False)
         digest = hashlib.sha256(canonical.encode()).hexdigest()
         job = Job(
             **{"analysis": schedule.analysis, **given},
@@ -127,6 +141,8 @@ def _job(given: dict[str, Any], place: str, schedule: Schedule) -> Job | Problem
             idempotency_key=f"{schedule.source}:{digest}",
         )
         wire(job)
+    except RecursionError:
+        return Problem(place, "nested too deep")
     except (InvalidJob, TypeError, UnicodeEncodeError) as error:
         return Problem(place, str(error))
     return job

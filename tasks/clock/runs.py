@@ -16,12 +16,16 @@ from tasks.clock.schedule import Schedule
 from tasks.clock.window import Night
 from tasks.patience import patiently
 from tasks.sql import statement
+from tasks.storable import storable
 
 LEASE_S = 90.0
 """After so long without a word a run's worker counts as dead; it reports after each chunk, every second or so."""
 
 MAX_PROBLEMS = 100
 """Most problems kept with a run; all are counted."""
+
+MAX_PROBLEM_CHARS = 500
+"""Longest place (its end) and longest problem (its beginning) that are kept."""
 
 DEFER_AT_ONCE = 10_000
 """Most jobs put off by one statement: a tenth of a second's work."""
@@ -78,7 +82,9 @@ class Runs:
         Raises:
             NightTaken: another worker has it now.
         """
-        problems = [{"place": p.place, "problem": p.problem} for p in progress.problems]
+        problems = [
+            {"place": p.place[-MAX_PROBLEM_CHARS:], "problem": p.problem[:MAX_PROBLEM_CHARS]} for p in progress.problems
+        ]
         rows = await patiently(
             lambda: self._all(
                 "report_run",
@@ -89,14 +95,14 @@ class Runs:
                 jobs=progress.jobs,
                 repeats=max(0, progress.repeats),
                 refused=progress.refused,
-                problems=json.dumps(problems),
+                problems=json.dumps(storable(problems)),
             )
         )
         if not rows:
             raise NightTaken(f"{claimed.schedule.name}, {claimed.night.local_date}: another worker runs it")
 
     async def miss(self, schedule: Schedule, night: Night) -> bool:
-        """Put a night that is over on record as missed, unless it is there already or the schedule is new."""
+        """Put a night that is over on record as missed, unless it is there already or the schedule is newer."""
         return bool(await self._all("miss_run", **_key(schedule, night), **_ends(night)))
 
     async def give_up(self, schedule: Schedule, now: datetime) -> int:

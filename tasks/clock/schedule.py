@@ -86,6 +86,6 @@ def _zone(name: str, entry: ScheduleEntry, env: Mapping[str, str]) -> ZoneInfo:
     wanted = text(env, entry.zone_env) if entry.zone_env else None
     try:
         return ZoneInfo(wanted or entry.zone)
-    except (ZoneInfoNotFoundError, ValueError) as error:
+    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
         where = entry.zone_env if wanted else f"beat_schedule.py: SCHEDULES[{name!r}].zone"
         raise ConfigurationError(f"{where}: no time zone {wanted or entry.zone!r}; write Europe/Berlin") from error

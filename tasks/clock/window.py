@@ -11,6 +11,7 @@ date, whatever the clocks do that night:
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from zoneinfo import ZoneInfo
@@ -59,11 +60,14 @@ class Window:
         found = (self.night(today + days * DAY) for days in range(-1, 4))
         return next(night for night in found if night.opens_at > now)
 
-    def last_before(self, now: datetime) -> Night:
-        """Return the latest occurrence that is over at an instant."""
-        today = now.astimezone(self.zone).date()
-        found = (self.night(today - days * DAY) for days in range(-1, 4))
-        return next(night for night in found if night.closes_at <= now)
+    def before(self, now: datetime) -> Iterator[Night]:
+        """Yield the occurrences that are over at an instant, latest first; not those that the clocks skip whole."""
+        day = now.astimezone(self.zone).date() + DAY
+        while True:
+            night = self.night(day)
+            if night.opens_at < night.closes_at <= now:
+                yield night
+            day -= DAY
 
 
 def instant(local_date: date, local_time: time, zone: ZoneInfo) -> datetime:

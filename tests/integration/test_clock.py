@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, time, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
@@ -20,7 +22,6 @@ from tasks.producer import AsyncClient
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
-    from pathlib import Path
 
     from tasks.producer import Job, Receipt
 
@@ -226,8 +227,31 @@ async def test_a_night_that_nobody_ran_is_put_on_record(night: Night) -> None:
     two_days_later = MORNING + timedelta(days=2)
     await night.clock(two_days_later).tick()
     await night.clock(two_days_later).tick()
-    told = [(run["local_date"], run["state"]) for run in night.runs()]
-    assert told == [(TONIGHT, "done"), (TONIGHT + timedelta(days=2), "missed")]
+    told = [(run["local_date"] - TONIGHT, run["state"]) for run in night.runs()]
+    assert told == [(timedelta(0), "done"), (timedelta(1), "missed"), (timedelta(2), "missed")]
+
+
+async def test_who_comes_back_in_the_middle_of_a_night_tells_of_the_last_ones(night: Night) -> None:
+    """One was missed, one broken off: both are on record, and tonight runs."""
+    night.write("a.py")
+    await night.clock(MIDNIGHT).tick()
+    night.world.sql("UPDATE assayline.schedule_runs SET state = 'running', lease_until = now() - interval '1 s'")
+    await night.clock(NEXT_MIDNIGHT + timedelta(days=1)).tick()
+    assert [run["state"] for run in night.runs()] == ["failed", "missed", "done"]
+
+
+async def test_a_night_that_its_window_closes_over_is_not_called_done(night: Night, caplog: Any) -> None:
+    """What it had no time for comes the next night."""
+    for number in range(600):
+        night.write(f"{number:03}.txt", f"text {number}")
+    clock = night.clock(MIDNIGHT)
+    instants = iter([MIDNIGHT, MIDNIGHT, MORNING])
+    await replace(clock, now=lambda: next(instants)).tick()
+    assert [(run["state"], run["jobs"]) for run in night.runs()] == [("failed", 500)]
+    assert "the window of 2026-11-21 closed over its inputs" in caplog.text
+    assert "is enqueued" not in caplog.text
+    await night.clock(NEXT_MIDNIGHT).tick()
+    assert [(run["state"], run["jobs"]) for run in night.runs()] == [("failed", 500), ("done", 100)]
 
 
 async def test_a_schedule_that_is_new_has_missed_nothing(night: Night) -> None:
@@ -266,6 +290,63 @@ async def test_inputs_that_are_no_jobs_are_told_with_their_places_and_the_others
     assert "not a JSON object" in told["jobs.jsonl:3"]
     assert "lane: not a field" in told["jobs.jsonl:4"]
     assert any("astrology" in problem for problem in told.values())
+
+
+async def test_no_input_however_odd_ends_the_night(night: Night) -> None:
+    """Names and keys that jsonb does not take, a nesting that `json` reads and does not write, a key without end."""
+    levels = next(n for n in range(1, 10_000) if not readable_and_writable(n))
+    lines = [
+        r'{"content": "x", "a\u0000": 1}',
+        r'{"content": "x", "\ud800": 1}',
+        '{"content": "x", "' + "k" * 100_000 + '": 1}',
+        *('{"content": "x", "context": ' + nested(levels + n) + "}" for n in range(-6, 3)),
+    ]
+    night.write("jobs.jsonl", "\n".join(lines))
+    (night.folder / os.fsdecode(b"\xff.txt")).write_text("a name that is no UTF-8")
+    night.write("zzz.txt", "good")
+    await night.clock(MIDNIGHT).tick()
+    [run] = night.runs()
+    assert (run["state"], run["jobs"], run["refused"]) == ("done", 1, len(lines) + 1)
+    assert max(len(one["problem"]) for one in run["problems"]) <= 500
+
+
+def nested(levels: int) -> str:
+    return '{"a": ' + "[" * levels + "]" * levels + "}"
+
+
+def readable_and_writable(levels: int) -> bool:
+    try:
+        json.dumps(json.loads(nested(levels)))
+    except RecursionError:
+        return False
+    return True
+
+
+async def test_what_cannot_be_opened_is_told_and_the_others_run(night: Night, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("a.txt", "b.jsonl", "c/d.txt", "e.txt"):
+        night.write(name)
+    closed = {str(night.folder / "b.jsonl"), str(night.folder / "c")}
+
+    def guarded(real: Any) -> Any:
+        def opened(path: Any, *args: Any, **more: Any) -> Any:
+            if str(path) in closed:
+                raise PermissionError(13, "Permission denied", str(path))
+            return real(path, *args, **more)
+
+        return opened
+
+    monkeypatch.setattr(os, "scandir", guarded(os.scandir))
+    monkeypatch.setattr(Path, "open", guarded(Path.open))
+    await night.clock(MIDNIGHT).tick()
+    [run] = night.runs()
+    assert (run["state"], run["jobs"], run["refused"]) == ("done", 2, 2)
+    assert {one["place"]: one["problem"] for one in run["problems"]} == dict.fromkeys(
+        ("b.jsonl", "c"), "cannot be read: PermissionError"
+    )
+    closed.add(str(night.folder))
+    with pytest.raises(ExceptionGroup):
+        await night.clock(NEXT_MIDNIGHT, lease_s=0.0).tick()
+    assert [run["state"] for run in night.runs()] == ["done", "running"]
 
 
 async def test_inputs_that_cannot_be_read_are_tried_again_and_given_up_in_the_morning(night: Night) -> None:

@@ -49,7 +49,7 @@ def test_an_instant_is_in_the_one_night_that_holds_it(window, now):
 
 @given(WINDOWS, INSTANTS)
 def test_the_night_before_and_the_night_after_are_neighbours(window, now):
-    last, following = window.last_before(now), window.next_after(now)
+    last, following = next(window.before(now)), window.next_after(now)
     assert last.closes_at <= now < following.opens_at
     between = (following.local_date - last.local_date).days
     current = window.at(now)

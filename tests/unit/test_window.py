@@ -92,8 +92,13 @@ def test_a_closing_that_the_clocks_skip_is_the_moment_they_skip_it():
 
 def test_before_and_after():
     noon = utc(date(2026, 11, 21), 12)
-    assert NIGHT.last_before(noon) == NIGHT.night(date(2026, 11, 20))
+    assert next(NIGHT.before(noon)) == NIGHT.night(date(2026, 11, 20))
     assert NIGHT.next_after(noon) == NIGHT.night(date(2026, 11, 21))
     inside = utc(date(2026, 11, 21), 23)
-    assert NIGHT.last_before(inside) == NIGHT.night(date(2026, 11, 20))
+    assert next(NIGHT.before(inside)) == NIGHT.night(date(2026, 11, 20))
     assert NIGHT.next_after(inside) == NIGHT.night(date(2026, 11, 22))
+
+
+def test_a_window_that_the_clocks_skip_whole_is_no_night_that_was_missed():
+    skipped = Window(time(2, 10), time(2, 50), BERLIN)
+    assert next(skipped.before(utc(FORWARD, 12))) == skipped.night(FORWARD - timedelta(days=1))
