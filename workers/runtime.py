@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -25,7 +25,9 @@ T = TypeVar("T")
 HEARTBEAT_S = 5.0
 """A quarter of the twenty seconds after which an incarnation counts as dead: three beats may be lost."""
 SETTLE_S = 30.0
-"""How long writes that are under way at the end may take."""
+"""How long writes that are under way at the end may take, before they are cut."""
+CUT_S = 5.0
+"""How long what is cut may take to let go of its connection."""
 
 log = logging.getLogger(__name__)
 
@@ -53,6 +55,9 @@ class Runtime:
         self._thread = threading.Thread(target=self._loop.run_forever, name="assayline-loop", daemon=True)
         self._services: Services | None = None
         self._running: set[asyncio.Task[Any]] = set()
+        self._ticking: set[asyncio.Task[Any]] = set()
+        """Those of them that do a tick's work."""
+        self._stopping = False
         self._beating: asyncio.Task[None] | None = None
         self._ending: Future[None] | None = None
 
@@ -74,13 +79,13 @@ class Runtime:
         return self._submit(self._tracked(self._built.runner.run(job_id, release, provider))).result()
 
     def tick(self, name: str) -> str:
-        """Run the work of a tick; an unknown name is an error of the schedule.
+        """Run the work of a tick; while the worker stops it is left to the next tick, of another worker.
 
         Raises:
-            KeyError: no such tick.
+            KeyError: no such tick: an error of the schedule.
         """
         work = self._built.ticks[name]
-        self._submit(self._tracked(_awaited(work))).result()
+        self._submit(self._tracked(self._ticked(name, work))).result()
         return name
 
     def begin_stop(self, grace_s: float) -> None:
@@ -131,6 +136,21 @@ class Runtime:
         finally:
             self._running.discard(task)
 
+    async def _ticked(self, name: str, work: Callable[[], Awaitable[object]]) -> None:
+        """Do a tick's work. It is cut short without harm: what it leaves, the next tick finds."""
+        task = asyncio.current_task()
+        assert task is not None
+        self._ticking.add(task)
+        try:
+            if not self._stopping:
+                await work()
+        except asyncio.CancelledError:
+            if not self._stopping:
+                raise
+            log.info("tick %s is left to another worker", name)
+        finally:
+            self._ticking.discard(task)
+
     async def _beat(self) -> None:
         runner = self._built.runner
         while True:
@@ -143,12 +163,16 @@ class Runtime:
 
     async def _end(self, grace_s: float) -> None:
         runner = self._built.runner
+        self._stopping = True
+        _cancel(self._ticking)
         await self._quietly(runner.store.heartbeat(runner.incarnation, stopping=True))
         await self._drained(grace_s)
         runner.stopping = True
-        for task in tuple(runner.calling):
-            task.cancel()
+        _cancel(runner.calling)
         await self._drained(SETTLE_S)
+        # A task left on a loop that stops keeps its connection, and Celery's thread that waits for it, for ever.
+        _cancel(self._running)
+        await self._drained(CUT_S)
         handed_back = await runner.hand_back()
         if handed_back:
             log.info("%d jobs were handed back", handed_back)
@@ -186,8 +210,9 @@ class Runtime:
         self._loop.close()
 
 
-async def _awaited(work: Callable[[], Awaitable[object]]) -> None:
-    await work()
+def _cancel(tasks: Iterable[asyncio.Task[Any]]) -> None:
+    for task in tuple(tasks):
+        task.cancel()
 
 
 _runtime: Runtime | None = None
