@@ -100,6 +100,8 @@ def _text(path: Path, place: str, schedule: Schedule) -> Job | Problem:
             content = file.read(MAX_BYTES + 1)
         if len(content) > MAX_BYTES:
             return Problem(place, f"longer than {MAX_BYTES} bytes (1 MiB)")
+        if not content.strip():
+            return Problem(place, "empty")
         return _job({"content": content.decode(), "subject": place[-500:]}, place, schedule)
     except UnicodeDecodeError as error:
         return Problem(place, f"not UTF-8 at byte {error.start}")

@@ -264,6 +264,7 @@ async def test_inputs_that_are_no_jobs_are_told_with_their_places_and_the_others
     night.write("binary.bin", b"\xff\xfe")
     night.write("huge.txt", "x" * 1_048_577)
     night.write("nul.txt", "a\0b")
+    night.write("__init__.py", "\n")
     night.write(".hidden", "secret")
     night.write(
         "jobs.jsonl",
@@ -281,11 +282,12 @@ async def test_inputs_that_are_no_jobs_are_told_with_their_places_and_the_others
     await night.clock(MIDNIGHT).tick()
     assert sorted(job["content"] for job in night.jobs()) == ["fine", "good"]
     [run] = night.runs()
-    assert (run["state"], run["jobs"], run["refused"]) == ("done", 2, 8)
+    assert (run["state"], run["jobs"], run["refused"]) == ("done", 2, 9)
     told = {one["place"]: one["problem"] for one in run["problems"]}
     assert "not UTF-8 at byte 0" in told["binary.bin"]
     assert "longer than 1048576" in told["huge.txt"]
     assert "U+0000" in told["nul.txt"]
+    assert told["__init__.py"] == "empty"
     assert "not JSON" in told["jobs.jsonl:2"]
     assert "not a JSON object" in told["jobs.jsonl:3"]
     assert "lane: not a field" in told["jobs.jsonl:4"]
