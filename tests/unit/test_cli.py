@@ -206,7 +206,7 @@ def test_a_file_that_cannot_be_sent_is_named(cli: Cli, tmp_path: Path, content: 
         (["-", "--context", "labels"], "k=v"),
         (["-", "--context", "@absent.json"], "No such file"),
         (["-", "--context", "@list.json"], "must hold a JSON object"),
-        (["-", "--schema", "{"], "--schema : not JSON"),
+        (["-", "--schema", "{"], "--schema: not JSON"),
     ],
     ids=" ".join,
 )
