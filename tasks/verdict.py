@@ -147,5 +147,5 @@ def cause(job: Claim, move: str, error: GatewayError, at: str) -> dict[str, obje
 
 
 def kept_text(error: GatewayError) -> str | None:
-    """The raw answer to keep with a dead letter, where there was one."""
-    return None if error.paid is False else error.raw_text
+    """The raw answer to keep with a dead letter: what was paid for, or may have been. What was counted was paid."""
+    return None if error.paid is False and error.usage is None else error.raw_text

@@ -16,6 +16,7 @@ from gateway.errors import (
     ContextTooLong,
     GatewayError,
     InvalidOutput,
+    MalformedCompletion,
     OutputTruncated,
     PromptError,
     Throttled,
@@ -223,7 +224,14 @@ def test_a_cause_says_who_failed_how_and_what_was_done() -> None:
 def test_the_text_of_a_paid_answer_is_kept_and_nothing_else() -> None:
     assert kept_text(InvalidOutput("", raw_text="half")) == "half"
     assert kept_text(OutputTruncated("", raw_text="half")) == "half"
+    assert kept_text(MalformedCompletion("", raw_text="half")) == "half"
     assert kept_text(AuthRejected("", raw_text="page")) is None
+
+
+def test_what_was_counted_was_paid_whatever_its_class_says() -> None:
+    """A window that is full at the answer's end, an account that is limited there."""
+    assert kept_text(ContextTooLong("", raw_text="half", usage=Usage(900, 100))) == "half"
+    assert kept_text(ContextTooLong("", raw_text="page")) is None
 
 
 def test_an_error_of_ours_is_a_dead_letter() -> None:
