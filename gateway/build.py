@@ -1,7 +1,7 @@
 """The gateway's composition: from settings, catalog and environment to a Gateway.
 
-Called once per process, by whoever composes it. Adapters are made at their first use, so an SDK
-is imported only where a job needs it.
+Called once per process, by whoever composes it. Adapters are made when they are first asked for (a worker asks at its
+start), so an SDK is imported only where a provider needs it.
 """
 
 from __future__ import annotations
@@ -75,4 +75,5 @@ def provider_config(name: str, entry: ProviderEntry, env: Mapping[str, str]) -> 
         api_key=entry.key(env),
         timeout_s=entry.timeout_s,
         options=entry.options,
+        account=entry.account(env).name,
     )

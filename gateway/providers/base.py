@@ -39,6 +39,7 @@ class ProviderConfig:
     `name` is the catalog's name for it, `dialect` the adapter's (see `registry`). `base_url` is the
     API's root, as its SDK wants it. `api_key` is never shown. `timeout_s` bounds every call; a
     request's own shorter deadline wins. `options` are the dialect's own; unknown ones are refused.
+    `account` is the catalog's name for whose key and address these are.
     """
 
     name: str
@@ -47,6 +48,7 @@ class ProviderConfig:
     api_key: str | None = field(default=None, repr=False)
     timeout_s: float = 120.0
     options: Mapping[str, Any] = field(default_factory=dict)
+    account: str = "default"
 
 
 class Provider(ABC):

@@ -16,12 +16,11 @@ import json
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
-from urllib.parse import urlsplit
 
 import aiohttp
 from aiohttp.http_exceptions import ContentEncodingError
 
-from gateway.errors import ConfigurationError, InvalidRequest, MalformedCompletion, ProviderError, Timeout, Unreachable
+from gateway.errors import InvalidRequest, MalformedCompletion, ProviderError, Timeout, Unreachable
 from gateway.providers.wire import (
     AVAILABLE_TIMEOUT_S,
     CONNECT_TIMEOUT_S,
@@ -29,6 +28,7 @@ from gateway.providers.wire import (
     UNLIMITED_CONNECTIONS,
     by_status,
     check_sendable_key,
+    checked_base_url,
     from_transport,
 )
 
@@ -49,9 +49,6 @@ KEEPALIVE_S = 4.0
 be sent into a closing connection."""
 
 USER_AGENT = "assayline"
-
-MOST_NAME_CHARS = 200
-"""Longest id or model's name kept; providers' are a tenth of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +154,7 @@ class JsonHttp:
             ConfigurationError: the base URL or the key cannot be used. Neither password nor key is shown.
         """
         self._provider = config.name
-        self._base_url = _checked_base_url(config)
+        self._base_url = checked_base_url(config)
         check_sendable_key(config.name, config.api_key)
         self._headers = {"user-agent": USER_AGENT, **{name.lower(): value for name, value in headers.items()}}
         self._session: aiohttp.ClientSession | None = None
@@ -252,42 +249,8 @@ def translated(allowed_s: float) -> Iterator[None]:
         raise from_transport(error) from error
 
 
-def storable(text: str, most_chars: int | None = None) -> str:
-    """Return a provider's words as text that every store takes: no NUL, no lone surrogate, at most so long."""
-    return text[:most_chars].replace("\x00", "\ufffd").encode("utf-8", "replace").decode()
-
-
-def name_or_none(value: object) -> str | None:
-    """Return a provider's id or model's name, at most `MOST_NAME_CHARS` long; None where it is none."""
-    if isinstance(value, bool) or not isinstance(value, (str, int)) or value == "":
-        return None
-    return storable(str(value), MOST_NAME_CHARS)
-
-
 def _written(body: object) -> bytes:
     try:
         return json.dumps(body, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
     except (TypeError, ValueError, RecursionError) as error:
         raise InvalidRequest(f"the request cannot be written as UTF-8 JSON: {type(error).__name__}") from error
-
-
-def _checked_base_url(config: ProviderConfig) -> str:
-    """Return the base URL without a slash at its end.
-
-    Raises:
-        ConfigurationError: there is none, or it is not http(s)://host[:port][/path]. It is not shown.
-    """
-    if not config.base_url:
-        raise ConfigurationError(f"provider {config.name!r}: dialect {config.dialect} needs a base_url")
-    try:
-        parts = urlsplit(config.base_url)
-        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        usable = False
-    if not usable:
-        raise ConfigurationError(f"provider {config.name!r}: its base_url is not written http://host:port or https://…")
-    if parts.username is not None or parts.query or parts.fragment:
-        raise ConfigurationError(
-            f"provider {config.name!r}: its base_url holds a user, a query or a fragment; a key belongs in key_env"
-        )
-    return config.base_url.rstrip("/")

@@ -1,4 +1,4 @@
-"""What all adapters that speak HTTP share: waiting times, broken connections, statuses, and keys kept out of messages.
+"""What all adapters that speak HTTP share: addresses, waiting times, broken connections, statuses, others' words.
 
 Each adapter has the tables of its own provider; here is only what HTTP itself says, and what the aiohttp transport
 that all SDKs ride on makes of a broken connection. Must not know any SDK.
@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from types import MappingProxyType
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import aiohttp
 import httpx2
@@ -32,6 +34,9 @@ from gateway.errors import (
     Unreachable,
 )
 
+if TYPE_CHECKING:
+    from gateway.providers.base import ProviderConfig
+
 CONNECT_TIMEOUT_S = 10.0
 """Longest wait for one TCP connection: three lost SYNs (1 + 2 + 4 s, RFC 6298) and a little."""
 
@@ -44,6 +49,9 @@ may be open is the limiter's decision, not the pool's."""
 
 MOST_TOKENS = 1_000_000_000
 """A count beyond this is a fault of the server; no model has such a window, and no ledger should hold it."""
+
+MOST_NAME_CHARS = 200
+"""Longest id or model's name kept; providers' are a tenth of it."""
 
 TRANSPORT_FAILURES: tuple[type[Exception], ...] = (httpx2.HTTPError, aiohttp.ClientError, OSError)
 """What the transport may raise because of the other side. It lets some of aiohttp's exceptions through unmapped."""
@@ -71,7 +79,7 @@ MAX_RETRY_AFTER_S = 86_400.0
 """Longest wait believed: a day. Azure says exactly this where a free tier is used up."""
 
 _KEY_LIKE = re.compile(r"\b(?:sk|pk|key|sess)-[\w*.-]{4,}|\bAIza[\w-]{10,}|\bBearer\s+\S+", re.IGNORECASE)
-_SENDABLE_KEY = re.compile(r"[\x21-\x7e]+")
+_SENDABLE = re.compile(r"[\x21-\x7e]+")
 _UNREADABLE = (aiohttp.ClientResponseError, httpx2.DecodingError)
 _TIMEOUTS = (TimeoutError, httpx2.TimeoutException)
 
@@ -126,6 +134,18 @@ def without_keys(message: str, api_key: str | None) -> str:
     return _KEY_LIKE.sub("[key]", shown)
 
 
+def storable(text: str, most_chars: int | None = None) -> str:
+    """Return a provider's words as text that every store takes: no NUL, no lone surrogate, at most so long."""
+    return text[:most_chars].replace("\x00", "\ufffd").encode("utf-8", "replace").decode()
+
+
+def name_or_none(value: object) -> str | None:
+    """Return a provider's id or model's name, at most `MOST_NAME_CHARS` long; None where it is none."""
+    if isinstance(value, bool) or not isinstance(value, (str, int)) or value == "":
+        return None
+    return storable(str(value), MOST_NAME_CHARS)
+
+
 def kept_headers(raw: Iterable[tuple[bytes, bytes]], keep: Callable[[str], bool]) -> dict[str, str]:
     """Return, of a response's `headers.raw`, those whose lower-case names `keep` accepts."""
     lowered = ((name.decode("latin-1").lower(), value) for name, value in raw)
@@ -138,8 +158,30 @@ def check_sendable_key(provider: str, api_key: str | None) -> None:
     Raises:
         ConfigurationError: it holds blanks or characters outside ASCII. The key is not shown.
     """
-    if api_key and not _SENDABLE_KEY.fullmatch(api_key):
+    if api_key and not _SENDABLE.fullmatch(api_key):
         raise ConfigurationError(f"provider {provider!r}: its key holds spaces or characters no header can carry")
+
+
+def checked_base_url(config: ProviderConfig, default: str | None = None) -> str:
+    """Return the base URL, or `default` where there is none, without a slash at its end.
+
+    Raises:
+        ConfigurationError: there is none, or it is not http(s)://host[:port][/path]. It is not shown.
+    """
+    whose = f"provider {config.name!r}, account {config.account!r}"
+    url = config.base_url or default
+    if not url:
+        raise ConfigurationError(f"{whose}: dialect {config.dialect} needs a base_url")
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable or not _SENDABLE.fullmatch(url):
+        raise ConfigurationError(f"{whose}: its base_url is not written http://host:port or https://…")
+    if parts.username is not None or parts.query or parts.fragment:
+        raise ConfigurationError(f"{whose}: its base_url holds a user, a query or a fragment; a key belongs in key_env")
+    return url.rstrip("/")
 
 
 def _waits(headers: Mapping[str, str]) -> Iterator[float | None]:

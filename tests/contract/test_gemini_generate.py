@@ -191,6 +191,7 @@ def test_without_a_base_url_it_is_googles():
         {"base_url": "http://"},
         {"base_url": "http://[x"},
         {"base_url": "http://x?key=hunter2"},
+        {"base_url": "http://somebody:hunter2@x"},
         {"api_key": "hunter2 "},
         {"options": {"api_version": "../v1"}},
         {"options": {"keepalive_s": 0}},

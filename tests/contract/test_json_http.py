@@ -425,6 +425,8 @@ async def test_text_that_is_not_unicode_is_refused_before_anything_is_sent(wire,
         "http://host/?key=hunter2",
         "http://host/#hunter2",
         "http://[::1",
+        "http://host host2",
+        "http://host\n",
     ],
 )
 async def test_a_base_url_that_cannot_be_used_is_refused_and_not_shown(build, settings, base_url):

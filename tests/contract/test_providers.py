@@ -222,6 +222,31 @@ async def test_a_base_url_is_required(build):
         build(base_url=None)
 
 
+@pytest.mark.parametrize("dialect", ["openai_compatible", "openai_responses", "anthropic", "gemini", "ollama"])
+@pytest.mark.parametrize(
+    "base_url",
+    ["localhost:80", "ftp://host", "http://", "http://host:99999", "http://[::1", "http://a b", "http://u:p@h"],
+)
+async def test_a_base_url_that_cannot_be_used_is_refused_with_whose_it_is(build, dialect, base_url):
+    with pytest.raises(ConfigurationError, match=r"provider 'p', account 'second': its base_url"):
+        build(dialect=dialect, base_url=base_url, account="second")
+
+
+@pytest.mark.parametrize("dialect", ["openai_compatible", "openai_responses"])
+async def test_nothing_of_openais_environment_is_sent(wire, build, ask, monkeypatch, dialect):
+    """Most servers that speak this dialect are not OpenAI."""
+    for name in ("API_KEY", "ADMIN_KEY", "ORG_ID", "PROJECT_ID"):
+        monkeypatch.setenv(f"OPENAI_{name}", "of-somebody")
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:1")
+    monkeypatch.setenv("OPENAI_CUSTOM_HEADERS", "X-Somebody: of-somebody")
+    wire.answers(500)
+    for key in ("sk-mine", None):
+        with pytest.raises(ServerError):
+            await build(dialect=dialect, base_url=wire.url, api_key=key).complete(ask())
+    assert [request.headers["authorization"] for request in wire.requests] == ["Bearer sk-mine", "Bearer none"]
+    assert not any("somebody" in str(request.headers) for request in wire.requests)
+
+
 async def test_an_unsendable_key_is_refused_without_showing_it(build):
     with pytest.raises(ConfigurationError) as caught:
         build(base_url="http://127.0.0.1:1/v1", api_key="sk-secret\n")

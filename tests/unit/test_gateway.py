@@ -610,4 +610,5 @@ def test_an_adapter_is_told_what_its_entry_and_the_environment_say(tmp_path):
         api_key="from-a-file",
         timeout_s=120,
         options={},
+        account="default",
     )

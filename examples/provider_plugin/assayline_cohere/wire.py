@@ -13,8 +13,8 @@ from typing import Any, Literal
 
 from gateway.errors import MalformedCompletion, Overloaded, ProviderError, ServerError
 from gateway.messages import Completion, CompletionRequest, FinishReason, JsonObject, Usage
-from gateway.providers.json_http import Answer, name_or_none, storable
-from gateway.providers.wire import MOST_TOKENS, by_status, retry_after_s, without_keys
+from gateway.providers.json_http import Answer
+from gateway.providers.wire import MOST_TOKENS, by_status, name_or_none, retry_after_s, storable, without_keys
 from pydantic import BaseModel, ConfigDict
 
 FINISH_REASONS = {

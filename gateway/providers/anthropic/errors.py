@@ -26,12 +26,13 @@ from gateway.errors import (
     Throttled,
     Timeout,
 )
-from gateway.providers.json_http import name_or_none, storable
 from gateway.providers.wire import (
     TRANSPORT_FAILURES,
     by_status,
     from_transport,
+    name_or_none,
     retry_after_s,
+    storable,
     without_keys,
 )
 

@@ -18,7 +18,7 @@ from gateway.providers.anthropic.request import AnthropicOptions, messages_body
 from gateway.providers.anthropic.response import read_completion, read_event
 from gateway.providers.base import ProviderConfig, read_options
 from gateway.providers.sdk import NO_KEY, ONE_USE, SdkProvider
-from gateway.providers.wire import CONNECT_TIMEOUT_S, UNLIMITED_CONNECTIONS, check_sendable_key
+from gateway.providers.wire import CONNECT_TIMEOUT_S, UNLIMITED_CONNECTIONS, check_sendable_key, checked_base_url
 
 MESSAGES_PATH = "/v1/messages"
 MODELS_PATH = "/v1/models"
@@ -84,7 +84,7 @@ def _client(config: ProviderConfig, options: AnthropicOptions) -> AsyncAnthropic
     """Build the SDK's client. Its session, and so its first connection, comes with the first call."""
     check_sendable_key(config.name, config.api_key)
     client = AsyncAnthropic(
-        base_url=config.base_url or BASE_URL,
+        base_url=checked_base_url(config, BASE_URL),
         api_key=config.api_key or NO_KEY,
         max_retries=0,
         open_telemetry=False,

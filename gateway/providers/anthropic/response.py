@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 from gateway.errors import ContentRefused, ContextTooLong, MalformedCompletion
 from gateway.messages import Completion, FinishReason, JsonObject, Usage
 from gateway.providers.anthropic.errors import error_object, from_error_object, request_id
-from gateway.providers.json_http import name_or_none
-from gateway.providers.wire import MOST_TOKENS, kept_headers
+from gateway.providers.wire import MOST_TOKENS, kept_headers, name_or_none
 
 if TYPE_CHECKING:
     from httpx2 import Response

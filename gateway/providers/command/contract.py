@@ -32,8 +32,14 @@ from gateway.errors import (
     Unreachable,
 )
 from gateway.messages import Completion, FinishReason, JsonObject, Usage
-from gateway.providers.json_http import name_or_none, storable
-from gateway.providers.wire import MAX_RETRY_AFTER_S, MOST_TOKENS, believable_wait_s, without_keys
+from gateway.providers.wire import (
+    MAX_RETRY_AFTER_S,
+    MOST_TOKENS,
+    believable_wait_s,
+    name_or_none,
+    storable,
+    without_keys,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -16,7 +16,6 @@ from __future__ import annotations
 import json
 import re
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 import aiohttp
 import httpx2
@@ -24,9 +23,8 @@ from google import genai
 from google.genai.errors import APIError
 from google.genai.types import HttpOptions, HttpRetryOptions
 
-from gateway.errors import ConfigurationError
 from gateway.providers.sdk import NO_KEY
-from gateway.providers.wire import CONNECT_TIMEOUT_S, UNLIMITED_CONNECTIONS, check_sendable_key
+from gateway.providers.wire import CONNECT_TIMEOUT_S, UNLIMITED_CONNECTIONS, check_sendable_key, checked_base_url
 
 if TYPE_CHECKING:
     from gateway.providers.base import ProviderConfig
@@ -44,17 +42,10 @@ def endpoint(config: ProviderConfig, options: GeminiOptions) -> tuple[str, str]:
     """Return the API's root and its version, which may stand at the end of the base URL (`…/v1beta`).
 
     Raises:
-        ConfigurationError: the base URL is none, or the key cannot be sent.
+        ConfigurationError: the base URL or the key cannot be used.
     """
     check_sendable_key(config.name, config.api_key)
-    root = (config.base_url or BASE_URL).rstrip("/")
-    try:
-        parts = urlsplit(root)
-        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and not (parts.query or parts.fragment)
-    except ValueError:
-        usable = False
-    if not usable:
-        raise ConfigurationError(f"provider {config.name!r}: base_url is not an http(s) address without a query")
+    root = checked_base_url(config, BASE_URL)
     head, _, last = root.rpartition("/")
     return (head, last) if _VERSION.fullmatch(last) else (root, options.api_version)
 

@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from gateway.errors import ContextTooLong, MalformedCompletion
 from gateway.messages import Completion, FinishReason, JsonObject, Usage
-from gateway.providers.json_http import name_or_none
 from gateway.providers.ollama.errors import error_in_place_of_answer, request_id
-from gateway.providers.wire import MOST_TOKENS, kept_headers
+from gateway.providers.wire import MOST_TOKENS, kept_headers, name_or_none
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

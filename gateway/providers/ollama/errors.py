@@ -14,8 +14,7 @@ import json
 from typing import TYPE_CHECKING
 
 from gateway.errors import ContextTooLong, Overloaded, ProviderError, QuotaExhausted, ServerError, Throttled
-from gateway.providers.json_http import name_or_none, storable
-from gateway.providers.wire import by_status, retry_after_s, throttled_if_short, without_keys
+from gateway.providers.wire import by_status, name_or_none, retry_after_s, storable, throttled_if_short, without_keys
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -7,12 +7,12 @@ from typing import ClassVar
 import httpx2
 from openai import AsyncOpenAI, AsyncStream, DefaultAioHttpClient
 
-from gateway.errors import ConfigurationError, ProviderError
+from gateway.errors import ProviderError
 from gateway.messages import CompletionRequest, JsonObject
 from gateway.providers.base import ProviderConfig
 from gateway.providers.openai.errors import SDK_FAILURES, translate
 from gateway.providers.sdk import NO_KEY, ONE_USE, EventStream, SdkProvider
-from gateway.providers.wire import CONNECT_TIMEOUT_S, UNLIMITED_CONNECTIONS, check_sendable_key
+from gateway.providers.wire import CONNECT_TIMEOUT_S, UNLIMITED_CONNECTIONS, check_sendable_key, checked_base_url
 
 MODELS_PATH = "/models"
 
@@ -25,7 +25,7 @@ class OpenAIProvider(SdkProvider):
 
     def __init__(self, config: ProviderConfig, keepalive_s: float) -> None:
         super().__init__(config)
-        self._client = client(config, keepalive_s)
+        self._client = _client(config, keepalive_s)
 
     async def post(self, request: CompletionRequest, body: JsonObject) -> httpx2.Response:
         """See `SdkProvider.post`."""
@@ -55,19 +55,17 @@ class OpenAIProvider(SdkProvider):
         await self._client.close()
 
 
-def client(config: ProviderConfig, keepalive_s: float) -> AsyncOpenAI:
+def _client(config: ProviderConfig, keepalive_s: float) -> AsyncOpenAI:
     """Build the SDK's client over its aiohttp transport: its default pool searches all connections for each request.
 
     The session, and so the first connection, comes with the first call.
 
     Raises:
-        ConfigurationError: there is no base URL, or the key cannot be sent.
+        ConfigurationError: the base URL or the key cannot be used.
     """
-    if not config.base_url:
-        raise ConfigurationError(f"provider {config.name!r}: dialect {config.dialect} needs a base_url")
     check_sendable_key(config.name, config.api_key)
-    return AsyncOpenAI(
-        base_url=config.base_url,
+    client = AsyncOpenAI(
+        base_url=checked_base_url(config),
         api_key=config.api_key or NO_KEY,
         max_retries=0,
         timeout=httpx2.Timeout(None, connect=CONNECT_TIMEOUT_S),
@@ -77,3 +75,7 @@ def client(config: ProviderConfig, keepalive_s: float) -> AsyncOpenAI:
             follow_redirects=False,
         ),
     )
+    # The SDK adds OPENAI_ORG_ID, OPENAI_PROJECT_ID and OPENAI_CUSTOM_HEADERS of the environment, whoever the server is.
+    client.organization = client.project = None
+    client._custom_headers = {}
+    return client

@@ -6,9 +6,8 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from gateway.errors import MalformedCompletion, ProviderError
-from gateway.providers.json_http import name_or_none, storable
 from gateway.providers.rest.options import ERRORS, RestOptions
-from gateway.providers.wire import by_status, retry_after_s, throttled_if_short, without_keys
+from gateway.providers.wire import by_status, name_or_none, retry_after_s, storable, throttled_if_short, without_keys
 
 if TYPE_CHECKING:
     from gateway.providers.json_http import Answer

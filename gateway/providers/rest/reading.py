@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any
 from gateway.errors import MalformedCompletion
 from gateway.messages import Completion, CompletionRequest, FinishReason, Usage
 from gateway.providers.base import BYTES_PER_TOKEN
-from gateway.providers.json_http import name_or_none
 from gateway.providers.rest.errors import error_in_place_of_answer, request_id
-from gateway.providers.wire import MOST_TOKENS, kept_headers
+from gateway.providers.wire import MOST_TOKENS, kept_headers, name_or_none
 
 if TYPE_CHECKING:
     from gateway.providers.json_http import Answer
