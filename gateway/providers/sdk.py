@@ -2,7 +2,7 @@
 
 An adapter says how a request is written, how an answer is read and what its SDK's failures mean; the deadline, the
 translation and the end of a stream are here. The call is the SDK's `post` with the bare response: the typed methods
-rewrite the body by its type hints and build response models, twice the CPU of a call, and check nothing.
+rewrite the body by its type hints and build response models, 1.4 to 2.7 times the CPU of a call, and check nothing.
 """
 
 from __future__ import annotations
