@@ -247,6 +247,41 @@ async def test_nothing_of_openais_environment_is_sent(wire, build, ask, monkeypa
     assert not any("somebody" in str(request.headers) for request in wire.requests)
 
 
+@pytest.mark.parametrize("dialect", ["openai_compatible", "openai_responses", "gemini"])
+async def test_names_are_kept_as_every_store_takes_them(wire, build, ask, completion_body, dialect):
+    """Postgres takes neither a NUL nor a lone surrogate; a call whose line cannot be written would be paid unseen."""
+    said = [{"type": "message", "content": [{"type": "output_text", "text": "hello"}]}]
+    tokens = {"input_tokens": 20, "output_tokens": 7}
+    candidate = {"content": {"parts": [{"text": "hello"}]}, "finishReason": "STOP"}
+    counts = {"promptTokenCount": 20, "candidatesTokenCount": 7}
+    good = {
+        "openai_compatible": completion_body(),
+        "openai_responses": {"status": "completed", "output": said, "usage": tokens},
+        "gemini": {"candidates": [candidate], "usageMetadata": counts},
+    }[dialect]
+    odd = "m\x00\ud800" + "x" * 300
+    wire.answers(body=good | dict.fromkeys(("id", "model", "responseId", "modelVersion"), odd))
+    answer = await build(dialect=dialect, base_url=wire.url).complete(ask())
+    assert answer.model == answer.provider_request_id == "m\ufffd?" + "x" * 197
+
+
+@pytest.mark.parametrize(
+    ("dialect", "body"),
+    [
+        ("openai_compatible", {"choices": [{"message": {"content": "half"}, "finish_reason": "tool_calls"}]}),
+        ("openai_compatible", {"choices": []}),
+        ("openai_responses", {"status": "cancelled", "output": []}),
+        ("openai_responses", {"status": "completed", "output": None}),
+    ],
+)
+async def test_what_a_malformed_answer_has_used_is_kept(wire, build, ask, dialect, body):
+    tokens = {"prompt_tokens": 20, "completion_tokens": 7, "input_tokens": 20, "output_tokens": 7}
+    wire.answers(body={"id": "a-1", "usage": tokens} | body)
+    with pytest.raises(MalformedCompletion) as caught:
+        await build(dialect=dialect, base_url=wire.url).complete(ask())
+    assert (caught.value.usage, caught.value.provider_request_id) == (Usage(20, 7), "a-1")
+
+
 async def test_an_unsendable_key_is_refused_without_showing_it(build):
     with pytest.raises(ConfigurationError) as caught:
         build(base_url="http://127.0.0.1:1/v1", api_key="sk-secret\n")

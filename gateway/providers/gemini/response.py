@@ -10,7 +10,7 @@ from typing import Any
 from gateway.errors import AuthRejected, ContentRefused, MalformedCompletion, ProviderError
 from gateway.messages import Completion, FinishReason, JsonObject, Usage
 from gateway.providers.gemini.errors import from_error_object
-from gateway.providers.wire import MOST_TOKENS
+from gateway.providers.wire import MOST_TOKENS, name_or_none
 
 ENDS: Mapping[str, FinishReason | type[ProviderError]] = MappingProxyType(
     {
@@ -54,7 +54,7 @@ def read_completion(body: str | None, headers: Mapping[str, str], asked_model: s
     answer = parsed(body)
     if answer.get("error"):
         raise from_error_object(answer, api_key, headers={name.lower(): value for name, value in headers.items()})
-    answered_by = _text_or_none(answer.get("responseId"))
+    answered_by = name_or_none(answer.get("responseId"))
     usage = _usage(answer.get("usageMetadata"))
     text, reason = candidate(answer, usage, answered_by)
     fault = _fault(answer, text, reason, usage)
@@ -65,7 +65,7 @@ def read_completion(body: str | None, headers: Mapping[str, str], asked_model: s
         text=text or "",
         finish_reason=reason,
         usage=usage,
-        model=_text_or_none(answer.get("modelVersion")) or asked_model,
+        model=name_or_none(answer.get("modelVersion")) or asked_model,
         provider_request_id=answered_by,
         headers={name.lower(): value for name, value in headers.items() if name.lower() in KEPT_HEADERS},
     )
@@ -85,7 +85,7 @@ def read_event(answer: object, api_key: str | None) -> tuple[str, FinishReason |
         raise from_error_object(answer, api_key)
     if not answer.get("candidates") and not answer.get("promptFeedback"):
         return "", None
-    text, reason = candidate(answer, _usage(answer.get("usageMetadata")), _text_or_none(answer.get("responseId")))
+    text, reason = candidate(answer, _usage(answer.get("usageMetadata")), name_or_none(answer.get("responseId")))
     return text or "", reason
 
 
@@ -174,7 +174,3 @@ def _usage(usage: object) -> Usage | None:
     if len(known) < len(read) or known[4] > known[0]:
         return None
     return Usage(known[0] + known[1], known[2] + known[3], cached_tokens=known[4])
-
-
-def _text_or_none(value: object) -> str | None:
-    return value if isinstance(value, str) else None

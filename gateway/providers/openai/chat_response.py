@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from gateway.errors import MalformedCompletion
 from gateway.messages import Completion, FinishReason, JsonObject, Usage
 from gateway.providers.openai.errors import from_error_object, request_id
-from gateway.providers.wire import MOST_TOKENS, kept_headers
+from gateway.providers.wire import MOST_TOKENS, kept_headers, name_or_none
 
 if TYPE_CHECKING:
     from httpx2 import Response
@@ -36,20 +36,27 @@ def read_completion(response: Response, asked_model: str, api_key: str | None = 
     servers (llama.cpp, Ollama, vLLM).
 
     Raises:
-        MalformedCompletion: the body is not a chat completion. `raw_text` has the answer, or the body.
+        MalformedCompletion: the body is not a chat completion. `raw_text` has the answer, or the body; `usage` what it
+            has cost all the same.
         ProviderError: the body is an error object in spite of its status.
     """
     body = json_object(response)
     if body.get("error"):
         raise from_error_object(body["error"], response.headers, api_key)
-    answered_by = request_id(response.headers) or _text_or_none(body.get("id"))
-    choice = _first_choice(body, answered_by)
-    text, finish_reason = _answer(choice, answered_by)
+    answered_by = request_id(response.headers) or name_or_none(body.get("id"))
+    usage = _usage(body.get("usage"))
+    try:
+        text, finish_reason = _answer(_first_choice(body, answered_by), answered_by)
+    except MalformedCompletion as error:
+        error.usage = usage
+        raise
+    if usage is None:
+        raise _malformed("the response holds no usable usage", text, answered_by)
     return Completion(
         text=text,
         finish_reason=finish_reason,
-        usage=_usage(body.get("usage"), text, answered_by),
-        model=_text_or_none(body.get("model")) or asked_model,
+        usage=usage,
+        model=name_or_none(body.get("model")) or asked_model,
         provider_request_id=answered_by,
         headers=kept_headers(response.headers.raw, _keeps),
     )
@@ -119,7 +126,8 @@ def _finish_reason(reason: object, text: object, answered_by: str | None) -> Fin
     return known
 
 
-def _usage(usage: object, text: str, answered_by: str | None) -> Usage:
+def _usage(usage: object) -> Usage | None:
+    """Read the counts; None where one is missing or impossible."""
     counts = usage if isinstance(usage, dict) else {}
     given = counts.get("prompt_tokens_details")
     details = given if isinstance(given, dict) else {}
@@ -131,9 +139,7 @@ def _usage(usage: object, text: str, answered_by: str | None) -> Usage:
         details.get("cache_write_tokens") or 0,
     )
     known = [value for value in read if type(value) is int and 0 <= value <= MOST_TOKENS]
-    if len(known) < len(read):
-        raise _malformed("the response holds no usable usage", text, answered_by)
-    return Usage(*known)
+    return Usage(*known) if len(known) == len(read) else None
 
 
 def _text_or_none(value: object) -> str | None:

@@ -30,7 +30,9 @@ from gateway.providers.wire import (
     TRANSPORT_FAILURES,
     by_status,
     from_transport,
+    name_or_none,
     retry_after_s,
+    storable,
     throttled_if_short,
     without_keys,
 )
@@ -105,7 +107,7 @@ def from_error_object(body: object, headers: Mapping[str, str], api_key: str | N
 
 def request_id(headers: Mapping[str, str]) -> str | None:
     """Return the provider's id of the call, if its headers name one."""
-    return headers.get("x-request-id")
+    return name_or_none(headers.get("x-request-id"))
 
 
 def _from_status(error: openai.APIStatusError, api_key: str | None) -> ProviderError:
@@ -133,5 +135,5 @@ def _built(
     wait_s = retry_after_s(headers)
     failure = throttled_if_short(failure, wait_s)
     said = ", ".join(str(facts[key]) for key in ("code", "message") if facts.get(key))
-    message = without_keys(f"{what}: {said}" if said else what, api_key)
+    message = storable(without_keys(f"{what}: {said}" if said else what, api_key))
     return failure(message, retry_after_s=wait_s, provider_request_id=request_id(headers))

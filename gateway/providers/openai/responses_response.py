@@ -8,7 +8,7 @@ from gateway.errors import MalformedCompletion
 from gateway.messages import Completion, FinishReason, JsonObject, Usage
 from gateway.providers.openai.chat_response import KEPT_HEADER_PREFIX, KEPT_HEADERS, json_object
 from gateway.providers.openai.errors import from_error_object, request_id
-from gateway.providers.wire import MOST_TOKENS, kept_headers
+from gateway.providers.wire import MOST_TOKENS, kept_headers, name_or_none
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
@@ -31,23 +31,27 @@ def read_response(response: Response, asked_model: str, api_key: str | None = No
     """Return the answer in `response`, finished or not, by the model it names (or else the one that was asked).
 
     Raises:
-        MalformedCompletion: the body is no response. `raw_text` has the answer, or the body.
+        MalformedCompletion: the body is no response. `raw_text` has the answer, or the body; `usage` what it has cost
+            all the same.
         ProviderError: the response failed, or the body is an error object in spite of its status.
     """
     body = json_object(response)
     if body.get("error"):
         raise _failed(body, response.headers, api_key)
-    answered_by = request_id(response.headers) or _text_or_none(body.get("id"))
-    text, refused = _said(body.get("output"), answered_by)
-    if text is None and body.get("status") == "completed":
-        raise _malformed("the response holds no text", None, answered_by)
-    text = text or ""
-    usage = _usage(body.get("usage"), text, answered_by)
+    answered_by = request_id(response.headers) or name_or_none(body.get("id"))
+    usage = _usage(body.get("usage"))
+    try:
+        text, reason = _answer(body, answered_by)
+    except MalformedCompletion as error:
+        error.usage, error.provider_request_id = usage, answered_by
+        raise
+    if usage is None:
+        raise _malformed("the response holds no usable usage", text, answered_by)
     return Completion(
         text=text,
-        finish_reason=FinishReason.REFUSAL if refused else finish_reason(body, text),
+        finish_reason=reason,
         usage=usage,
-        model=_text_or_none(body.get("model")) or asked_model,
+        model=name_or_none(body.get("model")) or asked_model,
         provider_request_id=answered_by,
         headers=kept_headers(response.headers.raw, _keeps),
     )
@@ -116,9 +120,16 @@ async def without_commentary(events: AsyncIterator[object]) -> AsyncGenerator[ob
 def _failed(response: JsonObject, headers: Mapping[str, str], api_key: str | None) -> ProviderError:
     """Return the error of a response that failed. What it has used until then is kept: it may be charged."""
     error = from_error_object(response.get("error"), headers, api_key)
-    error.usage = _counted(response.get("usage"))
-    error.provider_request_id = error.provider_request_id or _text_or_none(response.get("id"))
+    error.usage = _usage(response.get("usage"))
+    error.provider_request_id = error.provider_request_id or name_or_none(response.get("id"))
     return error
+
+
+def _answer(response: JsonObject, answered_by: str | None) -> tuple[str, FinishReason]:
+    text, refused = _said(response.get("output"), answered_by)
+    if text is None and response.get("status") == "completed":
+        raise _malformed("the response holds no text", None, answered_by)
+    return text or "", FinishReason.REFUSAL if refused else finish_reason(response, text or "")
 
 
 def _said(output: object, answered_by: str | None) -> tuple[str | None, bool]:
@@ -145,14 +156,7 @@ def _parts(output: object) -> Iterator[JsonObject]:
             yield from (part for part in content if isinstance(part, dict)) if isinstance(content, list) else ()
 
 
-def _usage(usage: object, text: str, answered_by: str | None) -> Usage:
-    counted = _counted(usage)
-    if counted is None:
-        raise _malformed("the response holds no usable usage", text, answered_by)
-    return counted
-
-
-def _counted(usage: object) -> Usage | None:
+def _usage(usage: object) -> Usage | None:
     """Read the counts; None where one is missing or impossible: a count of ours would be made up."""
     counts = usage if isinstance(usage, dict) else {}
     given = counts.get("input_tokens_details")
@@ -170,10 +174,6 @@ def _counted(usage: object) -> Usage | None:
 
 def _keeps(name: str) -> bool:
     return name in KEPT_HEADERS or name.startswith(KEPT_HEADER_PREFIX)
-
-
-def _text_or_none(value: object) -> str | None:
-    return value if isinstance(value, str) else None
 
 
 def _malformed(message: str, raw_text: str | None, answered_by: str | None) -> MalformedCompletion:
