@@ -24,6 +24,7 @@ from gateway.errors import InvalidRequest, MalformedCompletion, ProviderError, T
 from gateway.providers.wire import (
     AVAILABLE_TIMEOUT_S,
     CONNECT_TIMEOUT_S,
+    MOST_BODY_BYTES,
     TRANSPORT_FAILURES,
     UNLIMITED_CONNECTIONS,
     by_status,
@@ -36,10 +37,6 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 
     from gateway.providers.base import ProviderConfig
-
-MOST_BODY_BYTES = 16 * 1024 * 1024
-"""Longest answer read, decompressed: 128,000 tokens of 4 characters, each escaped to 12 bytes, are 6 MB; a stream
-repeats its envelope with each token. What is longer is a fault of the server."""
 
 MOST_LINE_BYTES = 1024 * 1024
 """Longest line of a stream: a line carries a token or a few, or at most a whole answer of an ordinary length."""

@@ -13,9 +13,11 @@ from abc import abstractmethod
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
+import httpx2
+
 from gateway.errors import InvalidRequest, MalformedCompletion, ProviderError, Throttled, Timeout
 from gateway.providers.base import Provider, check_stream_end, whole
-from gateway.providers.wire import AVAILABLE_TIMEOUT_S
+from gateway.providers.wire import AVAILABLE_TIMEOUT_S, MOST_BODY_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Iterator
@@ -38,6 +40,28 @@ class EventStream(Protocol):
 
     async def close(self) -> None:
         """Close the connection."""
+
+
+class BodyTooLong(httpx2.DecodingError):
+    """An answer is longer than `MOST_BODY_BYTES`, decompressed."""
+
+
+class BoundedAnswers(httpx2.AsyncClient):
+    """Put before an SDK's own client: a whole answer is read up to `MOST_BODY_BYTES`. A stream is not bounded here."""
+
+    async def send(self, request: httpx2.Request, *, stream: bool = False, **kwargs: Any) -> httpx2.Response:
+        """Send a request as `httpx2.AsyncClient.send` does.
+
+        Raises:
+            BodyTooLong: of a whole answer.
+        """
+        response = await super().send(request, stream=True, **kwargs)
+        if stream:
+            return response
+        try:
+            return await _read_bounded(response)
+        finally:
+            await response.aclose()
 
 
 class SdkProvider(Provider):
@@ -137,6 +161,22 @@ class SdkProvider(Provider):
             raise Timeout(f"no answer within {allowed_s:g} s") from error
         except self.failures as error:
             raise self.translate(error) from error
+
+
+async def _read_bounded(response: httpx2.Response) -> httpx2.Response:
+    """Return the response with its body. One that says its length, and is not compressed, need not be counted."""
+    said = response.headers.get("content-length", "")
+    if said.isdecimal() and int(said) <= MOST_BODY_BYTES and "content-encoding" not in response.headers:
+        await response.aread()
+        return response
+    body = bytearray()
+    async for piece in response.aiter_bytes():
+        body += piece
+        if len(body) > MOST_BODY_BYTES:
+            raise BodyTooLong(f"the response is longer than {MOST_BODY_BYTES:,} bytes", request=response.request)
+    decoded = ("content-encoding", "content-length", "transfer-encoding")
+    kept = [(name, value) for name, value in response.headers.raw if name.decode("latin-1").lower() not in decoded]
+    return httpx2.Response(response.status_code, headers=kept, content=bytes(body), request=response.request)
 
 
 @contextmanager

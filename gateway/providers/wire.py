@@ -47,6 +47,10 @@ UNLIMITED_CONNECTIONS = 0
 """aiohttp's word for no limit. `None` would mean its default of 100, the SDKs' default is 1,000; how many calls
 may be open is the limiter's decision, not the pool's."""
 
+MOST_BODY_BYTES = 16 * 1024 * 1024
+"""Longest answer read, decompressed: 128,000 tokens of 4 characters, each escaped to 12 bytes, are 6 MB; a stream
+repeats its envelope with each token. What is longer is a fault of the server."""
+
 MOST_TOKENS = 1_000_000_000
 """A count beyond this is a fault of the server; no model has such a window, and no ledger should hold it."""
 

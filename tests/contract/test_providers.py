@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 import math
 import resource
@@ -263,6 +264,30 @@ async def test_names_are_kept_as_every_store_takes_them(wire, build, ask, comple
     wire.answers(body=good | dict.fromkeys(("id", "model", "responseId", "modelVersion"), odd))
     answer = await build(dialect=dialect, base_url=wire.url).complete(ask())
     assert answer.model == answer.provider_request_id == "m\ufffd?" + "x" * 197
+
+
+@pytest.mark.parametrize("dialect", ["openai_compatible", "openai_responses", "anthropic", "gemini"])
+@pytest.mark.parametrize("packed", [False, True], ids=["plain", "gzip"])
+@pytest.mark.parametrize("status", [200, 500])
+async def test_an_answer_without_end_is_not_read_to_its_end(wire, build, ask, monkeypatch, dialect, packed, status):
+    monkeypatch.setattr("gateway.providers.sdk.MOST_BODY_BYTES", 100_000)
+    monkeypatch.setattr("gateway.providers.gemini.client.MOST_BODY_BYTES", 100_000)
+    endless = b" " * 1_000_000
+    headers = {"content-encoding": "gzip"} if packed else {}
+    wire.answers(status, gzip.compress(endless) if packed else endless, headers)
+    with pytest.raises(MalformedCompletion, match="BodyTooLong") as caught:
+        await build(dialect=dialect, base_url=wire.url).complete(ask())
+    assert caught.value.raw_text is None
+
+
+@pytest.mark.parametrize("headers", [{"content-encoding": "gzip"}, {}], ids=["gzip", "plain"])
+async def test_a_packed_answer_is_read_as_a_plain_one(wire, provider, ask, completion_body, headers):
+    body = json.dumps(completion_body()).encode()
+    wire.answers(body=gzip.compress(body) if headers else body, headers=headers | {"x-request-id": "r-1"})
+    for _ in range(2):
+        answer = await provider.complete(ask())
+        assert (answer.text, answer.provider_request_id) == ("hello", "r-1")
+    assert wire.connections == 1
 
 
 @pytest.mark.parametrize(

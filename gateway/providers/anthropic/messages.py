@@ -17,7 +17,7 @@ from gateway.providers.anthropic.errors import SDK_FAILURES, translate
 from gateway.providers.anthropic.request import AnthropicOptions, messages_body
 from gateway.providers.anthropic.response import read_completion, read_event
 from gateway.providers.base import ProviderConfig, read_options
-from gateway.providers.sdk import NO_KEY, ONE_USE, SdkProvider
+from gateway.providers.sdk import NO_KEY, ONE_USE, BoundedAnswers, SdkProvider
 from gateway.providers.wire import CONNECT_TIMEOUT_S, UNLIMITED_CONNECTIONS, check_sendable_key, checked_base_url
 
 MESSAGES_PATH = "/v1/messages"
@@ -80,6 +80,10 @@ class AnthropicMessages(SdkProvider):
         await self._client.close()
 
 
+class _HttpClient(BoundedAnswers, DefaultAioHttpClient):
+    """The SDK's client over aiohttp, its answers bounded."""
+
+
 def _client(config: ProviderConfig, options: AnthropicOptions) -> AsyncAnthropic:
     """Build the SDK's client. Its session, and so its first connection, comes with the first call."""
     check_sendable_key(config.name, config.api_key)
@@ -89,7 +93,7 @@ def _client(config: ProviderConfig, options: AnthropicOptions) -> AsyncAnthropic
         max_retries=0,
         open_telemetry=False,
         timeout=httpx2.Timeout(None, connect=CONNECT_TIMEOUT_S),
-        http_client=DefaultAioHttpClient(
+        http_client=_HttpClient(
             limits=httpx2.Limits(max_connections=UNLIMITED_CONNECTIONS, keepalive_expiry=options.keepalive_s),
             timeout=httpx2.Timeout(None, connect=CONNECT_TIMEOUT_S),
             follow_redirects=False,

@@ -7,6 +7,7 @@ What has to be taken from it (google-genai 3.4, `google/genai/_api_client.py`):
 - It gives each request a timeout that replaces the session's, so the bound of connecting sits in the connector.
 - It reads an error's body as JSON where the header says so, and loses the status where the body is none; the session
   raises the SDK's own error first.
+- It reads a whole answer however long; the session's responses are bounded.
 - It follows redirects, believes proxies and passwords of the environment, and looks there for key, address, version
   and project. All of them are given here.
 """
@@ -23,8 +24,14 @@ from google import genai
 from google.genai.errors import APIError
 from google.genai.types import HttpOptions, HttpRetryOptions
 
-from gateway.providers.sdk import NO_KEY
-from gateway.providers.wire import CONNECT_TIMEOUT_S, UNLIMITED_CONNECTIONS, check_sendable_key, checked_base_url
+from gateway.providers.sdk import NO_KEY, BodyTooLong
+from gateway.providers.wire import (
+    CONNECT_TIMEOUT_S,
+    MOST_BODY_BYTES,
+    UNLIMITED_CONNECTIONS,
+    check_sendable_key,
+    checked_base_url,
+)
 
 if TYPE_CHECKING:
     from gateway.providers.base import ProviderConfig
@@ -56,6 +63,7 @@ def open_session(keepalive_s: float) -> aiohttp.ClientSession:
         connector=_Connector(limit=UNLIMITED_CONNECTIONS, keepalive_timeout=keepalive_s),
         cookie_jar=aiohttp.DummyCookieJar(),
         raise_for_status=_raise_refusal,
+        response_class=_BoundedResponse,
         trust_env=False,
     )
 
@@ -75,6 +83,27 @@ def open_client(root: str, version: str, api_key: str | None, session: aiohttp.C
             retry_options=HttpRetryOptions(attempts=1),
         ),
     )
+
+
+class _BoundedResponse(aiohttp.ClientResponse):
+    """Reads a whole answer up to `MOST_BODY_BYTES`, decompressed."""
+
+    async def read(self) -> bytes:
+        if self._body is None:
+            try:
+                self._body = await self._bounded()
+            except BaseException:
+                self.close()
+                raise
+        return await super().read()
+
+    async def _bounded(self) -> bytes:
+        body = bytearray()
+        async for piece in self.content.iter_any():
+            body += piece
+            if len(body) > MOST_BODY_BYTES:
+                raise BodyTooLong(f"the response is longer than {MOST_BODY_BYTES:,} bytes")
+        return bytes(body)
 
 
 class _Connector(aiohttp.TCPConnector):

@@ -11,7 +11,7 @@ from gateway.errors import ProviderError
 from gateway.messages import CompletionRequest, JsonObject
 from gateway.providers.base import ProviderConfig
 from gateway.providers.openai.errors import SDK_FAILURES, translate
-from gateway.providers.sdk import NO_KEY, ONE_USE, EventStream, SdkProvider
+from gateway.providers.sdk import NO_KEY, ONE_USE, BoundedAnswers, EventStream, SdkProvider
 from gateway.providers.wire import CONNECT_TIMEOUT_S, UNLIMITED_CONNECTIONS, check_sendable_key, checked_base_url
 
 MODELS_PATH = "/models"
@@ -55,6 +55,10 @@ class OpenAIProvider(SdkProvider):
         await self._client.close()
 
 
+class _HttpClient(BoundedAnswers, DefaultAioHttpClient):
+    """The SDK's client over aiohttp, its answers bounded."""
+
+
 def _client(config: ProviderConfig, keepalive_s: float) -> AsyncOpenAI:
     """Build the SDK's client over its aiohttp transport: its default pool searches all connections for each request.
 
@@ -69,7 +73,7 @@ def _client(config: ProviderConfig, keepalive_s: float) -> AsyncOpenAI:
         api_key=config.api_key or NO_KEY,
         max_retries=0,
         timeout=httpx2.Timeout(None, connect=CONNECT_TIMEOUT_S),
-        http_client=DefaultAioHttpClient(
+        http_client=_HttpClient(
             limits=httpx2.Limits(max_connections=UNLIMITED_CONNECTIONS, keepalive_expiry=keepalive_s),
             timeout=httpx2.Timeout(None, connect=CONNECT_TIMEOUT_S),
             follow_redirects=False,
