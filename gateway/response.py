@@ -15,13 +15,14 @@ exactly those of the text: it may have mended commas, colons, quotes and Python'
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import json_repair
 
-from gateway.json_tokens import UntidyJson, object_text, tokens_of_text, tokens_of_value
+from gateway.json_tokens import MAX_DEPTH, UntidyJson, object_text, tokens_of_text, tokens_of_value
 from gateway.messages import Message
 
 if TYPE_CHECKING:
@@ -130,16 +131,19 @@ class _NotJson(NotValid):
 
 
 def _validated(text: str, validate: Validate) -> JsonObject:
-    """Read JSON strictly: no doubled keys, no NaN, no NUL characters, and the shape's rules.
+    """Read JSON strictly: no doubled keys, no number beyond a float's range, no NUL, and the shape's rules.
 
     Raises:
         _NotJson: it is not JSON.
         NotValid: it is, but not an acceptable answer.
     """
     try:
-        json.loads(text, object_pairs_hook=_single_keys, parse_constant=_no_constant)
+        plain = json.loads(text, object_pairs_hook=_single_keys, parse_constant=_no_constant, parse_float=_finite_float)
     except (ValueError, RecursionError) as error:
         raise _NotJson(("the answer is not JSON",)) from error
+    # A text has few brackets as a rule: then there is nothing to walk through.
+    if text.count("{") + text.count("[") > MAX_DEPTH and _deeper_than(plain, MAX_DEPTH):
+        raise NotValid((f"the answer is nested deeper than {MAX_DEPTH} levels",))
     data = validate(text)
     # Postgres's jsonb cannot hold NUL. "u0000" in the text is rare, so the walk is too.
     if "u0000" in text and _holds_nul(data):
@@ -158,6 +162,20 @@ def _no_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
 
 
+def _finite_float(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError("a number is beyond a float's range")
+    return number
+
+
+def _deeper_than(value: Any, levels: int) -> bool:
+    layer = [value]
+    for _ in range(levels):
+        layer = [child for node in layer for child in _children(node)]
+    return any(isinstance(node, (dict, list)) for node in layer)
+
+
 def first_few(errors: list[str]) -> tuple[str, ...]:
     """Return the first `MAX_ERRORS_SHOWN` findings, and how many more there are."""
     more = len(errors) - MAX_ERRORS_SHOWN
@@ -167,5 +185,8 @@ def first_few(errors: list[str]) -> tuple[str, ...]:
 def _holds_nul(value: object) -> bool:
     if isinstance(value, str):
         return "\x00" in value
-    children = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    return any(_holds_nul(child) for child in children)
+    return any(_holds_nul(child) for child in _children(value))
+
+
+def _children(value: object) -> Iterable[Any]:
+    return value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()

@@ -1,23 +1,27 @@
 """A caller's own JSON schema: bounded, with its references written out, and the part of it that can be sent.
 
-A worker serves many tenants on one loop, so no schema may make validation slow: patterns are refused (a regular
-expression can take exponential time), and references are written out under a budget (thirty of them, each naming the
-next one twice, stand for a billion parts). Without references nothing is ever fetched either.
+A worker serves many tenants on one loop, so no schema may make validation slow: patterns and `unevaluated…` are refused
+(both can take exponential time), items are told apart by hash, and references are written out under a budget (thirty of
+them, each naming the next one twice, stand for a billion parts). Without references nothing is ever fetched either.
 """
 
 from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 from jsonschema import Draft202012Validator
-from jsonschema.exceptions import SchemaError
+from jsonschema.exceptions import SchemaError, ValidationError
+from jsonschema.validators import extend
 
 from gateway.analyses.schema_lint import KEPT_KEYWORDS, RANGE_KEYWORDS, STRIPPED_KEYWORDS, lint
 from gateway.errors import ConfigurationError, RequestError
 
 if TYPE_CHECKING:
+    from collections.abc import Hashable, Iterator
+
     from gateway.messages import JsonObject
 
 MAX_SCHEMA_CHARS = 20_000
@@ -26,8 +30,17 @@ MAX_SCHEMA_CHARS = 20_000
 MAX_PARTS = 2_000
 """Most values a schema may hold once its references are written out. The longest one without references has fewer."""
 
-REFUSED = frozenset({"pattern", "patternProperties", "$dynamicRef", "$dynamicAnchor", "$anchor"})
+MAX_LEVELS = 64
+"""Deepest nesting with its references written out: validation takes several frames of Python's stack for each level."""
+
+REFUSED = frozenset(
+    {
+        *("pattern", "patternProperties", "unevaluatedProperties", "unevaluatedItems"),
+        *("$dynamicRef", "$dynamicAnchor", "$recursiveRef", "$anchor"),
+    }
+)
 DECORATION = frozenset({"$schema", "$id", "$comment", "$defs", "definitions"})
+REMARKS = frozenset({"title", "description", "default", "examples", "deprecated", "readOnly", "writeOnly"})
 NAME_MAPS = frozenset({"properties", "dependentSchemas", "dependentRequired"})
 VALUES = frozenset({"enum", "const", "default", "examples"})
 REF_PREFIXES = ("#/$defs/", "#/definitions/")
@@ -38,16 +51,18 @@ def written_out(schema: JsonObject) -> JsonObject:
 
     Raises:
         RequestError: it is no valid schema, does not describe an object, is too long, contains itself, or uses a
-            keyword that is refused; the message names the place.
+            keyword that is refused, or is nested too deep; the message names the place.
     """
-    if len(json.dumps(schema)) > MAX_SCHEMA_CHARS:
-        raise RequestError(f"schema: longer than {MAX_SCHEMA_CHARS} characters as JSON")
     try:
+        if len(json.dumps(schema)) > MAX_SCHEMA_CHARS:
+            raise RequestError(f"schema: longer than {MAX_SCHEMA_CHARS} characters as JSON")
         Draft202012Validator.check_schema(schema)
     except SchemaError as error:
         raise RequestError(f"schema: {error.json_path}: {error.message}") from error
+    except RecursionError as error:
+        raise RequestError(f"schema: nested deeper than {MAX_LEVELS} levels") from error
     definitions = {**schema.get("definitions", {}), **schema.get("$defs", {})}
-    whole: JsonObject = _Writer(definitions).copy(schema, "$", ())
+    whole: JsonObject = _Writer(definitions).copy(schema, "$", (), 1)
     if whole.get("type") != "object":
         raise RequestError('schema: $: it describes an object: "type": "object"')
     return whole
@@ -67,6 +82,33 @@ def common_part(whole: JsonObject) -> JsonObject | None:
     return sent
 
 
+def _unique_items(_: Any, wanted: bool, instance: Any, __: Any) -> Iterator[ValidationError]:
+    """`uniqueItems` in linear time; jsonschema's own compares every two items."""
+    if wanted and isinstance(instance, list) and len({_frozen(item) for item in instance}) < len(instance):
+        yield ValidationError("two items are equal")
+
+
+def _frozen(value: Any) -> Hashable:
+    """A value that equals another where JSON has them equal: 1 and 1.0 are, 1 and true are not."""
+    if isinstance(value, dict):
+        return frozenset((key, _frozen(child)) for key, child in value.items())
+    if isinstance(value, list):
+        return tuple(_frozen(child) for child in value)
+    return isinstance(value, bool), value
+
+
+def _multiple_of(_: Any, factor: float, instance: Any, __: Any) -> Iterator[ValidationError]:
+    """`multipleOf` in decimals, as they are written: 0.3 is a multiple of 0.1, and no number is too large."""
+    if type(instance) in (int, float) and Fraction(str(instance)) % Fraction(str(factor)):
+        yield ValidationError(f"not a multiple of {factor}")
+
+
+Validator: type[Draft202012Validator] = extend(  # type: ignore[no-untyped-call]
+    Draft202012Validator, {"uniqueItems": _unique_items, "multipleOf": _multiple_of}
+)
+"""Draft 2020-12, with the two keywords that were slow or failed replaced."""
+
+
 @dataclass(slots=True)
 class _Writer:
     """Copies a schema, each reference replaced by what it names."""
@@ -74,29 +116,34 @@ class _Writer:
     definitions: JsonObject
     parts: int = 0
 
-    def copy(self, node: Any, place: str, open_refs: tuple[str, ...], *, names: bool = False) -> Any:
+    def copy(self, node: Any, place: str, open_refs: tuple[str, ...], level: int, *, names: bool = False) -> Any:
         """Copy a schema, or (`names`) a map whose keys are the caller's names and not keywords."""
         self.parts += 1
         if self.parts > MAX_PARTS:
             raise RequestError(f"schema: with its references written out it holds more than {MAX_PARTS} values")
+        if level > MAX_LEVELS:
+            raise RequestError(f"schema: nested deeper than {MAX_LEVELS} levels")
         if isinstance(node, list):
-            return [self.copy(child, f"{place}[{index}]", open_refs) for index, child in enumerate(node)]
+            return [self.copy(child, f"{place}[{index}]", open_refs, level + 1) for index, child in enumerate(node)]
         if not isinstance(node, dict):
             return node
         if names:
-            return {key: self.copy(value, f"{place}.{key}", open_refs) for key, value in node.items()}
+            return {key: self.copy(value, f"{place}.{key}", open_refs, level + 1) for key, value in node.items()}
         for keyword in sorted(REFUSED & node.keys()):
             raise RequestError(f"schema: {place}: {keyword} is not supported")
         if "$ref" in node:
             node, open_refs = self._resolved(node, place, open_refs)
-            return self.copy(node, place, open_refs)
+            return self.copy(node, place, open_refs, level)
         return {
-            key: value if key in VALUES else self.copy(value, f"{place}.{key}", open_refs, names=key in NAME_MAPS)
+            key: value
+            if key in VALUES
+            else self.copy(value, f"{place}.{key}", open_refs, level + 1, names=key in NAME_MAPS)
             for key, value in node.items()
             if key not in DECORATION
         }
 
     def _resolved(self, node: JsonObject, place: str, open_refs: tuple[str, ...]) -> tuple[JsonObject, tuple[str, ...]]:
+        """Return what stands for a reference: what it names, and what the caller wrote beside it. Both hold."""
         ref = str(node["$ref"])
         name = next((ref.removeprefix(prefix) for prefix in REF_PREFIXES if ref.startswith(prefix)), None)
         found = None if name is None else self.definitions.get(name)
@@ -104,8 +151,9 @@ class _Writer:
             raise RequestError(f"schema: {place}: {ref!r} names no entry of $defs")
         if ref in open_refs:
             raise RequestError(f"schema: {place}: {ref} contains itself")
-        beside = {key: value for key, value in node.items() if key != "$ref"}
-        return {**found, **beside}, (*open_refs, ref)
+        beside = {key: value for key, value in node.items() if key != "$ref" and key not in DECORATION}
+        both = {**found, **beside} if beside.keys() <= REMARKS else {"allOf": [found, beside]}
+        return both, (*open_refs, ref)
 
 
 def _stripped(node: JsonObject) -> JsonObject:

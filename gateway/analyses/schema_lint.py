@@ -8,8 +8,9 @@ the answer is read, so they are taken out of what is sent.
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gateway.errors import ConfigurationError
 
@@ -43,7 +44,7 @@ STRIPPED_KEYWORDS = frozenset(
 )
 """What pydantic writes or enforces, and a provider need not (or must not) see."""
 
-SCALARS = frozenset({"string", "integer", "number", "boolean", "null"})
+SCALARS = ("string", "integer", "number", "boolean", "null")
 
 
 def common_schema(model: type[BaseModel]) -> JsonObject:
@@ -115,8 +116,11 @@ def _root_findings(schema: JsonObject) -> Iterator[str]:
         yield "$: the root is an object"
 
 
-def _findings(node: JsonObject, place: str, level: int) -> Iterator[str]:
+def _findings(node: Any, place: str, level: int) -> Iterator[str]:
     """Yield each broken rule of a node and of all below it."""
+    if not isinstance(node, dict):
+        yield f"{place}: {json.dumps(node)} where a schema with a type is wanted"
+        return
     if level > MAX_LEVELS:
         yield f"{place}: deeper than {MAX_LEVELS} levels"
         return
@@ -130,7 +134,7 @@ def _findings(node: JsonObject, place: str, level: int) -> Iterator[str]:
     elif node.get("type") == "array":
         yield from _array_findings(node, place, level)
     elif node.get("type") not in SCALARS:
-        yield f"{place}: no type"
+        yield f"{place}: no type, or several"
     if "enum" in node and not all(isinstance(value, str) for value in node["enum"]):
         yield f"{place}: an enum holds strings only"
 
@@ -163,8 +167,9 @@ def _union_findings(node: JsonObject, place: str, level: int) -> Iterator[str]:
         yield from _findings(arm, place, level)
 
 
-def _nodes(node: JsonObject) -> Iterator[JsonObject]:
+def _nodes(node: Any) -> Iterator[JsonObject]:
+    if not isinstance(node, dict):
+        return
     yield node
-    items = [node["items"]] if isinstance(node.get("items"), dict) else []
-    for child in [*node.get("properties", {}).values(), *items, *node.get("anyOf", [])]:
+    for child in [*node.get("properties", {}).values(), node.get("items"), *node.get("anyOf", [])]:
         yield from _nodes(child)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from jsonschema import Draft202012Validator
 from pydantic import BaseModel, ValidationError
 
-from gateway.analyses.callers_schema import common_part, written_out
+from gateway.analyses.callers_schema import Validator, common_part, written_out
 from gateway.analyses.schema_lint import common_schema, ranged_schema
 from gateway.response import NotValid, Parsed, Unusable, first_few, read_json
 
@@ -120,7 +120,7 @@ class SchemaShape:
         """Build the shape of a caller's schema; raises RequestError as `written_out` does."""
         whole = written_out(schema)
         values = {"output_format": OutputFormat.JSON.value, "schema": schema}
-        return cls(Draft202012Validator(whole), common_part(whole), values)
+        return cls(Validator(whole), common_part(whole), values)
 
     def read(self, text: str) -> Parsed | Unusable:
         """See `AnswerShape.read`."""

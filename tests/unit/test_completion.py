@@ -28,9 +28,19 @@ CLOSED = {
 STRICT = {**CLOSED, "required": ["town", "people"]}
 NESTED = {
     "type": "object",
-    "$defs": {"d30": {}, **{f"d{n}": {"anyOf": [{"$ref": f"#/$defs/d{n + 1}"}] * 2} for n in range(30)}},
+    "$defs": {"d12": {}, **{f"d{n}": {"anyOf": [{"$ref": f"#/$defs/d{n + 1}"}] * 2} for n in range(12)}},
     "properties": {"a": {"$ref": "#/$defs/d0"}},
 }
+
+
+def nots(levels):
+    schema = {"type": "string"}
+    for _ in range(levels):
+        schema = {"not": schema}
+    return schema
+
+
+CHAIN = {"c40": {}, **{f"c{n}": {"items": {"items": {"$ref": f"#/$defs/c{n + 1}"}}} for n in range(40)}}
 
 
 def asked(content="Where?", **fields):
@@ -107,6 +117,60 @@ def test_references_are_written_out_and_a_field_may_be_called_pattern():
     assert isinstance(shape.read('{"town": "Ulm", "people": 1}'), Unusable)
 
 
+@pytest.mark.parametrize("part", [True, False, {"type": ["string", "null"]}, {"anyOf": [True, {"type": "null"}]}, {}])
+def test_a_part_that_names_no_single_type_is_only_described_and_checked(part):
+    shape = SchemaShape.of({**STRICT, "properties": {**STRICT["properties"], "town": part}})
+    assert shape.schema is None
+    fits = isinstance(shape.read('{"town": "Ulm", "people": 1}'), Parsed)
+    assert fits is (part is not False)
+
+
+def test_what_stands_beside_a_reference_holds_with_it():
+    named = {"type": "object", "required": ["name"], "properties": {"name": {"type": "string"}}}
+    beside = {"$ref": "#/$defs/Named", "required": ["age"], "properties": {"age": {"type": "integer"}}}
+    shape = SchemaShape.of({"type": "object", "$defs": {"Named": named}, "properties": {"who": beside}})
+    assert isinstance(shape.read('{"who": {"name": "Ann", "age": 7}}'), Parsed)
+    assert shape.read('{"who": {"age": 7}}') == Unusable(("$.who: breaks required",))
+    assert shape.read('{"who": {"name": 7, "age": 7}}') == Unusable(("$.who.name: breaks type",))
+
+
+def listed(**items):
+    return SchemaShape.of({"type": "object", "properties": {"a": {"type": "array", **items}}})
+
+
+@pytest.mark.timeout(5)
+def test_many_items_are_told_apart_in_no_time():
+    """Comparing every two of them took 14 s, with every other job of the worker waiting."""
+    shape = listed(uniqueItems=True)
+    many = [{"n": number} for number in range(5_000)]
+    assert isinstance(shape.read(json.dumps({"a": many})), Parsed)
+    assert shape.read(json.dumps({"a": [*many, {"n": 7}]})) == Unusable(("$.a: breaks uniqueItems",))
+
+
+@pytest.mark.parametrize(
+    ("items", "unique"),
+    [("[1, true]", True), ("[1, 1.0]", False), ("[[], {}]", True), ('[{"a": [1]}, {"a": [1]}]', False)],
+)
+def test_items_are_equal_as_json_has_it(items, unique):
+    assert isinstance(listed(uniqueItems=True).read(f'{{"a": {items}}}'), Parsed) is unique
+
+
+@pytest.mark.parametrize(
+    ("number", "fits"), [("0.3", True), ("0.35", False), ("9" * 400, True), ("1e308", True), ("true", True)]
+)
+def test_multiples_are_reckoned_in_decimals(number, fits):
+    shape = listed(items={"multipleOf": 0.1})
+    assert isinstance(shape.read(f'{{"a": [{number}]}}'), Parsed) is fits
+
+
+@pytest.mark.parametrize("value", ["1e999", "-1e999", "[" * 40 + "]" * 40, "[" * 900 + "]" * 900])
+def test_what_no_store_could_hold_is_no_answer(value):
+    """Numbers beyond a float's range, and nesting that whoever writes it down would break on."""
+    for shape in (TextShape(OutputFormat.JSON), SchemaShape.of({"type": "object"})):
+        assert isinstance(shape.read(f'{{"a": {value}}}'), Unusable)
+        assert isinstance(shape.read('{"a": ' + "[" * 31 + "]" * 31 + "}"), Parsed)
+
+
 @pytest.mark.parametrize(
     ("schema", "says"),
     [
@@ -121,6 +185,10 @@ def test_references_are_written_out_and_a_field_may_be_called_pattern():
         ({"type": "object", "properties": {"properties": {"pattern": "a+"}}}, "pattern is not supported"),
         ({"type": "object", "properties": {"a": {"$ref": "https://example.org/x"}}}, "names no entry of"),
         (NESTED, "more than 2000 values"),
+        ({"type": "object", "properties": {"a": nots(70)}}, "deeper than 64 levels"),
+        ({"type": "object", "properties": {"a": nots(2_000)}}, "deeper than 64 levels"),
+        ({"type": "object", "$defs": CHAIN, "properties": {"a": {"$ref": "#/$defs/c0"}}}, "deeper than 64 levels"),
+        ({"type": "object", "unevaluatedProperties": True}, "unevaluatedProperties is not supported"),
         (
             {"type": "object", "$defs": {"a": {"items": {"$ref": "#/$defs/a"}}}, "items": {"$ref": "#/$defs/a"}},
             "itself",
