@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -19,6 +18,7 @@ from jsonschema import Draft202012Validator
 from pydantic import BaseModel, ValidationError
 
 from gateway.analyses.callers_schema import Validator, common_part, written_out
+from gateway.analyses.code_blocks import code_blocks
 from gateway.analyses.schema_lint import common_schema, ranged_schema
 from gateway.response import NotValid, Parsed, Unusable, first_few, read_json
 
@@ -177,21 +177,15 @@ def _digest(schema: Any) -> str:
     return hashlib.sha256(json.dumps(schema, sort_keys=True).encode()).hexdigest()
 
 
-_FENCE = re.compile(
-    r"^(?P<mark>`{3,}|~{3,})[ \t]*(?P<language>[\w+#.-]*)[^\n]*\n(?P<code>.*?)^(?P=mark)[ \t]*$",
-    re.MULTILINE | re.DOTALL,
-)
-
-
 def _code(text: str) -> Parsed | Unusable:
     """Read one code block; text without any fence is code as it stands."""
-    blocks = list(_FENCE.finditer(text))
+    blocks, open_block = code_blocks(text)
+    if open_block or ("```" in text and not blocks):
+        return Unusable(("the code block is not closed",), "as one fenced code block")
     if len(blocks) > 1:
         return Unusable((f"there are {len(blocks)} code blocks; one is wanted",), "as one fenced code block")
     if blocks:
-        return Parsed({"code": blocks[0]["code"], "language": blocks[0]["language"] or None}, repaired=False)
-    if "```" in text:
-        return Unusable(("the code block is not closed",), "as one fenced code block")
+        return Parsed({"code": blocks[0].code, "language": blocks[0].language or None}, repaired=False)
     return Parsed({"code": text.strip("\n"), "language": None}, repaired=False)
 
 

@@ -237,6 +237,11 @@ def test_a_fixed_analysis_takes_no_words_but_its_own(field):
             "```a\n1\n```\n```b\n2\n```",
             Unusable(("there are 2 code blocks; one is wanted",), "as one fenced code block"),
         ),
+        ("```python\nx = 1\n``` and more\n```", Parsed({"code": "x = 1\n``` and more\n", "language": "python"}, False)),
+        (
+            '```python\n"""\n```\nfold(1)\n"""\n```',
+            Unusable(("the code block is not closed",), "as one fenced code block"),
+        ),
         ("```python\nx = 1", Unusable(("the code block is not closed",), "as one fenced code block")),
         ("  \n", Unusable(("the answer is empty",), "as code")),
     ],

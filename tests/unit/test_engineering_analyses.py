@@ -9,6 +9,7 @@ import pytest
 from gateway.analyses.base import Ask
 from gateway.analyses.engineering import bug_fixing, code_generation, documentation_generation, requirement_analysis
 from gateway.analyses.engineering.code_text import unfenced
+from gateway.analyses.shapes import OutputFormat, TextShape
 from gateway.response import Parsed, Unusable
 
 CODE = {
@@ -68,8 +69,9 @@ def test_what_holds_together_stands():
 @pytest.mark.parametrize(
     ("text", "bare"),
     [
-        ("```python\nx = 1\n```", "x = 1"),
-        ("\n~~~\nx = 1\ny = 2\n~~~\n", "x = 1\ny = 2"),
+        ("```python\nx = 1\n```", "x = 1\n"),
+        ("\n~~~\nx = 1\ny = 2\n~~~\n", "x = 1\ny = 2\n"),
+        ("```python\r\nx = 1\r\n```\r\n", "x = 1\r\n"),
         ("x = 1\n", "x = 1\n"),
         ("```python\nx = 1", "```python\nx = 1"),
         ("text\n```\nx\n```", "text\n```\nx\n```"),
@@ -82,7 +84,17 @@ def test_one_fence_around_all_of_it_is_no_part_of_the_code(text, bare):
     assert data(code_generation, CODE | {"code": text})["code"] == bare
 
 
-@pytest.mark.parametrize("code", ["", "  \n ", None, "x" * 40_001])
+@pytest.mark.timeout(5)
+@pytest.mark.parametrize(
+    "text", ["`" * 15_000 + "\n" + "`" * 15_000 + "x", "```\n" + " " * 30_000 + "x", "```\n" * 9_000, "``` " * 9_000]
+)
+def test_a_text_of_fences_and_blanks_is_read_in_no_time(text):
+    """One regular expression over all of it took minutes, with every other job of the worker waiting."""
+    assert unfenced(text) == text
+    assert isinstance(TextShape(OutputFormat.CODE).read(text), Unusable)
+
+
+@pytest.mark.parametrize("code", ["", "  \n ", None, "x" * 40_001, "```python\n \n```"])
 def test_no_code_is_no_answer(code):
     assert isinstance(read(code_generation, CODE | {"code": code}), Unusable)
 

@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
-import re
 from typing import Annotated
 
 from pydantic import AfterValidator, StringConstraints
 
+from gateway.analyses.code_blocks import code_blocks
+
 MAX_CHARS = 40_000
 """Longest code or document. The bound only stops a model that runs away; max_output_tokens is the real one."""
-
-_FENCE = re.compile(r"\A\s*(`{3,}|~{3,})[^\n]*\n(?P<code>.*?)\n?[ \t]*\1[ \t]*\s*\Z", re.DOTALL)
 
 
 def unfenced(text: str) -> str:
     """Return code without the one Markdown fence around all of it; anything else stays as it is.
 
-    The fence is no part of the code: a file that began with it would not run.
+    The fence is no part of the code: a file that began with it would not run. Text around a fence may be code as
+    well, such as the docstring that a fenced example stands in.
+
+    Raises:
+        ValueError: there is nothing in the fence.
     """
-    match = _FENCE.match(text)
-    return match["code"] if match and match[1] not in match["code"] else text
+    blocks, open_block = code_blocks(text.strip())
+    if open_block or len(blocks) != 1 or blocks[0].before or blocks[0].after:
+        return text
+    if not blocks[0].code.strip():
+        raise ValueError("there is no code in the fence")
+    return blocks[0].code
 
 
 Code = Annotated[str, StringConstraints(min_length=1, max_length=MAX_CHARS, pattern=r"\S"), AfterValidator(unfenced)]
