@@ -37,16 +37,6 @@ class Result(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
-class Claim(Result):
-    """Something said to be shown, after the quote that shows it: evidence first makes a model look before it names."""
-
-    evidence: Text
-    name: Annotated[str, Field(min_length=1, max_length=200)]
-
-
-Claims = Annotated[list[Claim], Field(max_length=MAX_CLAIMS)]
-
-
 class Sensitivity(StrEnum):
     """What kind of material an analysis reads, for whoever decides where it may go and how long it is kept."""
 

@@ -2,19 +2,22 @@
 
 Whoever decides about a person by a result must see what each statement rests on, and what the material is too thin to
 say. Two rules keep that. A statement carries its quote within it, so that none can be written without one. And a
-verdict that nothing in its own answer shows is withdrawn, in the open: withdrawing can only say less than the model
-did, and the rest of the answer stands, so nobody pays for asking again.
+verdict, or an item, that nothing in its own answer shows is withdrawn, in the open: withdrawing can only say less than
+the model did, and the rest of the answer stands, so nobody pays for asking again.
 
 These parts know nothing of any one analysis.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 from pydantic import Field, StringConstraints
 
 from gateway.analyses.base import MAX_CLAIMS, Result, Text
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 Sentence = Annotated[str, StringConstraints(min_length=1, max_length=4_000, pattern=r"\S")]
 """Something said. Never blank."""
@@ -24,6 +27,16 @@ Quote = Sentence
 
 Name = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"\S")]
 """What the field calls a thing, a few words."""
+
+
+class Claim(Result):
+    """Something said to be shown, after the quote that shows it: evidence first makes a model look before it names."""
+
+    evidence: Quote
+    name: Name
+
+
+Claims = Annotated[list[Claim], Field(max_length=MAX_CLAIMS)]
 
 Percent = Annotated[int, Field(ge=0, le=100)]
 """How sure: 0 is a guess, 100 means the material allows no other reading."""
@@ -48,3 +61,27 @@ def withdrawn(result: AnyResult, verdict: str, lacking: str, notes: str = "insuf
     """
     note = f"{verdict} is withdrawn: it came without {lacking}"
     return result.model_copy(update={verdict: None, notes: [*getattr(result, notes), note]})
+
+
+def left_out(
+    result: AnyResult, items: str, kept: Sequence[Result], fault: str, notes: str = "insufficient_evidence"
+) -> AnyResult:
+    """Return the result with only `kept` of a list, and the others said to be withdrawn.
+
+    Args:
+        result: what the model answered.
+        items: the name of the list.
+        kept: those of it that stay.
+        fault: what is wrong with the others, after "they".
+        notes: the name of the list that takes the sentence.
+    """
+    gone = len(getattr(result, items)) - len(kept)
+    if not gone:
+        return result
+    note = f"{gone} of {items} withdrawn: they {fault}"
+    return result.model_copy(update={items: list(kept), notes: [*getattr(result, notes), note]})
+
+
+def same(one: str, other: str) -> bool:
+    """Whether two names or quotes are the same but for case and the blanks around them."""
+    return one.strip().casefold() == other.strip().casefold()

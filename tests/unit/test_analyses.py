@@ -12,7 +12,6 @@ import pytest
 from pydantic import BaseModel, Field, ValidationError
 
 from gateway.analyses.base import Analysis, Ask, Result, ResultShape
-from gateway.analyses.code.code_quality import CodeQuality
 from gateway.analyses.code.skill_extraction import ANALYSIS as SKILLS
 from gateway.analyses.code.skill_extraction import SkillExtraction
 from gateway.analyses.registry import SHIPPED, load_analyses, register
@@ -26,6 +25,7 @@ SKILLS_ANSWER: dict[str, Any] = {
     "frameworks": [],
     "patterns": [],
     "quality_indicators": [],
+    "insufficient_evidence": [],
     "complexity_evidence": "one branch",
     "complexity": 3,
 }
@@ -142,26 +142,10 @@ def test_pydantic_enforces_what_is_not_sent():
         {"language": None},
         {"extra": 1},
         {"skills": [{"name": "x"}]},
+        {"skills": [{"evidence": " ", "name": "x"}]},
     ):
         with pytest.raises(ValidationError):
             SkillExtraction.model_validate_json(json.dumps(SKILLS_ANSWER | wrong))
-
-
-@pytest.mark.parametrize("model", [SkillExtraction, CodeQuality])
-def test_evidence_comes_before_what_follows_from_it(model):
-    """Models write fields in order: a name or a score written first is not derived from any evidence."""
-
-    def check(schema: dict[str, Any]) -> None:
-        fields = list(schema["properties"])
-        if "evidence" in fields:
-            assert fields[0] == "evidence"
-        scores = [name for name in fields if schema["properties"][name].get("type") == "integer"]
-        assert fields[len(fields) - len(scores) :] == scores
-        for child in schema["properties"].values():
-            if child.get("type") == "array":
-                check(child["items"])
-
-    check(common_schema(model))
 
 
 def test_the_seeds_names_of_a_skill_extraction_are_there():

@@ -101,8 +101,11 @@ def test_no_code_is_no_answer(code):
 
 def test_a_fix_without_a_cause_is_withdrawn():
     found = data(bug_fixing, FIX | {"root_cause": None})
-    assert found["fixed_code"] is None
-    assert found["insufficient_evidence"] == ["fixed_code is withdrawn: it came without a root_cause"]
+    assert (found["fixed_code"], found["regression_test"]) == (None, None)
+    assert found["insufficient_evidence"] == [
+        "fixed_code is withdrawn: it came without a root_cause",
+        "regression_test is withdrawn: it came without a root_cause",
+    ]
 
 
 def test_a_cause_that_no_line_shows_is_withdrawn_with_its_fix():

@@ -71,7 +71,7 @@ def data(analysis, answer, **context):
 
 def test_a_score_with_what_shows_it_stands():
     assert data(attrition_risk, ATTRITION, baseline_metrics={"reviews": 9}) == ATTRITION
-    assert data(burnout_risk, BURNOUT) == BURNOUT
+    assert data(burnout_risk, BURNOUT, timezone="Europe/Lisbon") == BURNOUT
     assert data(performance_trajectory, PERFORMANCE) == PERFORMANCE
     assert data(team_health, TEAM, team_size=7) == TEAM
 
@@ -105,8 +105,27 @@ def test_a_factor_without_a_quote_is_no_answer():
     assert isinstance(read(attrition_risk, ATTRITION | {"factors": [FACTOR | {"evidence": "  "}]}), Unusable)
 
 
-def test_strain_that_nothing_shows_has_no_score():
-    assert data(burnout_risk, BURNOUT | {"signals": []})["risk_score"] is None
+def test_a_recommendation_answers_to_a_factor_that_is_named():
+    given = [{"factor": name, "recommendation": "share on-call"} for name in ("Fewer reviews ", "unhappy with the pay")]
+    found = data(attrition_risk, ATTRITION | {"recommendations": given}, baseline_metrics={"a": 1})
+    assert found["recommendations"] == given[:1]
+    assert found["insufficient_evidence"] == ["1 of recommendations withdrawn: they answer to no factor that is named"]
+
+
+@pytest.mark.parametrize(("weeks", "score"), [([], None), ([1, 1], None), ([1, 2], 60)])
+def test_strain_that_does_not_last_has_no_score(weeks, score):
+    signals = [BURNOUT["signals"][0] | {"weeks": number} for number in weeks]
+    found = data(burnout_risk, BURNOUT | {"signals": signals}, timezone="Europe/Lisbon")
+    assert found["risk_score"] == score
+    assert bool(found["recommendations"]) is bool(signals), "relief is for a strain that is shown"
+
+
+def test_without_a_time_zone_the_hours_say_nothing():
+    load = {"evidence": "12 open tasks", "signal": "more at once", "strain": "load", "weeks": 4}
+    found = data(burnout_risk, BURNOUT | {"signals": [*BURNOUT["signals"], load]})
+    assert (found["signals"], found["recommendations"], found["risk_score"]) == ([load], [], 60)
+    assert data(burnout_risk, BURNOUT)["risk_score"] is None
+    assert data(burnout_risk, found) == found
 
 
 @pytest.mark.parametrize(
@@ -123,7 +142,14 @@ def test_a_trajectory_is_shown_by_a_comparison(trends, trajectory, stands):
     comparisons = [COMPARISON | {"trend": trend} for trend in trends]
     found = data(performance_trajectory, PERFORMANCE | {"comparisons": comparisons, "trajectory": trajectory})
     assert (found["trajectory"] == trajectory) is stands
-    assert (found["summary"] is None) is (not trends)
+    assert (found["summary"] is None) is (not stands), "it would say in words what was withdrawn"
+
+
+def test_one_line_at_both_ends_compares_nothing():
+    same = COMPARISON | {"later_evidence": f" {COMPARISON['earlier_evidence']}"}
+    for trajectory in ("improving", "steady"):
+        found = data(performance_trajectory, PERFORMANCE | {"comparisons": [same], "trajectory": trajectory})
+        assert (found["trajectory"], found["summary"]) == (None, None)
 
 
 @pytest.mark.parametrize(("score", "stands"), [(2, False), (3, True), (8, True), (9, False), (None, True)])
@@ -137,7 +163,9 @@ def test_a_team_without_ratings_has_no_score():
 
 @pytest.mark.parametrize(("size", "score"), [(1, None), (3, None), (4, 5), (None, 5)])
 def test_a_team_too_small_has_no_score(size, score):
-    assert data(team_health, TEAM, team_size=size)["health_score"] == score
+    found = data(team_health, TEAM, team_size=size)
+    assert found["health_score"] == score
+    assert found["ratings"] == ([] if score is None else TEAM["ratings"]), "a rating is a score too"
 
 
 @pytest.mark.parametrize("size", [0, -1, 2.5, "seven", True])

@@ -12,7 +12,7 @@ from typing import Annotated, Self
 from pydantic import Field, model_validator
 
 from gateway.analyses.base import MAX_CLAIMS, Analysis, Example, Result, Sensitivity, Text
-from gateway.analyses.evidence import Name, Quote, Sentence, Unsaid
+from gateway.analyses.evidence import Name, Quote, Sentence, Unsaid, left_out
 from gateway.analyses.shapes import ResultShape
 
 
@@ -40,11 +40,7 @@ class InterviewRubric(Result):
         first: dict[str, Criterion] = {}
         for one in self.criteria:
             first.setdefault(one.skill.strip().casefold(), one)
-        if len(first) == len(self.criteria):
-            return self
-        note = f"{len(self.criteria) - len(first)} questions are withdrawn: they ask for a skill a second time"
-        kept = list(first.values())
-        return self.model_copy(update={"criteria": kept, "insufficient_evidence": [*self.insufficient_evidence, note]})
+        return left_out(self, "criteria", [*first.values()], "ask for a skill a second time")
 
 
 ANALYSIS = Analysis(

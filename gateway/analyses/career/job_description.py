@@ -43,7 +43,8 @@ class JobDescription(Result):
 
     @model_validator(mode="after")
     def _wording_is_looked_at(self) -> Self:
-        written = " ".join([self.title, self.summary, *self.responsibilities, *self.required_skills, *self.conditions])
+        skills = [*self.required_skills, *self.preferred_skills]
+        written = "\n".join([self.title, self.summary, *self.responsibilities, *skills, *self.conditions])
         found = [(match[0], why) for rule, why in WORDING.items() if (match := re.search(rule, written, re.IGNORECASE))]
         notes = [note for word, why in found if (note := f"{word!r} {why}") not in self.wording_notes]
         return self.model_copy(update={"wording_notes": [*self.wording_notes, *notes]}) if notes else self

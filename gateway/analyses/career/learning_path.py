@@ -11,9 +11,12 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
-from gateway.analyses.base import MAX_CLAIMS, Analysis, Claims, Example, Result, Sensitivity, Text
-from gateway.analyses.evidence import Name, Sentence, Unsaid
+from gateway.analyses.base import MAX_CLAIMS, Analysis, Example, Result, Sensitivity, Text
+from gateway.analyses.evidence import Claims, Name, Sentence, Unsaid, left_out, same
 from gateway.analyses.shapes import ResultShape
+
+LONGEST_STEP_WEEKS = 12
+"""A quarter: what takes longer has something to show in between, and is two steps."""
 
 
 class Need(StrEnum):
@@ -36,7 +39,7 @@ class Step(Result):
 
     skill: Name
     activity: Sentence
-    weeks: Annotated[int, Field(ge=1, le=52)]
+    weeks: Annotated[int, Field(ge=1, le=LONGEST_STEP_WEEKS)]
     shown_by: Sentence
 
 
@@ -51,12 +54,8 @@ class LearningPath(Result):
 
     @model_validator(mode="after")
     def _steps_close_gaps(self) -> Self:
-        missing = {one.skill.strip().casefold() for one in self.gaps}
-        kept = [one for one in self.steps if one.skill.strip().casefold() in missing]
-        if len(kept) == len(self.steps):
-            return self
-        note = f"{len(self.steps) - len(kept)} steps are withdrawn: they close no gap that is named"
-        return self.model_copy(update={"steps": kept, "insufficient_evidence": [*self.insufficient_evidence, note]})
+        kept = [step for step in self.steps if any(same(step.skill, gap.skill) for gap in self.gaps)]
+        return left_out(self, "steps", kept, "close no gap that is named")
 
 
 ANALYSIS = Analysis(

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from enum import StrEnum
 from importlib.resources import files
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from gateway.analyses.base import MAX_CLAIMS, Analysis, Claims, Example, Result, Score, Sensitivity, Text
+from gateway.analyses.base import MAX_CLAIMS, Analysis, Example, Result, Score, Sensitivity, Text
+from gateway.analyses.evidence import Claims, Quote, Sentence, Unsaid, withdrawn
 from gateway.analyses.shapes import ResultShape
+
+ORDINARY = 5
+"""The middle of the scale. Whoever calls code worse than that can point at a fault."""
 
 
 class Severity(StrEnum):
@@ -23,21 +27,31 @@ class Severity(StrEnum):
 class Finding(Result):
     """One fault, after the code it is about."""
 
-    evidence: Text
-    problem: Text
+    evidence: Quote
+    problem: Sentence
     severity: Severity
     suggestion: Text
 
 
 class CodeQuality(Result):
-    """Findings and strengths first; the scores follow from them."""
+    """Findings and strengths first; the scores follow from them, and are null where there is too little code."""
 
     findings: Annotated[list[Finding], Field(max_length=MAX_CLAIMS)]
     strengths: Claims
     summary: Text
-    readability: Score
-    maintainability: Score
-    reliability: Score
+    insufficient_evidence: Unsaid
+    readability: Score | None
+    maintainability: Score | None
+    reliability: Score | None
+
+    @model_validator(mode="after")
+    def _low_scores_rest_on_findings(self) -> Self:
+        kept = self
+        for name in ("readability", "maintainability", "reliability"):
+            score = getattr(self, name)
+            if score is not None and score < ORDINARY and not self.findings:
+                kept = withdrawn(kept, name, "a finding")
+        return kept
 
 
 ANALYSIS = Analysis(

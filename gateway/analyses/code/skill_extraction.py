@@ -3,21 +3,32 @@
 from __future__ import annotations
 
 from importlib.resources import files
+from typing import Self
 
-from gateway.analyses.base import Analysis, Claims, Example, Result, Score, Sensitivity, Text
+from pydantic import model_validator
+
+from gateway.analyses.base import Analysis, Example, Result, Score, Sensitivity, Text
+from gateway.analyses.evidence import Claims, Unsaid, withdrawn
 from gateway.analyses.shapes import ResultShape
 
 
 class SkillExtraction(Result):
-    """Skills, each with the code that shows it; complexity last, after what it follows from."""
+    """Skills, each with the code that shows it; complexity last, and null where there is too little to judge it by."""
 
     language: Text
     skills: Claims
     frameworks: Claims
     patterns: Claims
     quality_indicators: Claims
+    insufficient_evidence: Unsaid
     complexity_evidence: Text
-    complexity: Score
+    complexity: Score | None
+
+    @model_validator(mode="after")
+    def _complexity_rests_on_something(self) -> Self:
+        if self.complexity is None or self.complexity_evidence.strip():
+            return self
+        return withdrawn(self, "complexity", "complexity_evidence")
 
 
 ANALYSIS = Analysis(

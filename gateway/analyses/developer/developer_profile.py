@@ -12,8 +12,8 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
-from gateway.analyses.base import MAX_CLAIMS, Analysis, Claims, Example, Result, Sensitivity, Text
-from gateway.analyses.evidence import Name, Percent, Quote, Sentence, Unsaid, withdrawn
+from gateway.analyses.base import MAX_CLAIMS, Analysis, Example, Result, Sensitivity, Text
+from gateway.analyses.evidence import Claims, Name, Percent, Quote, Sentence, Unsaid, withdrawn
 from gateway.analyses.shapes import ResultShape
 
 

@@ -14,7 +14,7 @@ from typing import Annotated, Self
 from pydantic import Field, model_validator
 
 from gateway.analyses.base import MAX_CLAIMS, Analysis, Example, Result, Sensitivity, Text
-from gateway.analyses.evidence import Name, Percent, Quote, Sentence, Unsaid, withdrawn
+from gateway.analyses.evidence import Name, Percent, Quote, Sentence, Unsaid, same, withdrawn
 from gateway.analyses.shapes import ResultShape
 
 
@@ -56,7 +56,7 @@ class Change(Result):
 
     def shows(self, trajectory: Trajectory) -> bool:
         """Whether this change speaks for a verdict. One line at both ends speaks for none."""
-        return self.earlier_evidence.strip() != self.later_evidence.strip() and self.direction in SHOWN_BY[trajectory]
+        return not same(self.earlier_evidence, self.later_evidence) and self.direction in SHOWN_BY[trajectory]
 
 
 class Step(Result):
@@ -67,7 +67,10 @@ class Step(Result):
 
 
 class GrowthTrajectory(Result):
-    """Changes, what else may explain them, and only then a verdict; null where no change has both ends."""
+    """Changes, what else may explain them, and only then a verdict; null where no change has both ends.
+
+    The summary says the trajectory in words, so it goes where that goes.
+    """
 
     changes: Annotated[list[Change], Field(max_length=MAX_CLAIMS)]
     other_explanations: Annotated[list[Text], Field(max_length=MAX_CLAIMS)]
@@ -79,12 +82,13 @@ class GrowthTrajectory(Result):
 
     @model_validator(mode="after")
     def _verdicts_rest_on_changes(self) -> Self:
-        kept = self
-        if self.summary is not None and not self.changes:
-            kept = withdrawn(kept, "summary", "changes")
-        if self.trajectory is None or any(one.shows(self.trajectory) for one in self.changes):
-            return kept
-        return withdrawn(kept, "trajectory", "a change whose two ends show it")
+        lacking = "a change whose two ends show it"
+        if self.trajectory is None:
+            return self if self.changes or self.summary is None else withdrawn(self, "summary", lacking)
+        if any(one.shows(self.trajectory) for one in self.changes):
+            return self
+        kept = withdrawn(self, "trajectory", lacking)
+        return kept if kept.summary is None else withdrawn(kept, "summary", lacking)
 
 
 ANALYSIS = Analysis(

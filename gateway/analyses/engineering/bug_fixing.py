@@ -33,8 +33,9 @@ class BugFixing(Result):
         kept = self
         if self.root_cause is not None and not self.evidence.strip():
             kept = withdrawn(kept, "root_cause", "evidence")
-        if kept.root_cause is None and kept.fixed_code is not None:
-            kept = withdrawn(kept, "fixed_code", "a root_cause")
+        for made in ("fixed_code", "regression_test"):
+            if kept.root_cause is None and getattr(kept, made) is not None:
+                kept = withdrawn(kept, made, "a root_cause")
         return kept
 
 

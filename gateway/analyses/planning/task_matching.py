@@ -13,7 +13,7 @@ from __future__ import annotations
 from enum import StrEnum
 from functools import lru_cache
 from importlib.resources import files
-from typing import Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -26,12 +26,15 @@ from pydantic import (
     model_validator,
 )
 
-from gateway.analyses.base import MAX_CLAIMS, Analysis, Ask, Claims, Example, Result, Sensitivity, Text
-from gateway.analyses.evidence import Name, Percent, Quote, Unsaid, withdrawn
+from gateway.analyses.base import MAX_CLAIMS, Analysis, Ask, Example, Result, Sensitivity, Text
+from gateway.analyses.evidence import Claim, Claims, Name, Percent, Quote, Unsaid, left_out, same, withdrawn
 from gateway.analyses.schema_lint import MAX_NULLABLE_FIELDS
 from gateway.analyses.shapes import ResultShape
 from gateway.errors import PromptError
 from gateway.response import first_few
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 MAX_CANDIDATES = MAX_NULLABLE_FIELDS
 """More is a search, not a comparison; and each has one nullable field in the schema, `fit`."""
@@ -93,6 +96,34 @@ class Assessment(Result):
             return self
         return withdrawn(self, "fit", "anything covered", notes="not_shown")
 
+    def rests_on(self, demands: Sequence[Claim]) -> bool:
+        """Whether the fit follows from these demands: something of one is covered, or there is one to fall short of."""
+        if self.fit in (None, Fit.WEAK):
+            return self.fit is None or bool(demands)
+        return any(same(one.demand, demand.name) for one in self.covered for demand in demands)
+
+
+class BareAssessment(Assessment):
+    """The same where the profile holds neither a skill nor experience: it can cover nothing, and shows no weakness."""
+
+    @model_validator(mode="after")
+    def _no_fit(self) -> Self:
+        kept = left_out(self, "covered", [], "quote a profile that holds nothing", notes="not_shown")
+        return kept if kept.fit is None else withdrawn(kept, "fit", "a profile", notes="not_shown")
+
+
+class TaskMatching(Result):
+    """What the task demands. Each call adds the candidates, what nobody covers, and how sure."""
+
+    demands: Claims
+
+    @model_validator(mode="after")
+    def _a_fit_rests_on_demands(self) -> Self:
+        assessed = {name: one for name, one in self if isinstance(one, Assessment) and not one.rests_on(self.demands)}
+        lacking = "a demand that is named"
+        changed = {name: withdrawn(one, "fit", lacking, notes="not_shown") for name, one in assessed.items()}
+        return self.model_copy(update=changed) if changed else self
+
 
 _CANDIDATES = TypeAdapter(Annotated[list[Candidate], Field(min_length=1, max_length=MAX_CANDIDATES)])
 
@@ -114,7 +145,7 @@ def shape_for(ask: Ask) -> ResultShape:
         raise PromptError(f"candidates: the id {odd!r} holds an unprintable character")
     if len(set(ids)) < len(ids):
         raise PromptError(f"candidates: {len(ids)} given with {len(set(ids))} different ids; no two are the same")
-    return _shape(ids)
+    return _shape(ids, frozenset(one.id for one in candidates if not one.skills and not one.experience))
 
 
 def _in_words(error: ValidationError) -> tuple[str, ...]:
@@ -124,19 +155,24 @@ def _in_words(error: ValidationError) -> tuple[str, ...]:
 
 
 @lru_cache(maxsize=REMEMBERED_ID_SETS)
-def _shape(ids: tuple[str, ...]) -> ResultShape:
-    """The demands, an `Assessment` for each candidate (`candidate_1` …), what nobody covers, and how sure."""
-    fields: dict[str, Any] = {"demands": (Claims, ...)}
-    fields |= {FIELD.format(number): (_only(name), ...) for number, name in enumerate(ids, start=1)}
+def _shape(ids: tuple[str, ...], bare: frozenset[str]) -> ResultShape:
+    """The demands, an `Assessment` for each candidate (`candidate_1` …), what nobody covers, and how sure.
+
+    `bare`: the ids of those whose profile holds neither a skill nor experience.
+    """
+    assessed = {name: BareAssessment if name in bare else Assessment for name in ids}
+    fields: dict[str, Any] = {
+        FIELD.format(number): (_only(name, base), ...) for number, (name, base) in enumerate(assessed.items(), start=1)
+    }
     fields |= {"uncovered": (Annotated[list[Text], Field(max_length=MAX_CLAIMS)], ...)}
     fields |= {"confidence_percent": (Percent, ...)}
-    return ResultShape.of(create_model("TaskMatching", __base__=Result, **fields))
+    return ResultShape.of(create_model("TaskMatching", __base__=TaskMatching, **fields))
 
 
-def _only(name: str) -> type[Assessment]:
+def _only(name: str, base: type[Assessment]) -> type[Assessment]:
     """The assessment of this candidate and no other."""
     candidate: dict[str, Any] = {"candidate": (Literal[name], ...)}
-    return create_model("Assessment", __base__=Assessment, **candidate)
+    return create_model("Assessment", __base__=base, **candidate)
 
 
 ANALYSIS = Analysis(

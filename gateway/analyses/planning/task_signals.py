@@ -12,8 +12,8 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
-from gateway.analyses.base import MAX_CLAIMS, Analysis, Claims, Example, Result, Score, Sensitivity, Text
-from gateway.analyses.evidence import Name, Quote, Unsaid, withdrawn
+from gateway.analyses.base import MAX_CLAIMS, Analysis, Example, Result, Score, Sensitivity, Text
+from gateway.analyses.evidence import Claims, Name, Quote, Unsaid, withdrawn
 from gateway.analyses.shapes import ResultShape
 
 READY = 8

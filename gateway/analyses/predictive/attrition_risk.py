@@ -13,7 +13,7 @@ from typing import Annotated, Self
 from pydantic import Field, model_validator
 
 from gateway.analyses.base import MAX_CLAIMS, Analysis, Ask, Example, Result, Sensitivity, Text
-from gateway.analyses.evidence import Name, Percent, Quote, Sentence, Unsaid, withdrawn
+from gateway.analyses.evidence import Name, Percent, Quote, Sentence, Unsaid, left_out, same, withdrawn
 from gateway.analyses.shapes import ResultShape
 
 
@@ -34,7 +34,7 @@ class Factor(Result):
 
 
 class Recommendation(Result):
-    """Something to change in the conditions of the work, after the factor it answers to."""
+    """Something to change in the conditions of the work, after the factor it answers to: one of those named."""
 
     factor: Name
     recommendation: Sentence
@@ -51,11 +51,11 @@ class AttritionRisk(Result):
     confidence_percent: Percent
 
     @model_validator(mode="after")
-    def _a_score_rests_on_factors(self) -> Self:
+    def _all_rests_on_factors(self) -> Self:
         raised = any(one.effect is Effect.RAISES and one.weight_percent > 0 for one in self.factors)
-        if self.risk_score and not raised:
-            return withdrawn(self, "risk_score", "a factor that raises it")
-        return self
+        answers = [one for one in self.recommendations if any(same(one.factor, it.factor) for it in self.factors)]
+        kept = left_out(self, "recommendations", answers, "answer to no factor that is named")
+        return withdrawn(kept, "risk_score", "a factor that raises it") if self.risk_score and not raised else kept
 
 
 class WithoutBaseline(AttritionRisk):

@@ -12,9 +12,12 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
-from gateway.analyses.base import MAX_CLAIMS, Analysis, Example, Result, Sensitivity, Text
-from gateway.analyses.evidence import Name, Percent, Quote, Sentence, Unsaid, withdrawn
+from gateway.analyses.base import MAX_CLAIMS, Analysis, Ask, Example, Result, Sensitivity, Text
+from gateway.analyses.evidence import Name, Percent, Quote, Sentence, Unsaid, left_out, withdrawn
 from gateway.analyses.shapes import ResultShape
+
+FEWEST_WEEKS = 2
+"""A sign that shows in one week alone does not last, whatever its strength."""
 
 
 class Strain(StrEnum):
@@ -59,16 +62,39 @@ class BurnoutRisk(Result):
     confidence_percent: Percent
 
     @model_validator(mode="after")
-    def _a_score_rests_on_signals(self) -> Self:
-        if self.risk_score and not self.signals:
-            return withdrawn(self, "risk_score", "signals")
-        return self
+    def _all_rests_on_signals(self) -> Self:
+        return self.resting_on_signals()
+
+    def resting_on_signals(self) -> Self:
+        """Return it without what no signal shows."""
+        shown = {one.strain for one in self.signals}
+        relief = [one for one in self.recommendations if one.strain in shown]
+        kept = left_out(self, "recommendations", relief, "relieve no strain that a signal shows")
+        lasting = any(one.weeks >= FEWEST_WEEKS for one in self.signals)
+        return withdrawn(kept, "risk_score", "a signal that lasts") if self.risk_score and not lasting else kept
+
+
+class WithoutZone(BurnoutRisk):
+    """The same where nobody said which time zone the hours are in: they may be anybody's office hours."""
+
+    @model_validator(mode="after")
+    def _no_hours(self) -> Self:
+        kept = [one for one in self.signals if one.strain is not Strain.HOURS]
+        return left_out(self, "signals", kept, "speak of hours, and no time zone is given").resting_on_signals()
+
+
+ZONED, UNZONED = ResultShape.of(BurnoutRisk), ResultShape.of(WithoutZone)
+
+
+def shape_for(ask: Ask) -> ResultShape:
+    """Return the shape in which hours count where the context has a time zone."""
+    return ZONED if ask.context.get("timezone") else UNZONED
 
 
 ANALYSIS = Analysis(
     name="burnout_risk",
     description="Strain that shows in the rhythm of somebody's work, with other readings, and conditions to change",
-    shape=ResultShape.of(BurnoutRisk),
+    shape=shape_for,
     prompts=files("gateway") / "prompts" / "burnout_risk",
     prompt_version="v1",
     max_output_tokens=2_500,

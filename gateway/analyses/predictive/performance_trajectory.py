@@ -12,8 +12,8 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
-from gateway.analyses.base import MAX_CLAIMS, Analysis, Claims, Example, Result, Sensitivity, Text
-from gateway.analyses.evidence import Percent, Quote, Unsaid, withdrawn
+from gateway.analyses.base import MAX_CLAIMS, Analysis, Example, Result, Sensitivity, Text
+from gateway.analyses.evidence import Claims, Percent, Quote, Unsaid, same, withdrawn
 from gateway.analyses.shapes import ResultShape
 
 
@@ -35,16 +35,24 @@ class Trend(StrEnum):
 
 
 class Comparison(Result):
-    """One aspect in two periods."""
+    """One aspect in two periods: two different quotes, or it compares nothing."""
 
     earlier_evidence: Quote
     later_evidence: Quote
     aspect: Aspect
     trend: Trend
 
+    def shows(self, trajectory: Trend) -> bool:
+        """Whether it speaks for a verdict. A steady whole may hold trends that weigh each other up."""
+        two = not same(self.earlier_evidence, self.later_evidence)
+        return two and trajectory in (Trend.STEADY, self.trend)
+
 
 class PerformanceTrajectory(Result):
-    """Comparisons, what changed around the work, and a trajectory that at least one of them shows."""
+    """Comparisons, what changed around the work, and a trajectory that at least one of them shows.
+
+    The summary says the trajectory in words, so it goes where that goes.
+    """
 
     comparisons: Annotated[list[Comparison], Field(max_length=MAX_CLAIMS)]
     changed_conditions: Annotated[list[Text], Field(max_length=MAX_CLAIMS)]
@@ -57,16 +65,13 @@ class PerformanceTrajectory(Result):
 
     @model_validator(mode="after")
     def _a_trajectory_is_shown(self) -> Self:
-        kept = self
-        if self.summary is not None and not self.comparisons:
-            kept = withdrawn(kept, "summary", "comparisons")
-        # A steady whole may hold trends that weigh each other up.
-        shown = self.comparisons and (
-            self.trajectory is Trend.STEADY or any(one.trend is self.trajectory for one in self.comparisons)
-        )
-        if self.trajectory is not None and not shown:
-            kept = withdrawn(kept, "trajectory", "a comparison that shows it")
-        return kept
+        lacking = "a comparison that shows it"
+        if self.trajectory is None:
+            return self if self.comparisons or self.summary is None else withdrawn(self, "summary", lacking)
+        if any(one.shows(self.trajectory) for one in self.comparisons):
+            return self
+        kept = withdrawn(self, "trajectory", lacking)
+        return kept if kept.summary is None else withdrawn(kept, "summary", lacking)
 
 
 ANALYSIS = Analysis(

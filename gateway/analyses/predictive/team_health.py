@@ -1,7 +1,7 @@
 """team_health: how well a team's way of working carries its work, from figures and notes about the team as a whole.
 
-About the team, never about one of its members: with fewer than four people a figure is somebody's figure, so there is
-no score then.
+About the team, never about one of its members: with fewer than four people a figure is somebody's figure, so there are
+no scores then, neither of a dimension nor of the whole.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from typing import Annotated, Any, Self
 
 from pydantic import Field, model_validator
 
-from gateway.analyses.base import MAX_CLAIMS, Analysis, Ask, Claims, Example, Result, Score, Sensitivity, Text
-from gateway.analyses.evidence import Percent, Quote, Sentence, Unsaid, withdrawn
+from gateway.analyses.base import MAX_CLAIMS, Analysis, Ask, Example, Result, Score, Sensitivity, Text
+from gateway.analyses.evidence import Claims, Percent, Quote, Sentence, Unsaid, left_out, withdrawn
 from gateway.analyses.shapes import ResultShape
 from gateway.errors import PromptError
 
@@ -70,8 +70,9 @@ class SmallTeam(TeamHealth):
     """The same for a team too small to be scored."""
 
     @model_validator(mode="after")
-    def _no_score(self) -> Self:
-        return self if self.health_score is None else withdrawn(self, "health_score", "enough members")
+    def _no_scores(self) -> Self:
+        kept = left_out(self, "ratings", [], "would rate somebody: the team has too few members")
+        return kept if kept.health_score is None else withdrawn(kept, "health_score", "enough members")
 
 
 USUAL, SMALL = ResultShape.of(TeamHealth), ResultShape.of(SmallTeam)
