@@ -15,7 +15,8 @@ from uuid import UUID
 from assayline_client import AsyncClient, InvalidJob, WaitTimeout
 from fastapi import FastAPI, HTTPException, Query
 from pydantic import BaseModel, Field
-from sqlalchemy import ForeignKey, String, Uuid, select
+from sqlalchemy import ForeignKey, String, Uuid
+from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import async_sessionmaker, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
@@ -73,18 +74,17 @@ app = FastAPI(title="Snippets", lifespan=lifespan)
 async def create(new: NewSnippet) -> dict[str, Any]:
     """Store a snippet and have its skills named, as one transaction."""
     async with sessions() as session, session.begin():
-        author = await session.scalar(select(Author).where(Author.name == new.author))
-        if author is None:
-            author = Author(name=new.author)
-            session.add(author)
-            await session.flush()
         try:
             receipt = await assayline.enqueue(
                 "skill_extraction", new.code, subject=new.author, source="snippets", connection=session
             )
         except InvalidJob as error:
             raise HTTPException(422, str(error)) from error
-        snippet = Snippet(author_id=author.id, code=new.code, job_id=receipt.id)
+        # Two requests may bring the same new author at once: whoever comes second takes the first one's row.
+        known = insert(Author).values(name=new.author)
+        known = known.on_conflict_do_update(index_elements=[Author.name], set_={"name": new.author})
+        author_id = await session.scalar(known.returning(Author.id))
+        snippet = Snippet(author_id=author_id, code=new.code, job_id=receipt.id)
         session.add(snippet)
         await session.flush()
         return {"id": snippet.id, "job_id": str(receipt.id)}

@@ -11,6 +11,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -74,10 +75,10 @@ def served(stack: ExitStack, argv: list[str], folder: Path, site: Path, **env: s
     stack.callback(process.kill)
 
 
-def asked(url: str, body: dict[str, Any] | None = None) -> tuple[int, Any]:
+def asked(url: str, body: dict[str, Any] | None = None, content_type: str = "application/json") -> tuple[int, Any]:
     """Ask an app; 0 while it does not listen yet."""
     data = None if body is None else json.dumps(body).encode()
-    request = urllib.request.Request(url, data, {"Content-Type": "application/json"})
+    request = urllib.request.Request(url, data, {"Content-Type": content_type})
     try:
         with urllib.request.urlopen(request, timeout=DEADLINE_S) as answer:
             return answer.status, json.load(answer)
@@ -102,9 +103,13 @@ def test_the_fastapi_app_stores_a_snippet_with_its_job_and_shows_the_answer(
     assert (status, shown["state"], float(shown["cost_usd"])) == (200, "succeeded", 0)
     assert shown["skills"]["language"]
     assert asked(url, {"author": "ann", "code": "nul \0"})[0] == 422
+    assert asked(url, {"author": "nul \0", "code": "import asyncio"})[0] == 422
     with psycopg.connect(database_url) as connection:
         counts = "SELECT (SELECT count(*) FROM snippets), (SELECT count(*) FROM assayline.jobs)"
         assert connection.execute(counts).fetchone() == (1, 1), "a refused job leaves no snippet behind"
+    with ThreadPoolExecutor(8) as people:
+        at_once = [people.submit(asked, url, {"author": "bob", "code": f"import os{n}"}) for n in range(8)]
+        assert [one.result()[0] for one in at_once] == [201] * 8, "a new author comes in several requests at once"
 
 
 def test_the_django_project_with_a_tasks_package_of_its_own_does_the_same(
@@ -124,7 +129,18 @@ def test_the_django_project_with_a_tasks_package_of_its_own_does_the_same(
     shown = eventually(lambda: (one := asked(f"{url}{created['id']}/")[1])["state"] == "succeeded" and one)
     assert shown["judged"]["label"] in ("praise", "complaint", "question")
     assert asked(url, {"author": "ann"})[0] == 400
-    assert asked(url, {"author": "ann", "text": "nul \0"})[0] == 422
+    for refused in (
+        {"text": "nul \0"},
+        {"text": ""},
+        {"text": "x" * 20_001},
+        {"author": "a" * 101},
+        {"author": "nul \0"},
+    ):
+        assert asked(url, {"author": "ann", "text": "Fine.", **refused})[0] == 422
+    assert asked(url, {"author": "ann", "text": "Forged."}, content_type="text/plain")[0] == 415
+    with psycopg.connect(database_url) as connection:
+        counts = "SELECT (SELECT count(*) FROM reviews_review), (SELECT count(*) FROM assayline.jobs)"
+        assert connection.execute(counts).fetchone() == (1, 1), "both or neither"
 
 
 def test_the_examples_import_nothing_of_assayline_but_its_client() -> None:

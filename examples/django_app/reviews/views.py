@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING
 
 from assayline_client import InvalidJob
+from django.core.exceptions import ValidationError
 from django.db import transaction
 from django.http import HttpRequest, JsonResponse
 from django.shortcuts import get_object_or_404
@@ -23,6 +24,9 @@ LABELS = ["praise", "complaint", "question"]
 @require_POST
 def create(request: HttpRequest) -> HttpResponse:
     """Store a review and have it judged: either both, or neither."""
+    # There is no login here, so nothing to forge. With one: another site's page cannot send this type unasked.
+    if request.content_type != "application/json":
+        return JsonResponse({"error": "send application/json"}, status=415)
     try:
         given = json.loads(request.body)
         author, text = str(given["author"]), str(given["text"])
@@ -31,8 +35,10 @@ def create(request: HttpRequest) -> HttpResponse:
     try:
         with transaction.atomic():
             job_id = analyses.judge(text, labels=LABELS, subject=author)
-            review = Review.objects.create(author=author, text=text, job_id=job_id)
-    except InvalidJob as error:
+            review = Review(author=author, text=text, job_id=job_id)
+            review.full_clean()
+            review.save()
+    except (InvalidJob, ValidationError) as error:
         return JsonResponse({"error": str(error)}, status=422)
     return JsonResponse({"id": review.pk, "job_id": str(job_id)}, status=201)
 

@@ -1,5 +1,6 @@
 """The table of reviews."""
 
+from django.core.validators import MaxLengthValidator
 from django.db import migrations, models
 
 
@@ -14,7 +15,7 @@ class Migration(migrations.Migration):
             fields=[
                 ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
                 ("author", models.CharField(max_length=100)),
-                ("text", models.TextField(max_length=20_000)),
+                ("text", models.TextField(validators=[MaxLengthValidator(20_000)])),
                 ("job_id", models.UUIDField()),
             ],
         ),
