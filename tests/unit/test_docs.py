@@ -8,8 +8,11 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
-ROOMS = ("gateway/", "tasks/", "workers/", "ops/", "tests/", "docs/")
+PAGES = [
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "tasks/producer/README.md")),
+    *sorted((ROOT / "docs").rglob("*.md")),
+]
+ROOMS = ("gateway/", "tasks/", "workers/", "api/", "ops/", "tests/", "docs/", "examples/", "beat_schedule", "docker-")
 NAMED = re.compile(r"`((?:%s)[\w./*<>-]*)`" % "|".join(ROOMS))  # noqa: UP031  braces would be doubled
 LINKED = re.compile(r"\]\((?!https?:)([^)#]+)")
 
