@@ -156,6 +156,16 @@ def test_what_is_fenced_is_said_to_be_no_instruction(analysis: Analysis) -> None
         assert FENCE_RULE in rendered(analysis)
 
 
+@each
+def test_every_variable_that_is_given_is_told(analysis: Analysis) -> None:
+    if analysis.own_words:
+        pytest.skip("its variables say what shape is wanted")
+    asked, given = ask(analysis), prompt(analysis)
+    for name in given.optional:
+        messages = given.render(asked.content, {**asked.context, name: f"the {name}, as given"})
+        assert f'"the {name}, as given"' in "\n".join(message.content for message in messages)
+
+
 def test_the_check_of_fields_finds_a_field_left_out_or_out_of_order() -> None:
     schema = {"properties": {"a": {"type": "array", "items": {"type": "object", "properties": {"b": {}}}}, "c": {}}}
     check_fields(schema, "a of b, c", 0, "$")
