@@ -205,6 +205,8 @@ def test_an_unusable_schema_is_the_callers_fault(schema, says):
     [
         ({"output_format": "yaml"}, "one of text, markdown, code, json, not 'yaml'"),
         ({"output_format": "code", "schema": STRICT}, "a schema means json, not code"),
+        ({"context": {"schema": STRICT}}, "context: schema is a field of its own"),
+        ({"context": {"output_format": "code"}}, "context: output_format is a field of its own"),
     ],
 )
 def test_an_unusable_format_is_the_callers_fault(fields, says):

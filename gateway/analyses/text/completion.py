@@ -22,8 +22,11 @@ def shape_for(ask: Ask) -> AnswerShape:
     """Return the shape that the caller wants.
 
     Raises:
-        RequestError: the schema is unusable, the format is unknown, or the two contradict each other.
+        RequestError: the schema is unusable, the format is unknown, the two contradict each other, or one of them
+            stands in the context, where it would be asked for and not checked.
     """
+    for name in sorted({"schema", "output_format"} & ask.context.keys()):
+        raise RequestError(f"context: {name} is a field of its own")
     wanted = _format(ask.output_format)
     if ask.schema is None:
         return TextShape(wanted or OutputFormat.TEXT)
