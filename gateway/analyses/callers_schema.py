@@ -1,13 +1,15 @@
 """A caller's own JSON schema: bounded, with its references written out, and the part of it that can be sent.
 
 A worker serves many tenants on one loop, so no schema may make validation slow: patterns and `unevaluated…` are refused
-(both can take exponential time), items are told apart by hash, and references are written out under a budget (thirty of
-them, each naming the next one twice, stand for a billion parts). Without references nothing is ever fetched either.
+(both can take exponential time), references are written out under a budget (thirty of them, each naming the next one
+twice, stand for a billion parts), and so is an answer checked (six hundred alternatives for each of a thousand items
+took seven seconds). Without references nothing is ever fetched either.
 """
 
 from __future__ import annotations
 
 import json
+from contextvars import ContextVar
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
@@ -18,11 +20,14 @@ from jsonschema.validators import extend
 
 from gateway.analyses.schema_lint import KEPT_KEYWORDS, RANGE_KEYWORDS, STRIPPED_KEYWORDS, lint
 from gateway.errors import ConfigurationError, RequestError
+from gateway.response import NotValid
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterator
+    from collections.abc import Callable, Hashable, Iterable, Iterator
 
     from gateway.messages import JsonObject
+
+    Keyword = Callable[[Any, Any, Any, Any], Iterable[ValidationError] | None]
 
 MAX_SCHEMA_CHARS = 20_000
 """Longest schema of a caller, as JSON. It goes into every question, and its tokens are paid for."""
@@ -32,6 +37,12 @@ MAX_PARTS = 2_000
 
 MAX_LEVELS = 64
 """Deepest nesting with its references written out: validation takes several frames of Python's stack for each level."""
+
+MAX_STEPS = 100_000
+"""Most checks of one keyword at one place an answer may take: about a second. An honest one takes a few thousand."""
+
+COMPARED_IN_A_STEP = 10
+"""Members of an enum, or fields of an object, that are looked through in the time of one check."""
 
 REFUSED = frozenset(
     {
@@ -103,10 +114,36 @@ def _multiple_of(_: Any, factor: float, instance: Any, __: Any) -> Iterator[Vali
         yield ValidationError(f"not a multiple of {factor}")
 
 
+def _counted(keyword: Keyword) -> Keyword:
+    """Return the keyword's check, which pays for itself out of the answer's steps."""
+
+    def check(validator: Any, value: Any, instance: Any, schema: Any) -> Iterator[ValidationError]:
+        left = _steps_left.get() - 1 - (len(value) // COMPARED_IN_A_STEP if isinstance(value, (list, dict)) else 0)
+        if left < 0:
+            raise NotValid(("there is too much in it to be checked against the schema",))
+        _steps_left.set(left)
+        yield from keyword(validator, value, instance, schema) or ()
+
+    return check
+
+
+_steps_left: ContextVar[int] = ContextVar("steps_left")
+_KEYWORDS = {**Draft202012Validator.VALIDATORS, "uniqueItems": _unique_items, "multipleOf": _multiple_of}
 Validator: type[Draft202012Validator] = extend(  # type: ignore[no-untyped-call]
-    Draft202012Validator, {"uniqueItems": _unique_items, "multipleOf": _multiple_of}
+    Draft202012Validator, {name: _counted(keyword) for name, keyword in _KEYWORDS.items()}
 )
-"""Draft 2020-12, with the two keywords that were slow or failed replaced."""
+"""Draft 2020-12 with every check counted, and the two keywords that were slow or failed replaced."""
+
+
+def broken_rules(validator: Draft202012Validator, data: Any) -> list[str]:
+    """Return the places of an answer that break a rule, and the rule; the value stays out, it may be personal.
+
+    Raises:
+        NotValid: it would take too long to tell.
+    """
+    _steps_left.set(MAX_STEPS)
+    found = sorted(validator.iter_errors(data), key=lambda error: error.json_path)
+    return [f"{error.json_path}: breaks {error.validator}" for error in found]
 
 
 @dataclass(slots=True)

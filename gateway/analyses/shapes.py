@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from jsonschema import Draft202012Validator
 from pydantic import BaseModel, ValidationError
 
-from gateway.analyses.callers_schema import Validator, common_part, written_out
+from gateway.analyses.callers_schema import Validator, broken_rules, common_part, written_out
 from gateway.analyses.code_blocks import code_blocks
 from gateway.analyses.schema_lint import common_schema, ranged_schema
 from gateway.response import NotValid, Parsed, Unusable, first_few, read_json
@@ -128,10 +128,8 @@ class SchemaShape:
 
     def _validated(self, text: str) -> JsonObject:
         data: JsonObject = json.loads(text)
-        found = sorted(self.validator.iter_errors(data), key=lambda error: error.json_path)
-        if found:
-            # The rule and its place; the value stays out, it may be personal.
-            raise NotValid(first_few([f"{error.json_path}: breaks {error.validator}" for error in found]))
+        if broken := broken_rules(self.validator, data):
+            raise NotValid(first_few(broken))
         return data
 
 

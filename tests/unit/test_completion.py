@@ -147,6 +147,14 @@ def test_many_items_are_told_apart_in_no_time():
     assert shape.read(json.dumps({"a": [*many, {"n": 7}]})) == Unusable(("$.a: breaks uniqueItems",))
 
 
+@pytest.mark.timeout(5)
+@pytest.mark.parametrize("items", [{"anyOf": [{"const": n} for n in range(600)]}, {"enum": list(range(3_000))}])
+def test_an_answer_that_takes_too_long_to_check_is_none(items):
+    too_much = Unusable(("there is too much in it to be checked against the schema",))
+    assert listed(items=items).read(json.dumps({"a": [599] * 20_000})) == too_much
+    assert isinstance(listed(items=items).read(json.dumps({"a": [599] * 30})), Parsed)
+
+
 @pytest.mark.parametrize(
     ("items", "unique"),
     [("[1, true]", True), ("[1, 1.0]", False), ("[[], {}]", True), ('[{"a": [1]}, {"a": [1]}]', False)],
