@@ -65,8 +65,8 @@ def _stopped(process: subprocess.Popen[str]) -> None:
     assert process.returncode == 0
 
 
-def documents(result: Result) -> list[dict[str, Any]]:
-    assert result.exit_code == 0, result.output
+def documents(result: Result, exit_code: int = 0) -> list[dict[str, Any]]:
+    assert result.exit_code == exit_code, result.output
     return [json.loads(line) for line in result.stdout.splitlines()]
 
 
@@ -76,6 +76,25 @@ def test_the_example_of_each_analysis_goes_through_the_queue(cli: Cli, served: N
     jobs = documents(cli("wait", *ids, "--timeout", DEADLINE_S, "--json"))
     assert [(job["analysis"], job["state"]) for job in jobs] == [(name, "succeeded") for name in names]
     assert all(job["result"]["data"] for job in jobs)
+
+
+def test_a_completion_with_turns_and_a_schema_of_the_callers_goes_through_the_queue(cli: Cli, served: None) -> None:
+    schema = {
+        "type": "object",
+        "additionalProperties": False,
+        "required": ["town", "near"],
+        "properties": {"town": {"$ref": "#/$defs/Name"}, "near": {"type": "array", "items": {"$ref": "#/$defs/Name"}}},
+        "$defs": {"Name": {"type": "string", "minLength": 2}},
+    }
+    turns = [{"role": "user", "content": "Where?"}, {"role": "assistant", "content": "When?"}]
+    asked = ["submit", "completion", "--example", "--messages", json.dumps(turns), "--json", "--schema"]
+    fits, cannot = (
+        documents(cli(*asked, json.dumps(one)))[0]["id"] for one in (schema, {**schema, "unevaluatedProperties": False})
+    )
+    done, refused = documents(cli("wait", fits, cannot, "--timeout", DEADLINE_S, "--json"), exit_code=1)
+    assert (done["state"], done["result"]["data"]) == ("succeeded", {"town": "example", "near": ["example"]})
+    assert (refused["state"], refused["attempts_used"]) == ("failed", 0)
+    assert "unevaluatedProperties is not supported" in refused["causes"][0]["message"]
 
 
 def test_what_is_sent_is_the_example_with_its_context_and_the_options_of_the_command(cli: Cli) -> None:
