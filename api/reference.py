@@ -27,7 +27,6 @@ from api.openapi import answers
 from api.problems import INVALID, NO_SUCH_ANALYSIS, NO_SUCH_PROMPT, Problem
 from api.services import Here, Services, no_parameters
 from gateway.analyses.registry import Registered
-from gateway.analyses.shapes import ResultShape
 from gateway.catalog_entries import ModelEntry, Price, ProviderEntry
 from gateway.errors import PromptError, UnknownAnalysis
 from gateway.prompts.template import PromptVersion
@@ -60,7 +59,7 @@ async def analysis(here: Here, name: Name) -> AnalysisAnswer:
     kind = entry.analysis
     return AnalysisAnswer(
         **dict(_line(here, name)),
-        result_schema=kind.shape.schema if isinstance(kind.shape, ResultShape) else None,
+        result_schema=kind.result_schema,
         prompt_version=entry.prompts.default,
         prompts=[_prompt_line(prompt) for _, prompt in sorted(entry.prompts.versions.items())],
         limits=AnalysisLimits(

@@ -83,8 +83,9 @@ class Analysis:
 
     `prompts` is the folder of its prompt versions, `prompt_version` the default one. `shape` is
     the shape of its answers; where it depends on the call (a caller's own labels), it is a function
-    of the ask instead. `max_output_tokens` bounds one answer, `max_content_bytes` the UTF-8 length of
-    what is judged. `cache_ttl_s` is how long an answer may be reused. `example` is a real input of it.
+    of the ask instead, and `fixed_schema` the schema if that at least is always the same. `max_output_tokens`
+    bounds one answer, `max_content_bytes` the UTF-8 length of what is judged. `cache_ttl_s` is how
+    long an answer may be reused. `example` is a real input of it.
     `moves_on_refusal`: whether a model's refusal of the content may be taken to the next model.
     `own_words`: the caller's content is the question itself, and may come with messages, a schema and an output format.
     """
@@ -98,10 +99,16 @@ class Analysis:
     max_content_bytes: int
     cache_ttl_s: int
     sensitivity: Sensitivity
+    fixed_schema: JsonObject | None = None
     example: Example | None = None
     temperature: float | None = 0.0
     moves_on_refusal: bool = False
     own_words: bool = False
+
+    @property
+    def result_schema(self) -> JsonObject | None:
+        """The JSON schema that every answer satisfies; None: it depends on the ask."""
+        return self.shape.schema if isinstance(self.shape, ResultShape) else self.fixed_schema
 
     def shape_for(self, ask: Ask) -> AnswerShape:
         """Return the shape of the answer to this ask.

@@ -224,6 +224,11 @@ def test_a_wrong_entry_is_refused_at_registration(analyses: list[Analysis], mess
 THEIRS = replace(SKILLS, name="theirs")
 
 
+def test_only_what_the_caller_brings_changes_the_schema_of_an_answer():
+    brought = {"text_classification", "task_matching", "completion"}
+    assert {analysis.name for analysis in SHIPPED if analysis.result_schema is None} == brought
+
+
 def test_every_shipped_analysis_bounds_what_it_reads_and_writes():
     assert all(0 < analysis.max_output_tokens <= 8_192 for analysis in SHIPPED)
     assert all(0 < analysis.max_content_bytes <= 1_048_576 for analysis in SHIPPED)

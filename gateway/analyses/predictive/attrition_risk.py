@@ -78,6 +78,7 @@ ANALYSIS = Analysis(
     name="attrition_risk",
     description="Signs of drifting away in somebody's activity, against their own baseline, with other causes",
     shape=shape_for,
+    fixed_schema=SCORED.schema,
     prompts=files("gateway") / "prompts" / "attrition_risk",
     prompt_version="v1",
     max_output_tokens=2_500,

@@ -95,6 +95,7 @@ ANALYSIS = Analysis(
     name="burnout_risk",
     description="Strain that shows in the rhythm of somebody's work, with other readings, and conditions to change",
     shape=shape_for,
+    fixed_schema=ZONED.schema,
     prompts=files("gateway") / "prompts" / "burnout_risk",
     prompt_version="v1",
     max_output_tokens=2_500,

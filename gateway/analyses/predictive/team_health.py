@@ -96,6 +96,7 @@ ANALYSIS = Analysis(
     name="team_health",
     description="How well a team's way of working carries its work, by dimension, with things to try",
     shape=shape_for,
+    fixed_schema=USUAL.schema,
     prompts=files("gateway") / "prompts" / "team_health",
     prompt_version="v1",
     max_output_tokens=2_500,
