@@ -42,7 +42,7 @@ Percent = Annotated[int, Field(ge=0, le=100)]
 """How sure: 0 is a guess, 100 means the material allows no other reading."""
 
 MOST_WITHDRAWN = 4
-"""As many notes as `withdrawn` may add to a full list; no analysis has more verdicts."""
+"""As many notes as `withdrawn` may add to a full list; no analysis has more rules."""
 
 Unsaid = Annotated[list[Text], Field(max_length=MAX_CLAIMS + MOST_WITHDRAWN)]
 """What the material is too thin to say, one sentence each: so that nobody takes silence for a finding."""

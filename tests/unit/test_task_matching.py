@@ -18,7 +18,7 @@ from gateway.providers.fake.schema_example import example
 from gateway.response import Parsed, Unusable
 
 TWO = {"candidates": [{"id": "dev-1", "skills": ["SQL"]}, {"id": "dev-2", "skills": [], "experience": ["wrote SQL"]}]}
-BARE = {"candidates": [{"id": "dev-1", "skills": []}, {"id": "dev-2", "skills": ["SQL"]}]}
+BARE = {"candidates": [{"id": "dev-1", "skills": [" "], "wants": "to learn SQL"}, {"id": "dev-2", "skills": ["SQL"]}]}
 
 Json = Any
 

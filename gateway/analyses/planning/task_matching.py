@@ -145,7 +145,8 @@ def shape_for(ask: Ask) -> ResultShape:
         raise PromptError(f"candidates: the id {odd!r} holds an unprintable character")
     if len(set(ids)) < len(ids):
         raise PromptError(f"candidates: {len(ids)} given with {len(set(ids))} different ids; no two are the same")
-    return _shape(ids, frozenset(one.id for one in candidates if not one.skills and not one.experience))
+    bare = (one.id for one in candidates if not any(line.strip() for line in (*one.skills, *one.experience)))
+    return _shape(ids, frozenset(bare))
 
 
 def _in_words(error: ValidationError) -> tuple[str, ...]:
