@@ -116,8 +116,8 @@ def test_the_parts_are_those_that_were_thought_of() -> None:
     assert set(question().request.__dataclass_fields__) == request
     assert set(ASK.__dataclass_fields__) == {"content", "context", "messages", "schema", "output_format"}
     assert set(Wishes.__dataclass_fields__) == {"prompt_version", "max_tokens", "temperature", "timeout_s"}
-    # Not parts: the key that pays, and how long somebody waits.
-    configuration = {"name", "dialect", "base_url", "api_key", "timeout_s", "options"}
+    # Not parts: the account and its key, which pay, and how long somebody waits.
+    configuration = {"name", "dialect", "base_url", "account", "api_key", "timeout_s", "options"}
     assert set(ProviderConfig.__dataclass_fields__) == configuration
 
 
