@@ -13,9 +13,9 @@ import sys
 from ops.embedded.local_model import CONTEXT_TOKENS, MODEL, SLOTS
 from ops.supervisor.ports import LOOPBACK
 
-THREADS = max(1, min(4, len(os.sched_getaffinity(0)) - 1))
-"""Every core but one, which the workers need: the threads wait for each other at each step, so that one of them without
-a core holds up all (21 answers with two threads: 86 s on two idle cores, 322 s on two busy ones)."""
+THREADS = min(4, len(os.sched_getaffinity(0)))
+"""One for each core it may use. They wait for each other at each step, so that one without a core holds up all: 21
+answers with two threads take 86 s on two idle cores, 322 s on two busy ones."""
 MICRO_BATCH_TOKENS = 128
 """A prompt is read in pieces of this size, a second request's tokens in between. No slower than 512 (measured)."""
 TEMPERATURE = 0.2

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 if TYPE_CHECKING:
     from gateway.messages import CompletionRequest, JsonObject
 
-BOUND_STRING_CHARS = 160
+BOUND_STRING_CHARS = 80
 """Longest string a bounded schema lets a model write: a sentence. A small model under a grammar may not find
 the closing quote of an unbounded one before max_tokens."""
 
