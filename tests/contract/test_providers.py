@@ -297,6 +297,9 @@ async def test_a_packed_answer_is_read_as_a_plain_one(wire, provider, ask, compl
         ("openai_compatible", {"choices": []}),
         ("openai_responses", {"status": "cancelled", "output": []}),
         ("openai_responses", {"status": "completed", "output": None}),
+        ("anthropic", {"content": None}),
+        ("anthropic", {"content": [{"type": "text", "text": 7}]}),
+        ("anthropic", {"content": [{"type": "text", "text": "half"}], "stop_reason": "pause_turn"}),
     ],
 )
 async def test_what_a_malformed_answer_has_used_is_kept(wire, build, ask, dialect, body):

@@ -34,7 +34,8 @@ def read_completion(response: Response, asked_model: str, api_key: str | None = 
     An answer without a usage count is refused, with its text kept: a count of our own would be a made-up figure.
 
     Raises:
-        MalformedCompletion: the body is not a message. `raw_text` has the answer, or the body.
+        MalformedCompletion: the body is not a message. `raw_text` has the answer, or the body; `usage` what it has
+            cost all the same.
         ContextTooLong: the answer filled the window. ContentRefused: the model declined.
         ProviderError: the body is an error object in spite of its status.
     """
@@ -42,8 +43,14 @@ def read_completion(response: Response, asked_model: str, api_key: str | None = 
     if error_object(body):
         raise from_error_object(body, response.headers, api_key)
     answered_by = request_id(response.headers) or name_or_none(body.get("id"))
-    text = _text(body.get("content"), answered_by)
-    usage = _usage(body.get("usage"), text, answered_by)
+    usage = _usage(body.get("usage"))
+    try:
+        text = _text(body.get("content"), answered_by)
+    except MalformedCompletion as error:
+        error.usage = usage
+        raise
+    if usage is None:
+        raise _malformed("the response holds no usable usage", text, answered_by)
     return Completion(
         text=text,
         finish_reason=finish_reason(body, text, usage, answered_by),
@@ -120,14 +127,17 @@ def _text(content: object, answered_by: str | None) -> str:
     return "".join(str(text) for text in texts)
 
 
-def _usage(usage: object, text: str, answered_by: str | None) -> Usage:
-    """Read the counts. Anthropic's `input_tokens` leaves out what the cache gave or took; ours counts all of it."""
+def _usage(usage: object) -> Usage | None:
+    """Read the counts; None where one is missing or impossible.
+
+    Anthropic's `input_tokens` leaves out what the cache gave or took; ours counts all of it.
+    """
     counts = usage if isinstance(usage, dict) else {}
     fresh, output = counts.get("input_tokens"), counts.get("output_tokens")
     read, written = counts.get("cache_read_input_tokens") or 0, counts.get("cache_creation_input_tokens") or 0
     known = [value for value in (fresh, output, read, written) if type(value) is int and 0 <= value <= MOST_TOKENS]
     if len(known) < 4:
-        raise _malformed("the response holds no usable usage", text, answered_by)
+        return None
     return Usage(known[0] + known[2] + known[3], known[1], cached_tokens=known[2], cache_write_tokens=known[3])
 
 
