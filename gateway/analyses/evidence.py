@@ -63,6 +63,14 @@ def withdrawn(result: AnyResult, verdict: str, lacking: str, notes: str = "insuf
     return result.model_copy(update={verdict: None, notes: [*getattr(result, notes), note]})
 
 
+def unproved(result: AnyResult, verdicts: Sequence[str], lacking: str) -> AnyResult:
+    """Return the result with each of the verdicts that it gives `withdrawn`."""
+    for verdict in verdicts:
+        if getattr(result, verdict) is not None:
+            result = withdrawn(result, verdict, lacking)
+    return result
+
+
 def left_out(
     result: AnyResult, items: str, kept: Sequence[Result], fault: str, notes: str = "insufficient_evidence"
 ) -> AnyResult:

@@ -14,7 +14,7 @@ from typing import Annotated, Self
 from pydantic import Field, model_validator
 
 from gateway.analyses.base import MAX_CLAIMS, Analysis, Example, Result, Sensitivity, Text
-from gateway.analyses.evidence import Name, Percent, Quote, Sentence, Unsaid, same, withdrawn
+from gateway.analyses.evidence import Name, Percent, Quote, Sentence, Unsaid, same, unproved
 from gateway.analyses.shapes import ResultShape
 
 
@@ -82,13 +82,9 @@ class GrowthTrajectory(Result):
 
     @model_validator(mode="after")
     def _verdicts_rest_on_changes(self) -> Self:
-        lacking = "a change whose two ends show it"
-        if self.trajectory is None:
-            return self if self.changes or self.summary is None else withdrawn(self, "summary", lacking)
-        if any(one.shows(self.trajectory) for one in self.changes):
-            return self
-        kept = withdrawn(self, "trajectory", lacking)
-        return kept if kept.summary is None else withdrawn(kept, "summary", lacking)
+        verdict = self.trajectory
+        shown = bool(self.changes) if verdict is None else any(one.shows(verdict) for one in self.changes)
+        return self if shown else unproved(self, ("trajectory", "summary"), "a change whose two ends show it")
 
 
 ANALYSIS = Analysis(

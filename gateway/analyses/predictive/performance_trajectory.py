@@ -13,7 +13,7 @@ from typing import Annotated, Self
 from pydantic import Field, model_validator
 
 from gateway.analyses.base import MAX_CLAIMS, Analysis, Example, Result, Sensitivity, Text
-from gateway.analyses.evidence import Claims, Percent, Quote, Unsaid, same, withdrawn
+from gateway.analyses.evidence import Claims, Percent, Quote, Unsaid, same, unproved
 from gateway.analyses.shapes import ResultShape
 
 
@@ -65,13 +65,9 @@ class PerformanceTrajectory(Result):
 
     @model_validator(mode="after")
     def _a_trajectory_is_shown(self) -> Self:
-        lacking = "a comparison that shows it"
-        if self.trajectory is None:
-            return self if self.comparisons or self.summary is None else withdrawn(self, "summary", lacking)
-        if any(one.shows(self.trajectory) for one in self.comparisons):
-            return self
-        kept = withdrawn(self, "trajectory", lacking)
-        return kept if kept.summary is None else withdrawn(kept, "summary", lacking)
+        verdict = self.trajectory
+        shown = bool(self.comparisons) if verdict is None else any(one.shows(verdict) for one in self.comparisons)
+        return self if shown else unproved(self, ("trajectory", "summary"), "a comparison that shows it")
 
 
 ANALYSIS = Analysis(
