@@ -22,6 +22,7 @@ from gateway.settings import Settings
 from workers.app import app
 from workers.build import build_worker, configured
 from workers.celery_settings import SYSTEM_QUEUE
+from workers.events import EventBatches
 from workers.runtime import Runtime, install_runtime
 
 log = logging.getLogger(__name__)
@@ -89,6 +90,7 @@ def _consume(providers: Sequence[str], slots: int, options: WorkerOptions) -> in
     # Messages of running jobs are not put back when the connection breaks: the copies would be stale. And where Redis
     # is really gone, kombu 5.7 fails at it with an AttributeError that ends the worker.
     Channel.do_restore = False
+    app.steps["consumer"].add(EventBatches)
     worker = app.Worker(
         hostname=f"{'+'.join(providers)}.{os.getpid()}@{socket.gethostname()}",
         pool="threads",

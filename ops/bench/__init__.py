@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ops.bench.report import Options, Report
 
 SWITCHES: dict[str, tuple[str, ...]] = {
-    "job-cost": ("loop", "aiohttp"),
+    "job-cost": ("loop", "aiohttp", "batches"),
     "inflight": ("threads",),
     "latency": ("listen",),
     "enqueue": ("copy",),

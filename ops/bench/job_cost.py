@@ -21,7 +21,7 @@ from ops.bench.stack import Stack, job, opened
 N, ROUNDS = 2_400, 3
 IN_FLIGHT = 200
 LATENCY_S = 2.0
-EVENTS_OFF_MS, AS_UP_MS, RATIO = 6.0, 8.0, 2.2
+EVENTS_OFF_MS, AS_UP_MS, RATIO, EVENTS_RATIO = 6.0, 8.0, 2.2, 1.25
 PEER_S = 300.0
 NO_EVENTS = "--no-events"
 LATEST = "SELECT started_at, finished_at FROM assayline.jobs ORDER BY id DESC LIMIT %s"
@@ -115,9 +115,11 @@ class _JobCost:
 
 def _report(options: Options, rounds: list[Figures], peers: list[str], n: int, in_flight: int) -> Report:
     figures = {name: _mean(rounds, name) for name in ("events_off_ms", "as_up_ms", *peers)}
+    events = _ratio(figures["as_up_ms"], figures["events_off_ms"])
     checks = [
         Check("CPU per job, task events off", figures["events_off_ms"], "ms", "<=", EVENTS_OFF_MS),
         Check("CPU per job, as `up` runs", figures["as_up_ms"], "ms", "<=", AS_UP_MS),
+        Check("as `up` runs / events off", events, "x", "<=", EVENTS_RATIO),
         Check(
             "calls open at once, by the endpoint",
             median([_number(r, "in_flight_peak") for r in rounds]),
@@ -128,9 +130,9 @@ def _report(options: Options, rounds: list[Figures], peers: list[str], n: int, i
         Check("jobs succeeded", sum(_number(r, "succeeded") or 0 for r in rounds), "", "=", 2 * n),
     ]
     noop, sdk = figures.get("celery_noop_ms"), figures.get("sdk_call_ms")
-    if noop and sdk and figures["events_off_ms"]:
-        ratio = figures["events_off_ms"] / (noop + sdk)
-        checks.insert(2, Check("events off / (Celery no-op + bare SDK call)", ratio, "x", "<=", RATIO))
+    if noop and sdk:
+        ratio = _ratio(figures["events_off_ms"], noop + sdk)
+        checks.insert(3, Check("events off / (Celery no-op + bare SDK call)", ratio, "x", "<=", RATIO))
     absent = (
         {}
         if "litellm_call_ms" in peers
@@ -140,6 +142,10 @@ def _report(options: Options, rounds: list[Figures], peers: list[str], n: int, i
     return Report(
         "job-cost", checks, rounds, beside | absent, options.without, (f"{n} jobs measured for each of the two",)
     )
+
+
+def _ratio(figure: float | None, base: float | None) -> float | None:
+    return figure / base if figure is not None and base else None
 
 
 def _mean(rounds: list[Figures], name: str) -> float | None:

@@ -20,6 +20,7 @@ from ops.migrate import sqlalchemy_url
 from tasks.run import Ending
 from workers import build, worker
 from workers.app import app
+from workers.events import EventBatches
 from workers.runtime import Runtime, install_runtime
 
 
@@ -83,6 +84,11 @@ def without_aiohttp() -> None:
     _replace(client, "DefaultAioHttpClient", pool)
 
 
+def without_batches() -> None:
+    """Celery's own sending of task events: what it has, at each turn of its loop."""
+    _replace(EventBatches, "start", lambda *_: None)
+
+
 def without_loop() -> None:
     """A loop per job. Its connections to Postgres are not kept either (the usual advice for it is NullPool)."""
     _replace(build, "create_engine", _unpooled)
@@ -111,6 +117,7 @@ def _unpooled(database_url: str, **_: Any) -> AsyncEngine:
 
 MECHANISMS: dict[str, Callable[[], None]] = {
     "aiohttp": without_aiohttp,
+    "batches": without_batches,
     "loop": without_loop,
     "threads": without_threads,
 }

@@ -1,4 +1,4 @@
-"""A real worker over a real broker: what it does with a job, and what it tells Celery and Flower about it."""
+"""A real worker over a real broker: what it does with a job, and what Flower shows of it."""
 
 from __future__ import annotations
 
@@ -6,11 +6,9 @@ import base64
 import json
 import subprocess
 import sys
-import threading
 import time
 import urllib.error
 import urllib.request
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -88,76 +86,6 @@ def test_messages_hold_an_id_and_a_number(celery_setup: AssaylineSetup) -> None:
     assert (args, kwargs) == ([str(job), release], {})
     for content in (marker, *SECRET.split(), "erika", "acme", "text_classification", "invoice"):
         assert content.encode() not in message + body
-
-
-class Tape(threading.Thread):
-    """Celery's events, as whoever listens gets them."""
-
-    def __init__(self, setup: AssaylineSetup) -> None:
-        super().__init__(name="tape")
-        self._app = setup.app
-        self.events: list[dict[str, Any]] = []
-        self._receiver: Any = None
-
-    def run(self) -> None:
-        with self._app.connection() as connection:
-            self._receiver = self._app.events.Receiver(connection, handlers={"*": self.events.append})
-            self._receiver.capture(limit=None, timeout=None, wakeup=True)
-
-    def of(self, task_id: str) -> dict[str, dict[str, Any]]:
-        """A task's events by type."""
-        return {event["type"]: event for event in self.events if event.get("uuid") == task_id}
-
-    def stop(self) -> None:
-        self._receiver.should_stop = True
-        self.join()
-
-
-@contextmanager
-def taped(setup: AssaylineSetup) -> Iterator[Tape]:
-    """Record events from the first one of a running worker on."""
-    tape = Tape(setup)
-    tape.start()
-    try:
-        eventually(lambda: tape.events)
-        yield tape
-    finally:
-        tape.stop()
-
-
-def test_a_failed_jobs_task_fails_and_tells_nothing_else(celery_setup: AssaylineSetup) -> None:
-    setup = celery_setup
-    setup.start_dispatcher()
-    worker = setup.workers.start()
-    with taped(setup) as tape:
-        job, marker = setup.enqueue(SECRET, held=True)
-        setup.wire.refuse(marker, 400)
-        setup.wire.release(marker)
-        setup.ended(job, "failed")
-        told = eventually(lambda: tape.of(f"{job}:1").get("task-failed"))
-
-    assert told["exception"] == "JobFailed()"
-    assert "traceback" not in told
-    assert SECRET.split()[0] not in json.dumps(tape.events)
-    assert SECRET.split()[0] not in worker.logs()
-    assert "Traceback" not in worker.logs()
-    assert setup.store.job(job)["causes"][0]["error"] == "invalid_request"
-
-
-def test_an_error_of_ours_tells_no_content(celery_setup: AssaylineSetup) -> None:
-    """Postgres quotes the row that it refuses: what the error says may be in no event and no log."""
-    setup = celery_setup
-    setup.start_dispatcher()
-    worker = setup.workers.start()
-    setup.store.rows(f"ALTER TABLE assayline.calls ADD CHECK (tenant <> '{SECRET}')")
-    with taped(setup) as tape:
-        job, _ = setup.enqueue(tenant=SECRET)
-        told = eventually(lambda: tape.of(f"{job}:1").get("task-failed"))
-
-    assert told["exception"] == "RunInterrupted('IntegrityError')"
-    assert "traceback" not in told
-    worker.wait_for_log("interrupted by IntegrityError")
-    assert SECRET.split()[0] not in worker.logs() + json.dumps(tape.events)
 
 
 def test_a_thousand_slots_are_there_at_once(celery_setup: AssaylineSetup) -> None:
