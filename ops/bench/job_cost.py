@@ -21,7 +21,7 @@ from ops.bench.stack import Stack, job, opened
 N, ROUNDS = 2_400, 3
 IN_FLIGHT = 200
 LATENCY_S = 2.0
-EVENTS_OFF_MS, AS_UP_MS, RATIO, EVENTS_RATIO = 6.0, 8.0, 2.2, 1.25
+EVENTS_OFF_MS, AS_UP_MS, RATIO, EVENTS_RATIO = 6.0, 8.0, 2.2, 1.15
 PEER_S = 300.0
 NO_EVENTS = "--no-events"
 LATEST = "SELECT started_at, finished_at FROM assayline.jobs ORDER BY id DESC LIMIT %s"
