@@ -6,6 +6,7 @@ three per job, each with a Redis client built for it by kombu: a fifth of the wo
 
 from __future__ import annotations
 
+from collections import defaultdict
 from typing import Any
 
 from celery import bootsteps
@@ -25,12 +26,17 @@ class EventBatches(bootsteps.StartStopStep):  # type: ignore[misc]
     def __init__(self, consumer: Any, **_: Any) -> None:
         super().__init__(consumer)
         self._timer: Any = None
+        self._waiting: defaultdict[str, list[Any]] = defaultdict(list)
+        """What waits to be sent, by group: one buffer for all connections, for between two of them tasks end too."""
 
     def start(self, consumer: Any) -> None:
         """Take over from the loop's turns. Each connection to the broker has an event dispatcher of its own."""
         dispatcher = consumer.event_dispatcher
         dispatcher.on_send_buffered = None
         dispatcher.buffer_limit = EVENTS_AT_ONCE
+        early, dispatcher._group_buffer = dispatcher._group_buffer, self._waiting
+        for group, events in early.items():
+            self._waiting[group] += events
         self._timer = consumer.timer.call_repeatedly(EVENTS_EVERY_S, dispatcher.flush)
 
     def stop(self, consumer: Any) -> None:

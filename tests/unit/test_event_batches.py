@@ -12,7 +12,7 @@ from kombu.asynchronous.timer import Timer
 from workers.events import EVENTS_AT_ONCE, EventBatches
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 TASKS = [f"task-{number}" for number in range(3)]
 
@@ -27,25 +27,27 @@ class World:
         self.consumer = SimpleNamespace(event_dispatcher=None, timer=Timer())
         self.step = EventBatches(self.consumer)
 
-    def connect(self) -> Any:
-        """What Celery's own step does at each connection; returns the dispatcher before."""
+    def connect(self, early: Sequence[str] = ()) -> None:
+        """What Celery's own step does at each connection. `early`: tasks that end before ours has its turn."""
         before = self.consumer.event_dispatcher
         dispatcher = self.app.events.Dispatcher(
-            self.app.connection_for_write(), buffer_group=["task"], on_send_buffered=pytest.fail
+            self.app.connection_for_write(), buffer_group=["task"], on_send_buffered=None
         )
         dispatcher.producer = SimpleNamespace(publish=self._publish)
         self.consumer.event_dispatcher = dispatcher
         if before is not None:
+            before.disable()
             dispatcher.extend_buffer(before)
+        self.send(early)
+        dispatcher.on_send_buffered = pytest.fail
         self.step.start(self.consumer)
-        return before
 
     def _publish(self, events: list[dict[str, Any]], **_: Any) -> None:
         if self.away:
             raise ConnectionError
         self.published.append([event["uuid"] for event in events])
 
-    def send(self, tasks: list[str]) -> None:
+    def send(self, tasks: Sequence[str]) -> None:
         """A task event of each."""
         for task in tasks:
             self.consumer.event_dispatcher.send("task-started", uuid=task)
@@ -87,6 +89,23 @@ def test_what_a_broken_connection_did_not_take_goes_over_the_next(world: World, 
     world.step.stop(world.consumer)
     world.away = False
     world.connect()
+    world.tick()
+    assert world.published == [TASKS]
+
+
+def test_what_tasks_tell_while_there_is_no_connection_goes_over_the_next(world: World) -> None:
+    world.away = True
+    world.step.stop(world.consumer)
+    world.send(TASKS)
+    world.away = False
+    world.connect()
+    world.tick()
+    assert world.published == [TASKS]
+
+
+def test_what_came_before_the_takeover_is_sent(world: World) -> None:
+    world.step.stop(world.consumer)
+    world.connect(early=TASKS)
     world.tick()
     assert world.published == [TASKS]
 
