@@ -11,6 +11,8 @@
     │   ├── BudgetSpent           the job's retry budget is used up
     │   │   └── CostLimit         the call could cost more than the job may, or nobody knows its price
     │   └── ClaimLost             another claim owns the job
+    ├── LimitReached              the account's limits are used up for now; no call was made
+    ├── ExceedsLimit              the call needs more than a limit ever holds; no call was made
     ├── AnswerAwaited             the same question was being asked, and its answer did not come; no call was made
     ├── ProviderError             a call was made, or tried, and did not answer
     │   ├── Throttled             429: too fast; come back later
@@ -122,6 +124,18 @@ class CostLimit(BudgetSpent):
 
 class ClaimLost(LedgerRefusal):
     """Another claim owns the job."""
+
+
+class LimitReached(GatewayError):
+    """The account has no room for the call yet. `retry_after_s` says when a date could be booked for it."""
+
+    retryable = True
+
+
+class ExceedsLimit(GatewayError):
+    """The call needs more than a limit can ever hold: no waiting would help. An account with larger limits may do."""
+
+    try_next_model = True
 
 
 class AnswerAwaited(GatewayError):

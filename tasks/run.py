@@ -197,8 +197,8 @@ class Runner:
                 move, hop, why = "retry", claim.hop, cause(claim, "retry", error, at)
             case Fallback(next_hop, error):
                 move, hop, delay_s, why = "fallback", next_hop, 0.0, cause(claim, "fallback", error, at)
-            case Snooze(delay_s, reason):
-                move, hop, why, refund = f"snooze: {reason}", claim.hop, None, 1
+            case Snooze(delay_s, error):
+                move, hop, why, refund = f"snooze: {error.name}", claim.hop, None, 1
         return await self.store.reschedule(
             claim, call_no, end, reason=move, delay_s=delay_s, hop=hop, refund=refund, cause=why
         )

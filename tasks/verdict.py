@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
 
-from gateway.errors import ContentRefused, ContextTooLong, GatewayError, RequestError
+from gateway.errors import ContentRefused, ContextTooLong, GatewayError, LimitReached, RequestError
 from gateway.messages import AnalysisResult
 from tasks.job import Claim
 
@@ -48,7 +48,7 @@ class Snooze:
     """No call was made and none may be now; `delay_s` seconds from now, at no cost to the budget."""
 
     delay_s: float
-    reason: str
+    error: LimitReached
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,9 +78,9 @@ class Rules:
 def verdict(outcome: AnalysisResult | GatewayError, job: Claim, rules: Rules, rng: Random) -> Verdict:
     """Decide what becomes of a job.
 
-    An answer succeeds. A passing fault is retried on its hop, the last attempt kept for the next hop; a fault that
-    another model may not share, or one whose retry the deadline would not see, goes on at once; anything else, or a
-    spent budget or deadline, is a dead letter.
+    An answer succeeds. A call that was not admitted waits, whatever attempts are left. A passing fault is retried on
+    its hop, the last attempt kept for the next hop; a fault that another model may not share, or one whose retry the
+    deadline would not see, goes on at once; anything else, or a spent budget or deadline, is a dead letter.
 
     Args:
         outcome: the validated result, or the error the attempt ended with.
@@ -90,9 +90,11 @@ def verdict(outcome: AnalysisResult | GatewayError, job: Claim, rules: Rules, rn
     """
     if isinstance(outcome, AnalysisResult):
         return Succeed(outcome)
+    remaining_s = math.inf if rules.remaining_s is None else rules.remaining_s
+    if isinstance(outcome, LimitReached) and (outcome.retry_after_s or 0.0) < remaining_s:
+        return Snooze(outcome.retry_after_s or 0.0, outcome)
     if job.attempts_left == 0 or isinstance(outcome, RequestError):
         return DeadLetter(outcome.name, outcome)
-    remaining_s = math.inf if rules.remaining_s is None else rules.remaining_s
     if remaining_s <= 0:
         return DeadLetter("deadline", outcome)
     following = _next_hop(outcome, job, rules)

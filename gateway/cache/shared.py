@@ -16,18 +16,16 @@ needs it, a full server refuses to remember, and answers are made as they are wi
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import random
 import secrets
-from dataclasses import dataclass
-from importlib.resources import files
 from typing import TYPE_CHECKING
 
-from redis.exceptions import NoScriptError, ResponseError
+from redis.exceptions import ResponseError
 
 from gateway.cache.entry import MAX_ENTRY_BYTES
 from gateway.cache.layer import Kept
 from gateway.redis_line import RedisAway
+from gateway.redis_script import Script
 
 if TYPE_CHECKING:
     from gateway.redis_line import Command, RedisLine
@@ -46,18 +44,7 @@ FIRST_LOOK_S, LONGEST_LOOK_S = 0.05, 0.25
 _LEASE = b"L1 "
 
 
-@dataclass(frozen=True, slots=True)
-class _Script:
-    text: str
-    sha: str
-
-    @classmethod
-    def read(cls, name: str) -> _Script:
-        text = files("gateway").joinpath("cache", name).read_text(encoding="utf-8")
-        return cls(text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
-
-
-TAKE, GIVE_UP = _Script.read("take.lua"), _Script.read("give_up.lua")
+TAKE, GIVE_UP = Script.read("cache", "take.lua"), Script.read("cache", "give_up.lua")
 
 
 class SharedLayer:
@@ -101,7 +88,7 @@ class SharedLayer:
     def give_up(self, key: str) -> None:
         """See `Layer.give_up`."""
         self._leading.discard(key)
-        self._post(("EVAL", GIVE_UP.text, 1, PREFIX + key, self._lease))
+        self._post(GIVE_UP.whole((PREFIX + key,), (self._lease,)))
 
     async def _take(self, key: str, lead_s: float, instead_of: bytes) -> Kept | None:
         now = asyncio.get_running_loop().time
@@ -119,11 +106,8 @@ class SharedLayer:
 
     async def _look(self, key: str, left_s: float, instead_of: bytes) -> Kept | None:
         lease_ms = round((max(0.0, left_s) + LEASE_SLACK_S) * 1_000)
-        arguments = (2, PREFIX + key, self._alive_key, self._lease, lease_ms, instead_of, self._alive_ms)
-        try:
-            [reply] = await self._line.ask(("EVALSHA", TAKE.sha, *arguments))
-        except NoScriptError:
-            [reply] = await self._line.ask(("EVAL", TAKE.text, *arguments))
+        keys = (PREFIX + key, self._alive_key)
+        reply = await TAKE.run(self._line, keys, (self._lease, lease_ms, instead_of, self._alive_ms))
         return None if reply is None else Kept(bytes(reply[0]), reply[1] / 1_000)
 
     async def _void(self, lease: bytes) -> bool:

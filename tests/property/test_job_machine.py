@@ -25,7 +25,16 @@ from hypothesis.stateful import (
 )
 from jobworld import ANSWERED, TIMED_OUT, JobWorld, answer, job_world, start
 
-from gateway.errors import AuthRejected, BudgetSpent, ClaimLost, ContentRefused, InvalidOutput, PromptError, Timeout
+from gateway.errors import (
+    AuthRejected,
+    BudgetSpent,
+    ClaimLost,
+    ContentRefused,
+    InvalidOutput,
+    LimitReached,
+    PromptError,
+    Timeout,
+)
 from gateway.ledger import CallKind
 from tasks.ledger import JobLedger
 from tasks.states import LEGAL, TERMINAL
@@ -184,7 +193,7 @@ class JobMachine(RuleBasedStateMachine):
         uncalled = [held for held in self.held if not held.ledger.called]
         held = uncalled[which % len(uncalled)]
         self.held.remove(held)
-        self.apply(held, Snooze(0.0, "limit"))
+        self.apply(held, Snooze(0.0, LimitReached("")))
 
     @rule(which=PICK, told=st.booleans())
     def hand_back(self, which: int, told: bool) -> None:

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import gateway.errors as errors
-from gateway.errors import ContextTooLong, GatewayError
+from gateway.errors import ContextTooLong, GatewayError, LimitReached
 from gateway.messages import ModelRef
 from tasks.job import Claim
 from tasks.verdict import (
@@ -22,6 +22,7 @@ from tasks.verdict import (
     Fallback,
     Retry,
     Rules,
+    Snooze,
     Succeed,
     backoff_s,
     verdict,
@@ -46,6 +47,7 @@ BASE = Claim(
 CLASSES = st.sampled_from([cls for cls in _all(GatewayError) if cls.__module__ == errors.__name__])
 WAITS = st.none() | st.floats(0, 100_000)
 ERRORS = st.builds(lambda cls, wait: cls("", retry_after_s=wait), CLASSES, WAITS)
+CALLED = ERRORS.filter(lambda error: not isinstance(error, LimitReached))
 RNGS = st.integers(0, 2**32).map(Random)
 
 
@@ -76,8 +78,13 @@ def test_every_verdict_can_be_carried_out(error: GatewayError, job: Claim, rules
     if isinstance(decided, DeadLetter):
         assert decided.reason in {error.name, "deadline"}
         return
-    assert job.attempts_left > 0
     assert rules.remaining_s is None or rules.remaining_s > 0
+    if isinstance(decided, Snooze):
+        assert isinstance(error, LimitReached)
+        assert decided.delay_s == (error.retry_after_s or 0)
+        assert rules.remaining_s is None or decided.delay_s < rules.remaining_s
+        return
+    assert job.attempts_left > 0
     if isinstance(decided, Retry):
         assert error.retryable
         assert decided.delay_s <= LONGEST_RETRY_AFTER_S + BACKOFF_CAP_S
@@ -103,11 +110,11 @@ def test_a_verdict_depends_on_nothing_but_its_arguments(
     assert verdict(error, job, rules, Random(seed)) == verdict(error, job, rules, Random(seed))
 
 
-@given(error=ERRORS, job=jobs(), rules=RULES, rng=RNGS)
+@given(error=CALLED, job=jobs(), rules=RULES, rng=RNGS)
 def test_a_job_ends_within_its_budget_whatever_its_attempts_come_to(
     error: GatewayError, job: Claim, rules: Rules, rng: Random
 ) -> None:
-    """One call for each attempt: the same error for ever."""
+    """One call for each attempt: the same error for ever. What is not admitted waits, and costs none."""
     made = 0
     while not isinstance(decided := verdict(error, job, rules, rng), DeadLetter):
         hop = decided.hop if isinstance(decided, Fallback) else job.hop

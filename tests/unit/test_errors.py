@@ -23,6 +23,8 @@ FACTS = {
     "budget_spent": (False, False, False, False),
     "cost_limit": (False, True, False, False),
     "claim_lost": (False, False, False, False),
+    "limit_reached": (True, False, False, False),
+    "exceeds_limit": (False, True, False, False),
     "answer_awaited": (True, False, False, False),
     "provider_error": (False, False, False, False),
     "throttled": (True, True, False, False),

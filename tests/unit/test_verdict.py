@@ -16,6 +16,7 @@ from gateway.errors import (
     ContextTooLong,
     GatewayError,
     InvalidOutput,
+    LimitReached,
     MalformedCompletion,
     OutputTruncated,
     PromptError,
@@ -32,6 +33,7 @@ from tasks.verdict import (
     Fallback,
     Retry,
     Rules,
+    Snooze,
     Succeed,
     Verdict,
     backoff_s,
@@ -59,6 +61,8 @@ FIRST_CHOICE = {
     "malformed_completion": ("retry", "retry"),
     "server_error": ("retry", "retry"),
     "answer_awaited": ("retry", "retry"),
+    "limit_reached": ("snooze", "snooze"),
+    "exceeds_limit": ("fallback", "dead letter"),
     "quota_exhausted": ("fallback", "dead letter"),
     "auth_rejected": ("fallback", "dead letter"),
     "context_too_long": ("fallback", "dead letter"),
@@ -78,7 +82,7 @@ FIRST_CHOICE = {
     "configuration_error": ("dead letter", "dead letter"),
     "catalog_error": ("dead letter", "dead letter"),
 }
-WORDS = {Retry: "retry", Fallback: "fallback", DeadLetter: "dead letter", Succeed: "succeed"}
+WORDS = {Retry: "retry", Snooze: "snooze", Fallback: "fallback", DeadLetter: "dead letter", Succeed: "succeed"}
 RETRYABLE = sorted(name for name, (first, _) in FIRST_CHOICE.items() if first == "retry")
 
 
@@ -118,7 +122,7 @@ def test_an_answer_succeeds_even_with_the_last_attempt_and_past_the_deadline() -
     assert decide(result, replace(JOB, attempts_used=4), remaining_s=-1.0) == Succeed(result)
 
 
-@pytest.mark.parametrize("name", CLASSES)
+@pytest.mark.parametrize("name", sorted(set(CLASSES) - {"limit_reached"}))
 def test_with_no_attempts_left_everything_is_a_dead_letter(name: Any) -> None:
     assert isinstance(decide(CLASSES[name](""), replace(JOB, attempts_used=4)), DeadLetter)
 
@@ -172,6 +176,19 @@ def test_past_the_deadline_nothing_is_tried_any_more(error: Any, remaining_s: An
 def test_a_request_that_cannot_be_sent_is_told_so_and_not_that_it_was_late() -> None:
     error = PromptError("no variable x")
     assert decide(error, remaining_s=-1.0) == DeadLetter("prompt_error", error)
+
+
+def test_a_call_that_was_not_admitted_waits_whatever_attempts_are_left() -> None:
+    """The attempt it was counted as comes back with the snooze."""
+    reached = LimitReached("", retry_after_s=3.0)
+    assert decide(reached) == Snooze(3.0, reached)
+    assert decide(reached, replace(JOB, attempts_used=4)) == Snooze(3.0, reached)
+
+
+def test_a_date_that_the_deadline_would_not_see_is_not_waited_for() -> None:
+    reached = LimitReached("", retry_after_s=30.0)
+    assert decide(reached, LAST_HOP, remaining_s=20.0) == DeadLetter("deadline", reached)
+    assert decide(reached, remaining_s=31.0) == Snooze(30.0, reached)
 
 
 # Where to ---------------------------------------------------------------------------------------------------------

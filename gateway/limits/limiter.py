@@ -1,0 +1,203 @@
+"""A process's side of the limits: it reserves before each call, settles after it, and says that it is alive.
+
+The scripts decide, by Redis's clock; what comes back is how long to wait, so no worker's clock has a say. A process
+that dies leaves its slots to lapse within `LEASE_S`, and what it had reserved of a rate flows off at that rate: no
+capacity is ever lost.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from redis.exceptions import ResponseError
+
+from gateway.catalog_entries import Lane
+from gateway.errors import LimitReached
+from gateway.limits.rates import buckets
+from gateway.redis_line import RedisAway
+from gateway.redis_script import Script
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from gateway.catalog_entries import Limits
+    from gateway.limits.rates import Bucket, Need
+    from gateway.redis_line import Command, RedisLine
+
+PREFIX = "assayline:limits:"
+SECOND_US = 1_000_000
+LEASE_S = 20.0
+"""So long a dead process's slots stay taken: as long as it takes until its jobs are run again."""
+RENEWALS = 4
+"""In a lease's time: three may be lost."""
+BOOKED_AHEAD_S: Mapping[Lane, float] = {Lane.INTERACTIVE: 5.0, Lane.BULK: 1.0}
+"""How far ahead a date may be booked. Bulk less: interactive calls may pass what it booked only within the reserve."""
+BULK_SHARE = 0.8
+"""Of the calls that an account allows at once."""
+SLOT_RETRY_S = 1.0
+"""When to ask again where every slot is taken: when one is given back, nobody can know."""
+
+SLOTS = "concurrent_calls"
+"""The script's word for what stands in the way where it is no rate."""
+
+RESERVE, SETTLE, RENEW = (Script.read("limits", name) for name in ("reserve.lua", "settle.lua", "renew.lua"))
+
+
+@dataclass(frozen=True, slots=True)
+class LimitGroup:
+    """Models that share one account's limits, and what these are."""
+
+    provider: str
+    account: str
+    name: str
+    limits: Limits
+
+    def __str__(self) -> str:
+        return f"{self.provider}/{self.account}/{self.name}"
+
+    def key(self, what: str) -> str:
+        """A key of the group. All have one hash tag, so they lie in one slot of a Redis Cluster."""
+        return f"{PREFIX}{{{self}}}:{what}"
+
+
+@dataclass(frozen=True, slots=True)
+class Reservation:
+    """Room for one call, from `wait_s` seconds after the reply on. `wait_s` is 0 for most."""
+
+    id: str
+    group: LimitGroup
+    buckets: tuple[Bucket, ...]
+    date_us: int
+    wait_s: float
+
+
+class Limiter:
+    """One process's. Lives on one event loop. `holder` names this life of the process and none after it."""
+
+    def __init__(
+        self, line: RedisLine, holder: str, *, lease_s: float = LEASE_S, now_us: Callable[[], int] | None = None
+    ) -> None:
+        """Make a limiter.
+
+        Args:
+            line: the process's line to Redis.
+            holder: letters, digits and -; in keys and in members of sets.
+            lease_s: how long slots count without a renewal.
+            now_us: the time, for tests; None: Redis's own.
+        """
+        self._line = line
+        self._holder = holder
+        self._lease_us = round(lease_s * SECOND_US)
+        self._now_us = now_us
+        self._made = 0
+        self._held: dict[LimitGroup, dict[str, tuple[Lane, int | None]]] = {}
+        """Lane and date of each reservation by its id; no date while the reply is on its way."""
+        self._renewal: asyncio.TimerHandle | None = None
+
+    async def reserve(self, group: LimitGroup, need: Need, lane: Lane) -> Reservation:
+        """Reserve all that a call needs. The caller waits `wait_s`, makes the call, and settles.
+
+        Raises:
+            ExceedsLimit: it needs more than a minute holds.
+            LimitReached: no date within `BOOKED_AHEAD_S` is free; nothing is reserved.
+            RedisAway: nobody knows what is free.
+        """
+        drawn = buckets(group.limits, need)
+        self._made += 1
+        reservation_id = str(self._made)
+        held = self._held.setdefault(group, {})
+        held[reservation_id] = (lane, None)
+        try:
+            admitted, date, now, in_the_way = await self._asked(group, reservation_id, lane, drawn)
+        except BaseException as error:
+            # It may be reserved without our knowing: the reply was lost, or came too late.
+            self._end(group, reservation_id, drawn, None)
+            if isinstance(error, ResponseError):
+                raise RedisAway("Redis refuses the limiter's script") from error
+            raise
+        if not admitted:
+            del held[reservation_id]
+            raise _reached(group, in_the_way.decode(), (date - now) / SECOND_US, lane)
+        held[reservation_id] = (lane, date)
+        self._renew_later()
+        return Reservation(reservation_id, group, drawn, date, (date - now) / SECOND_US)
+
+    def settle(self, reservation: Reservation, used: Need | None) -> None:
+        """End a reservation, once the call has ended. Never waits, never fails: what is lost is made good by a renewal.
+
+        Args:
+            reservation: from `reserve`; a second time does nothing.
+            used: what the provider counted; None: nothing, for no call was made. More than was reserved is a debt that
+                the next calls wait for. A request is spent either way: its date cannot be given to another call.
+        """
+        self._end(reservation.group, reservation.id, reservation.buckets, used)
+
+    def close(self) -> None:
+        """Stop renewing."""
+        if self._renewal is not None:
+            self._renewal.cancel()
+            self._renewal = None
+
+    async def _asked(
+        self, group: LimitGroup, reservation_id: str, lane: Lane, drawn: Sequence[Bucket]
+    ) -> tuple[int, int, int, bytes]:
+        most = group.limits.concurrent_calls or 0
+        keys = [group.key(what) for what in ("buckets", "slots", "alive", f"held:{self._holder}", "ahead")]
+        horizon_us = round(BOOKED_AHEAD_S[lane] * SECOND_US)
+        arguments: tuple[str | int, ...] = (
+            reservation_id, self._holder, lane.value, horizon_us, self._lease_us,
+            most, max(1, int(most * BULK_SHARE)), self._now(),
+        )  # fmt: skip
+        for bucket in drawn:
+            arguments += tuple(bucket.arguments())
+        admitted, date, now, in_the_way = await RESERVE.run(self._line, keys, arguments)
+        return admitted, date, now, in_the_way
+
+    def _end(self, group: LimitGroup, reservation_id: str, drawn: Sequence[Bucket], used: Need | None) -> None:
+        self._held.get(group, {}).pop(reservation_id, None)
+        keys = [group.key(what) for what in ("buckets", "slots", f"held:{self._holder}")]
+        arguments: tuple[str | int, ...] = (reservation_id, self._holder)
+        for bucket in drawn:
+            arguments += (bucket.kind.value, bucket.difference_us(used))
+        self._post(SETTLE.whole(keys, arguments))
+
+    def _renew_later(self) -> None:
+        if self._renewal is None:
+            pause_s = self._lease_us / SECOND_US / RENEWALS
+            self._renewal = asyncio.get_running_loop().call_later(pause_s, self._renew)
+
+    def _renew(self) -> None:
+        """Say what this process holds, as long as it holds anything."""
+        self._renewal = None
+        self._held = {group: held for group, held in self._held.items() if held}
+        for group, held in self._held.items():
+            self._post(self._renewed(group, held))
+        if self._held:
+            self._renew_later()
+
+    def _renewed(self, group: LimitGroup, held: Mapping[str, tuple[Lane, int | None]]) -> Command:
+        keys = [group.key(what) for what in ("slots", "alive", f"held:{self._holder}")]
+        arguments: tuple[str | int, ...] = (self._holder, self._lease_us, self._now())
+        for reservation_id, (lane, date) in held.items():
+            arguments += (reservation_id, lane.value, "" if date is None else date)
+        return RENEW.whole(keys, arguments)
+
+    def _now(self) -> int | str:
+        return "" if self._now_us is None else self._now_us()
+
+    def _post(self, command: Command) -> None:
+        try:
+            self._line.post(command)
+        except RedisAway:
+            # The line has told. The next renewal says what is held, and a rate forgets by itself.
+            return
+
+
+def _reached(group: LimitGroup, in_the_way: str, distance_s: float, lane: Lane) -> LimitReached:
+    if in_the_way == SLOTS:
+        message = f"all {group.limits.concurrent_calls} calls that {group} may have open are open"
+        return LimitReached(message, retry_after_s=SLOT_RETRY_S)
+    wait_s = distance_s - BOOKED_AHEAD_S[lane]
+    return LimitReached(f"{group} has no {in_the_way} to book for {wait_s:.1f} s", retry_after_s=wait_s)

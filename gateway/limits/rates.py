@@ -1,0 +1,117 @@
+"""From what a provider allows to buckets: how much of a limit is rate, how much is burst, and for whom.
+
+A provider counts over a sliding minute, or fills a bucket; either way it never sees more than burst + rate x time. So
+burst and rate together are kept to the limit: in any 60 seconds no more is admitted than it allows. What a burst costs
+in use is what it is: 1 to 2 % of a limit that is large beside one call.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from gateway.errors import ExceedsLimit
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from gateway.catalog_entries import Limits
+
+MINUTE_US = 60_000_000
+
+REQUEST_ROOM = 0.005
+"""Share of a request limit that may go at once; at least one call."""
+REQUEST_RESERVE = 0.01
+"""Share kept for interactive calls, to the nearest call: none below 50 a minute, where one call is more than 2 %."""
+TOKEN_ROOM, CALLS_AT_ONCE, MOST_TOKEN_ROOM = 0.01, 4, 0.1
+"""Of a token limit as much may go at once as some calls take: answers shorter than reserved come back in lumps, and a
+bucket that is too small to hold them spills them (figures in ADR 0010)."""
+TOKEN_RESERVE, MOST_TOKEN_RESERVE = 0.005, 0.025
+"""Of a token limit as much is kept for interactive calls as one call takes, within these shares."""
+
+
+class LimitKind(StrEnum):
+    """What is counted. The words of the catalog's `limits`, without their unit."""
+
+    REQUESTS = "requests"
+    INPUT_TOKENS = "input_tokens"
+    OUTPUT_TOKENS = "output_tokens"
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """What a call takes of each limit: reserved before it, or used by it."""
+
+    requests: int = 1
+    input_tokens: int = 0
+    output_tokens: int = 0
+
+    def of(self, kind: LimitKind) -> int:
+        """The amount of one kind."""
+        return int(getattr(self, kind.value))
+
+
+@dataclass(frozen=True, slots=True)
+class Bucket:
+    """One rate as `reserve.lua` takes it: all amounts in microseconds at `per_min`."""
+
+    kind: LimitKind
+    per_min: int
+    amount: int
+    room: int
+    reserve: int
+
+    def us(self, amount: int) -> int:
+        """The time that an amount takes at the rate, rounded up: never more than the limit."""
+        if self.kind is LimitKind.REQUESTS:
+            return amount * -(-MINUTE_US // self.per_min)  # n calls one by one take as long as n at once
+        return -(-amount * MINUTE_US // self.per_min)
+
+    def difference_us(self, used: Need | None) -> int:
+        """What a call used beyond what was reserved for it, or short of it (negative). None: nothing was used.
+
+        Requests have no difference: a date that was not used cannot be given to another call.
+        """
+        if self.kind is LimitKind.REQUESTS:
+            return 0
+        return self.us(used.of(self.kind) if used else 0) - self.us(self.amount)
+
+    def arguments(self) -> Iterator[str | int]:
+        """Name, cost, room and reserve."""
+        yield self.kind.value
+        yield from (self.us(self.amount), self.us(self.room), self.us(self.reserve))
+
+
+def buckets(limits: Limits, need: Need) -> tuple[Bucket, ...]:
+    """Return the buckets that a call draws on: a limit that it needs nothing of does not concern it.
+
+    Raises:
+        ExceedsLimit: the call needs more of one of them than a minute holds.
+    """
+    return tuple(_bucket(kind, limit, amount) for kind, limit in _rates(limits).items() if (amount := need.of(kind)))
+
+
+def _rates(limits: Limits) -> Mapping[LimitKind, int]:
+    found = {
+        LimitKind.REQUESTS: limits.requests_per_min,
+        LimitKind.INPUT_TOKENS: limits.input_tokens_per_min,
+        LimitKind.OUTPUT_TOKENS: limits.output_tokens_per_min,
+    }
+    return {kind: limit for kind, limit in found.items() if limit is not None}
+
+
+def _bucket(kind: LimitKind, limit: int, amount: int) -> Bucket:
+    if amount > limit:
+        raise ExceedsLimit(f"the call needs {amount} {kind.value}, and a minute has {limit}: no waiting would help")
+    if kind is LimitKind.REQUESTS:
+        room, reserve = max(1, int(limit * REQUEST_ROOM)), min(limit - 1, int(limit * REQUEST_RESERVE + 0.5))
+        # Of calls one by one, room - 1 go ahead of the first that the rate lets go.
+        return Bucket(kind, limit - (room - 1) - reserve, amount, room, reserve)
+    room = _clamped(CALLS_AT_ONCE * amount, TOKEN_ROOM * limit, MOST_TOKEN_ROOM * limit)
+    reserve = _clamped(amount, TOKEN_RESERVE * limit, MOST_TOKEN_RESERVE * limit)
+    return Bucket(kind, limit - room - reserve, amount, room, reserve)
+
+
+def _clamped(amount: int, least: float, most: float) -> int:
+    return int(max(least, min(amount, most)))

@@ -1,0 +1,40 @@
+-- Says that a holder is alive, and what it holds: what a flush or a lapse took is there again, what it has ended is gone.
+--
+-- KEYS[1]  ...:slots   KEYS[2]  ...:alive   KEYS[3]  ...:held:<holder>
+-- ARGV[1]  holder   ARGV[2]  how long its slots count, in us   ARGV[3]  the time in us, for tests; '' for the server's
+-- ARGV[4]  id, lane, date in us, again and again: its reservations; date '' for one whose reply is still on its way
+local now = tonumber(ARGV[3])
+if not now then
+    local time = redis.call('TIME')
+    now = time[1] * 1000000 + time[2]
+end
+local known = {}
+for at = 4, #ARGV, 3 do
+    known[ARGV[at]] = true
+    if ARGV[at + 2] ~= '' then
+        redis.call('HSET', KEYS[3], ARGV[at], ARGV[at + 1] .. ' ' .. ARGV[at + 2])
+    end
+end
+local open = {interactive = 0, bulk = 0}
+local held = redis.call('HGETALL', KEYS[3])
+for at = 1, #held, 2 do
+    if known[held[at]] then
+        local lane = string.match(held[at + 1], '%a+')
+        open[lane] = open[lane] + 1
+    else
+        redis.call('HDEL', KEYS[3], held[at])
+    end
+end
+for lane, calls in pairs(open) do
+    local field = ARGV[1] .. ' ' .. lane
+    if calls > 0 then
+        redis.call('HSET', KEYS[1], field, calls)
+    else
+        redis.call('HDEL', KEYS[1], field)
+    end
+end
+redis.call('ZADD', KEYS[2], string.format('%.0f', now + ARGV[2]), ARGV[1])
+redis.call('PEXPIRE', KEYS[1], 86400000)
+redis.call('PEXPIRE', KEYS[2], 86400000)
+redis.call('PEXPIRE', KEYS[3], string.format('%.0f', ARGV[2] / 1000))
+return false

@@ -1,0 +1,380 @@
+"""What the limiter promises to one caller, over a real Valkey: dates, refusals, debts, lanes, lapses."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+import redis
+from limitworld import Admitted, LimitWorld
+
+from gateway.catalog_entries import Lane, Limits
+from gateway.errors import ExceedsLimit, LimitReached
+from gateway.limits.limiter import BOOKED_AHEAD_S, LEASE_S, SLOT_RETRY_S, Limiter, LimitGroup
+from gateway.limits.rates import Need
+from gateway.redis_line import RedisAway, RedisLine
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+LONG_S = 3_600.0
+MINUTE_S = 60.0
+
+
+@pytest.fixture
+def world(redis_url: str) -> Iterator[Callable[..., LimitWorld]]:
+    """Make a world with some limits; its buckets are full."""
+    made: list[LimitWorld] = []
+
+    def make(*, fresh: bool = False, **limits: int) -> LimitWorld:
+        made.append(LimitWorld(redis_url, Limits(**limits)))
+        if not fresh:
+            process = made[-1].process()
+            first = made[-1].reserve(process, Need(1, 0, 0))
+            assert isinstance(first, Admitted)
+            made[-1].settle(first, None)
+            made[-1].pass_s(LONG_S)
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close()
+
+
+def admitted(outcome: Admitted | LimitReached) -> Admitted:
+    assert isinstance(outcome, Admitted), outcome
+    return outcome
+
+
+def refused(outcome: Admitted | LimitReached) -> LimitReached:
+    assert isinstance(outcome, LimitReached), outcome
+    return outcome
+
+
+def test_a_call_goes_at_once_where_there_is_room(world: Callable[..., LimitWorld]) -> None:
+    here = world(requests_per_min=60, input_tokens_per_min=10_000, concurrent_calls=5)
+    assert admitted(here.reserve(here.process(), Need(1, 100, 100))).reservation.wait_s == 0
+
+
+def test_callers_get_dates_one_after_the_other(world: Callable[..., LimitWorld]) -> None:
+    """No two wait for the same instant, whichever process they are of."""
+    here = world(requests_per_min=40)
+    processes = [here.process(), here.process()]
+    waits = [admitted(here.reserve(processes[n % 2], Need(), Lane.INTERACTIVE)).reservation.wait_s for n in range(4)]
+    assert waits == pytest.approx([0, 1.5, 3.0, 4.5])
+
+
+def test_beyond_the_horizon_a_call_is_told_when_to_come_back(world: Callable[..., LimitWorld]) -> None:
+    here = world(requests_per_min=40)
+    process = here.process()
+    for _ in range(4):
+        admitted(here.reserve(process, Need(), Lane.INTERACTIVE))
+    error = refused(here.reserve(process, Need(), Lane.INTERACTIVE))
+    assert error.retry_after_s == pytest.approx(6.0 - BOOKED_AHEAD_S[Lane.INTERACTIVE])
+    assert str(error) == "openai/default/default has no requests to book for 1.0 s"
+    here.pass_s(error.retry_after_s)
+    wait_s = admitted(here.reserve(process, Need(), Lane.INTERACTIVE)).reservation.wait_s
+    assert wait_s == pytest.approx(BOOKED_AHEAD_S[Lane.INTERACTIVE])
+
+
+def test_what_is_refused_reserves_nothing(world: Callable[..., LimitWorld]) -> None:
+    """All or nothing: tokens refuse, so no request and no slot is taken either."""
+    here = world(requests_per_min=600, input_tokens_per_min=6_000, concurrent_calls=1)
+    process = here.process()
+    all_of_it = Need(1, 6_000, 0)
+    here.settle(admitted(here.reserve(process, all_of_it)), all_of_it)
+    for _ in range(20):
+        refused(here.reserve(process, Need(1, 600, 0)))
+    assert admitted(here.reserve(process, Need(1, 0, 0))).reservation.wait_s == 0
+
+
+def test_a_call_larger_than_a_minute_holds_is_refused_for_good(world: Callable[..., LimitWorld]) -> None:
+    here = world(input_tokens_per_min=1_000)
+    with pytest.raises(ExceedsLimit, match="needs 1001 input_tokens, and a minute has 1000"):
+        here.reserve(here.process(), Need(1, 1_001, 0))
+    assert admitted(here.reserve(here.process(), Need(1, 1_000, 0))).reservation.wait_s == 0
+
+
+def test_what_was_not_used_comes_back(world: Callable[..., LimitWorld]) -> None:
+    here = world(output_tokens_per_min=60_000)
+    process = here.process()
+    first = admitted(here.reserve(process, Need(1, 0, 6_000)))
+    late = refused(here.reserve(process, Need(1, 0, 6_000)))
+    here.settle(first, Need(1, 0, 1_000))
+    again = admitted(here.reserve(process, Need(1, 0, 6_000), Lane.INTERACTIVE))
+    assert late.retry_after_s is not None
+    assert again.reservation.wait_s < late.retry_after_s + BOOKED_AHEAD_S[Lane.BULK]
+
+
+def test_what_was_used_beyond_is_a_debt(world: Callable[..., LimitWorld]) -> None:
+    here = world(output_tokens_per_min=60_000)
+    process = here.process()
+    first = admitted(here.reserve(process, Need(1, 0, 600)))
+    here.settle(first, Need(1, 0, 60_600))
+    error = refused(here.reserve(process, Need(1, 0, 600)))
+    assert error.retry_after_s == pytest.approx(MINUTE_S, rel=0.1)
+
+
+def test_a_call_that_was_not_made_gives_its_tokens_back(world: Callable[..., LimitWorld]) -> None:
+    here = world(input_tokens_per_min=6_000)
+    process = here.process()
+    here.settle(admitted(here.reserve(process, Need(1, 6_000, 0))), None)
+    assert admitted(here.reserve(process, Need(1, 6_000, 0))).reservation.wait_s == 0
+
+
+def test_an_interactive_call_passes_what_bulk_has_booked(world: Callable[..., LimitWorld]) -> None:
+    """Bulk has booked a second ahead; as many as the reserve holds go at once, the next one waits its turn."""
+    here = world(requests_per_min=600)
+    process = here.process()
+    while isinstance(here.reserve(process, Need()), Admitted):
+        pass
+    waits = [admitted(here.reserve(process, Need(), Lane.INTERACTIVE)).reservation.wait_s for _ in range(7)]
+    assert waits[:6] == [0] * 6
+    assert waits[6] > BOOKED_AHEAD_S[Lane.BULK]
+
+
+def test_bulk_leaves_slots_to_interactive_calls(world: Callable[..., LimitWorld]) -> None:
+    here = world(concurrent_calls=5)
+    process = here.process()
+    for _ in range(4):
+        admitted(here.reserve(process, Need()))
+    error = refused(here.reserve(process, Need()))
+    assert error.retry_after_s == SLOT_RETRY_S
+    assert str(error) == "all 5 calls that openai/default/default may have open are open"
+    admitted(here.reserve(process, Need(), Lane.INTERACTIVE))
+    refused(here.reserve(process, Need(), Lane.INTERACTIVE))
+
+
+def test_a_dead_processs_slots_are_free_after_its_lease(world: Callable[..., LimitWorld]) -> None:
+    here = world(concurrent_calls=1)
+    dead, other = here.process(), here.process()
+    admitted(here.reserve(dead, Need()))
+    here.pass_s(LEASE_S - 0.001)
+    refused(here.reserve(other, Need()))
+    here.pass_s(0.002)
+    admitted(here.reserve(other, Need()))
+
+
+def test_a_process_that_was_taken_for_dead_counts_again_once_it_renews(world: Callable[..., LimitWorld]) -> None:
+    here = world(concurrent_calls=2)
+    stalled, other = here.process(), here.process()
+    held = admitted(here.reserve(stalled, Need(), Lane.INTERACTIVE))
+    here.pass_s(LEASE_S + 1)
+    admitted(here.reserve(other, Need(), Lane.INTERACTIVE))
+    here.renew(stalled)
+    refused(here.reserve(other, Need(), Lane.INTERACTIVE))
+    here.settle(held, None)
+    admitted(here.reserve(other, Need(), Lane.INTERACTIVE))
+
+
+def test_after_a_flush_a_bucket_has_room_for_one_call(world: Callable[..., LimitWorld]) -> None:
+    """Not for a burst: nobody knows what went before."""
+    here = world(requests_per_min=600)
+    process = here.process()
+    full = [admitted(here.reserve(process, Need())).reservation.wait_s for _ in range(3)]
+    assert full == [0, 0, 0]
+    here.flush()
+    first, second = (admitted(here.reserve(process, Need())).reservation.wait_s for _ in range(2))
+    assert first == 0
+    assert second > 0
+
+
+def test_after_a_flush_renewals_bring_the_slots_back(world: Callable[..., LimitWorld]) -> None:
+    here = world(concurrent_calls=2)
+    process, other = here.process(), here.process()
+    held = admitted(here.reserve(process, Need(), Lane.INTERACTIVE))
+    here.flush()
+    here.renew(process)
+    admitted(here.reserve(other, Need(), Lane.INTERACTIVE))
+    refused(here.reserve(other, Need(), Lane.INTERACTIVE))
+    here.settle(held, None)
+    admitted(here.reserve(other, Need(), Lane.INTERACTIVE))
+
+
+def test_a_date_that_one_limit_demands_counts_for_the_others_too(world: Callable[..., LimitWorld]) -> None:
+    """Tokens put the second call 4 s off; then it takes its request, so the next request is free 1.5 s after it."""
+    here = world(requests_per_min=40, output_tokens_per_min=60_000)
+    process = here.process()
+    admitted(here.reserve(process, Need(1, 0, 6_000), Lane.INTERACTIVE))
+    second = admitted(here.reserve(process, Need(1, 0, 4_000), Lane.INTERACTIVE)).reservation.wait_s
+    assert 4 < second < 5
+    error = refused(here.reserve(process, Need(1, 0, 0), Lane.INTERACTIVE))
+    assert error.retry_after_s == pytest.approx(second + 1.5 - BOOKED_AHEAD_S[Lane.INTERACTIVE])
+
+
+def test_settling_twice_is_settling_once(world: Callable[..., LimitWorld]) -> None:
+    here = world(output_tokens_per_min=60_000, concurrent_calls=2)
+    process, other = here.process(), here.process()
+    first = admitted(here.reserve(process, Need(1, 0, 600), Lane.INTERACTIVE))
+    admitted(here.reserve(process, Need(1, 0, 600), Lane.INTERACTIVE))
+    for _ in range(3):
+        here.settle(first, Need(1, 0, 30_600))
+    debt = refused(here.reserve(other, Need(1, 0, 600), Lane.INTERACTIVE))
+    assert debt.retry_after_s is not None
+    assert debt.retry_after_s < MINUTE_S / 2
+    admitted(here.reserve(other, Need(1, 0, 0), Lane.INTERACTIVE))
+    assert str(refused(here.reserve(other, Need(1, 0, 0), Lane.INTERACTIVE))).startswith("all 2 calls")
+
+
+def test_reserving_twice_is_reserving_once(world: Callable[..., LimitWorld]) -> None:
+    """A connection may break before the reply came, and the command goes out again."""
+    here = world(requests_per_min=60, concurrent_calls=2)
+    process = here.process()
+    first = admitted(here.reserve(process, Need(), Lane.INTERACTIVE)).reservation
+    again = here.do(process.limiter._asked(here.group, first.id, Lane.INTERACTIVE, first.buckets))
+    assert again[:2] == (1, first.date_us)
+    admitted(here.reserve(here.process(), Need(1, 0, 0), Lane.INTERACTIVE))
+
+
+def test_a_slot_stays_taken_as_long_as_its_process_renews(world: Callable[..., LimitWorld]) -> None:
+    here = world(concurrent_calls=1)
+    holder, other = here.process(), here.process()
+    admitted(here.reserve(holder, Need()))
+    for _ in range(4):
+        here.pass_s(LEASE_S - 1)
+        here.renew(holder)
+        refused(here.reserve(other, Need()))
+
+
+def test_what_a_lapsed_process_ends_frees_nobody_elses_slot(world: Callable[..., LimitWorld]) -> None:
+    """Its old reservation was swept with its slots; ending it late must not free the slot of its new one."""
+    here = world(concurrent_calls=2)
+    stalled, other = here.process(), here.process()
+    old = admitted(here.reserve(stalled, Need(), Lane.INTERACTIVE))
+    here.pass_s(LEASE_S + 1)
+    admitted(here.reserve(stalled, Need(), Lane.INTERACTIVE))
+    here.settle(old, None)
+    admitted(here.reserve(other, Need(), Lane.INTERACTIVE))
+    refused(here.reserve(other, Need(), Lane.INTERACTIVE))
+
+
+def test_what_went_ahead_counts_until_its_own_date(world: Callable[..., LimitWorld]) -> None:
+    here = world(requests_per_min=600)
+    process = here.process()
+
+    def at_once() -> int:
+        while isinstance(here.reserve(process, Need()), Admitted):
+            pass
+        waits = [admitted(here.reserve(process, Need(), Lane.INTERACTIVE)).reservation.wait_s for _ in range(8)]
+        return waits.count(0)
+
+    assert at_once() == 6
+    here.pass_s(2 * BOOKED_AHEAD_S[Lane.INTERACTIVE])
+    assert at_once() == 6
+
+
+def test_a_settlement_that_was_lost_is_made_good_by_the_next_renewal(
+    world: Callable[..., LimitWorld], redis_url: str
+) -> None:
+    here = world(concurrent_calls=2)
+    process, other = here.process(), here.process()
+    lost = admitted(here.reserve(process, Need(), Lane.INTERACTIVE))
+    admitted(here.reserve(process, Need(), Lane.INTERACTIVE))
+    del process.limiter._held[here.group][lost.reservation.id]
+    refused(here.reserve(other, Need(), Lane.INTERACTIVE))
+    here.renew(process)
+    admitted(here.reserve(other, Need(), Lane.INTERACTIVE))
+    with redis.Redis.from_url(redis_url) as client:
+        assert client.hlen(here.group.key(f"held:{process.limiter._holder}")) == 1
+
+
+def test_groups_do_not_know_each_other(world: Callable[..., LimitWorld]) -> None:
+    here = world(requests_per_min=1)
+    process = here.process()
+    other = LimitGroup("openai", "second", "default", here.limits)
+    admitted(here.reserve(process, Need()))
+    refused(here.reserve(process, Need()))
+    assert here.do(process.limiter.reserve(other, Need(), Lane.BULK)).wait_s == 0
+
+
+def test_a_group_lies_in_one_slot_of_a_cluster(world: Callable[..., LimitWorld], redis_url: str) -> None:
+    here = world(requests_per_min=60, concurrent_calls=5)
+    admitted(here.reserve(here.process(), Need()))
+    with redis.Redis.from_url(redis_url) as client:
+        keys = client.keys("*")
+    assert len(keys) >= 4
+    assert {key.partition(b"}")[0] for key in keys} == {b"assayline:limits:{openai/default/default"}
+
+
+def test_a_reservation_whose_reply_is_lost_is_given_back(redis_url: str) -> None:
+    """The caller is cancelled while the script runs: the slot is free again."""
+
+    async def cancelled() -> float:
+        line = RedisLine.from_url(redis_url)
+        limiter = Limiter(line, "holder")
+        group = LimitGroup("openai", "default", "default", Limits(concurrent_calls=1))
+        asking = asyncio.ensure_future(limiter.reserve(group, Need(), Lane.INTERACTIVE))
+        await asyncio.sleep(0)
+        asking.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asking
+        second = await limiter.reserve(group, Need(), Lane.INTERACTIVE)
+        limiter.close()
+        await line.aclose()
+        return second.wait_s
+
+    assert asyncio.run(cancelled()) == 0
+
+
+def test_redis_tells_the_time(redis_url: str) -> None:
+    async def reserved() -> int:
+        line = RedisLine.from_url(redis_url)
+        limiter = Limiter(line, "holder")
+        group = LimitGroup("openai", "default", "default", Limits(requests_per_min=60))
+        reservation = await limiter.reserve(group, Need(), Lane.BULK)
+        limiter.close()
+        await line.aclose()
+        return reservation.date_us
+
+    before = time.time()
+    assert before - 1 <= asyncio.run(reserved()) / 1e6 <= time.time() + 1
+
+
+def test_without_redis_nobody_knows_what_is_free() -> None:
+    async def asked() -> None:
+        line = RedisLine.from_url("redis://127.0.0.1:1")
+        limiter = Limiter(line, "holder")
+        group = LimitGroup("openai", "default", "default", Limits(requests_per_min=60))
+        try:
+            with pytest.raises(RedisAway):
+                await limiter.reserve(group, Need(), Lane.BULK)
+        finally:
+            limiter.close()
+            await line.aclose()
+
+    asyncio.run(asked())
+
+
+@pytest.mark.parametrize(
+    ("limits", "need", "least"),
+    [
+        ({"requests_per_min": 600}, Need(), 0.98),
+        ({"requests_per_min": 50}, Need(), 0.98),
+        ({"requests_per_min": 60}, Need(), 0.98),
+        ({"requests_per_min": 7}, Need(), 1.0),
+        ({"input_tokens_per_min": 300_000}, Need(1, 1_000, 0), 0.98),
+        ({"output_tokens_per_min": 1_000_000, "requests_per_min": 4_000}, Need(1, 0, 2_000), 0.98),
+    ],
+    ids=lambda value: str(value),
+)
+def test_a_saturated_limit_is_used_up(
+    world: Callable[..., LimitWorld], limits: dict[str, int], need: Need, least: float
+) -> None:
+    """Bulk alone, two processes that ask as soon as they are told they may, minutes two to four."""
+    here = world(**limits)
+    processes = [here.process(), here.process()]
+    began, dates, turn = here.now_us, [], 0
+    while here.now_us - began < 4 * MINUTE_S * 1e6:
+        outcome = here.reserve(processes[turn % 2], need)
+        turn += 1
+        if isinstance(outcome, Admitted):
+            dates.append((outcome.date_us() - began) / 1e6)
+            here.settle(outcome, need)
+        else:
+            assert outcome.retry_after_s is not None
+            here.pass_s(outcome.retry_after_s + 1e-6)
+    measured = sum(MINUTE_S <= date < 4 * MINUTE_S for date in dates)
+    a_minute = min(limit / max(1, getattr(need, kind.removesuffix("_per_min"))) for kind, limit in limits.items())
+    assert least * 3 * a_minute <= measured <= 3 * a_minute

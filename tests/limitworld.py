@@ -1,0 +1,106 @@
+"""Processes that share the limits of one account: real limiters over a real Valkey, under a clock of the test's."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import redis
+
+from gateway.catalog_entries import Lane
+from gateway.errors import LimitReached
+from gateway.limits.limiter import LEASE_S, SECOND_US, Limiter, LimitGroup, Reservation
+from gateway.redis_line import RedisLine
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+    from gateway.catalog_entries import Limits
+    from gateway.limits.rates import Need
+
+START_US = 1_700_000_000 * SECOND_US
+
+
+@dataclass(eq=False, slots=True)
+class Process:
+    """A worker's limiter, and when its slots lapse."""
+
+    limiter: Limiter
+    alive: bool = True
+    lapses_us: int = 0
+
+
+@dataclass(eq=False, slots=True)
+class Admitted:
+    """A reservation as the test knows it."""
+
+    process: Process
+    lane: Lane
+    need: Need
+    reservation: Reservation
+    open: bool = True
+
+    def date_us(self) -> int:
+        return self.reservation.date_us
+
+
+@dataclass(slots=True)
+class LimitWorld:
+    """Processes that share a server and a clock."""
+
+    url: str
+    limits: Limits
+    now_us: int = START_US
+    loop: asyncio.Runner = field(default_factory=asyncio.Runner)
+    lines: list[RedisLine] = field(default_factory=list)
+
+    @property
+    def group(self) -> LimitGroup:
+        return LimitGroup("openai", "default", "default", self.limits)
+
+    def do(self, work: Coroutine[Any, Any, Any]) -> Any:
+        return self.loop.run(work)
+
+    def process(self) -> Process:
+        self.lines.append(RedisLine.from_url(self.url))
+        return Process(Limiter(self.lines[-1], f"holder-{len(self.lines)}", now_us=lambda: self.now_us))
+
+    def reserve(self, process: Process, need: Need, lane: Lane = Lane.BULK) -> Admitted | LimitReached:
+        try:
+            reservation = self.do(process.limiter.reserve(self.group, need, lane))
+        except LimitReached as reached:
+            return reached
+        process.lapses_us = self.now_us + round(LEASE_S * SECOND_US)
+        return Admitted(process, lane, need, reservation)
+
+    def settle(self, admitted: Admitted, used: Need | None) -> None:
+        self._said(admitted.process, lambda: admitted.process.limiter.settle(admitted.reservation, used))
+
+    def renew(self, process: Process) -> None:
+        self._said(process, process.limiter._renew)
+        process.lapses_us = self.now_us + round(LEASE_S * SECOND_US)
+
+    def flush(self) -> None:
+        with redis.Redis.from_url(self.url) as client:
+            client.flushdb()
+
+    def pass_s(self, seconds: float) -> None:
+        self.now_us += round(seconds * SECOND_US)
+
+    def close(self) -> None:
+        async def closed() -> None:
+            for line in self.lines:
+                await line.aclose()
+
+        self.do(closed())
+        self.loop.close()
+
+    def _said(self, process: Process, post: Callable[[], None]) -> None:
+        """Post something, and let it reach the server."""
+
+        async def posted() -> None:
+            post()
+            await process.limiter._line.ask(("PING",))
+
+        self.do(posted())
