@@ -157,14 +157,32 @@ class ModelEntry(Entry):
 class Limits(Entry):
     """What a provider allows one account for one group of models. None: no limit of this kind.
 
-    `usd_per_day` is the operator's own bound, by calendar days of the account's zone.
+    `tokens_per_min` counts input and output together. `usd_per_day` is the operator's own bound, by calendar days of
+    the account's zone.
     """
 
     requests_per_min: Annotated[int, Field(gt=0)] | None = None
+    tokens_per_min: Tokens | None = None
     input_tokens_per_min: Tokens | None = None
     output_tokens_per_min: Tokens | None = None
     concurrent_calls: Annotated[int, Field(gt=0)] | None = None
     usd_per_day: Annotated[Decimal, Field(gt=0, max_digits=20)] | None = None
+
+
+class OutputCounted(StrEnum):
+    """What a provider counts of a call's output, and when."""
+
+    PRODUCED = "produced"
+    """What the model writes, as it writes it."""
+    MAX_TOKENS = "max_tokens"
+    """All that it may write, when the call arrives; what it does not write is not given back."""
+
+
+class Counting(Entry):
+    """What a provider counts against its token limits. `cached_input`: whether input read from its cache counts."""
+
+    output: OutputCounted = OutputCounted.PRODUCED
+    cached_input: bool = True
 
 
 def _check_zone(value: str) -> str:
@@ -197,6 +215,7 @@ class ProviderEntry(Entry):
     model_env: a variable whose model takes the place of this provider's models in every chain.
     other_models: what holds for models that are not listed, where the provider serves what its operator installs.
     slots: calls in flight in one worker process; timeout_s: longest time of one call.
+    counting: what it counts against its token limits.
     accounts: of several, the first that the environment configures makes the calls.
     """
 
@@ -211,6 +230,7 @@ class ProviderEntry(Entry):
     slots: Annotated[int, Field(gt=0, le=10_000)] = 200
     timeout_s: Annotated[float, Field(gt=0, le=3_600)] = 120.0
     options: dict[str, Any] = Field(default_factory=dict)
+    counting: Counting = Counting()
     accounts: Annotated[tuple[AccountEntry, ...], Field(min_length=1, max_length=16)] = (AccountEntry(),)
 
     @model_validator(mode="after")

@@ -10,7 +10,8 @@ import redis
 
 from gateway.catalog_entries import Lane
 from gateway.errors import LimitReached
-from gateway.limits.limiter import LEASE_S, SECOND_US, Limiter, LimitGroup, Reservation
+from gateway.limits.group import SECOND_US, GroupState, LimitGroup
+from gateway.limits.limiter import LEASE_S, Limiter, Reservation
 from gateway.redis_line import RedisLine
 
 if TYPE_CHECKING:
@@ -80,6 +81,10 @@ class LimitWorld:
     def renew(self, process: Process) -> None:
         self._said(process, process.limiter._renew)
         process.lapses_us = self.now_us + round(LEASE_S * SECOND_US)
+
+    def state(self, process: Process) -> GroupState:
+        state: GroupState = self.do(process.limiter.state(self.group))
+        return state
 
     def flush(self) -> None:
         with redis.Redis.from_url(self.url) as client:

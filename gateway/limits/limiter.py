@@ -13,53 +13,32 @@ from typing import TYPE_CHECKING
 
 from redis.exceptions import ResponseError
 
-from gateway.catalog_entries import Lane
 from gateway.errors import LimitReached
-from gateway.limits.rates import buckets
+from gateway.limits.group import BOOKED_AHEAD_S, SECOND_US, GroupState, LimitGroup
+from gateway.limits.rates import LimitKind, buckets
 from gateway.redis_line import RedisAway
 from gateway.redis_script import Script
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from gateway.catalog_entries import Limits
+    from gateway.catalog_entries import Lane
     from gateway.limits.rates import Bucket, Need
     from gateway.redis_line import Command, RedisLine
 
-PREFIX = "assayline:limits:"
-SECOND_US = 1_000_000
 LEASE_S = 20.0
 """So long a dead process's slots stay taken: as long as it takes until its jobs are run again."""
 RENEWALS = 4
 """In a lease's time: three may be lost."""
-BOOKED_AHEAD_S: Mapping[Lane, float] = {Lane.INTERACTIVE: 5.0, Lane.BULK: 1.0}
-"""How far ahead a date may be booked. Bulk less: interactive calls may pass what it booked only within the reserve."""
-BULK_SHARE = 0.8
-"""Of the calls that an account allows at once."""
 SLOT_RETRY_S = 1.0
 """When to ask again where every slot is taken: when one is given back, nobody can know."""
 
 SLOTS = "concurrent_calls"
 """The script's word for what stands in the way where it is no rate."""
 
-RESERVE, SETTLE, RENEW = (Script.read("limits", name) for name in ("reserve.lua", "settle.lua", "renew.lua"))
-
-
-@dataclass(frozen=True, slots=True)
-class LimitGroup:
-    """Models that share one account's limits, and what these are."""
-
-    provider: str
-    account: str
-    name: str
-    limits: Limits
-
-    def __str__(self) -> str:
-        return f"{self.provider}/{self.account}/{self.name}"
-
-    def key(self, what: str) -> str:
-        """A key of the group. All have one hash tag, so they lie in one slot of a Redis Cluster."""
-        return f"{PREFIX}{{{self}}}:{what}"
+RESERVE, SETTLE, RENEW, STATE = (
+    Script.read("limits", name) for name in ("reserve.lua", "settle.lua", "renew.lua", "state.lua")
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +113,20 @@ class Limiter:
         """
         self._end(reservation.group, reservation.id, reservation.buckets, used)
 
+    async def state(self, group: LimitGroup) -> GroupState:
+        """Look at what is reserved, by whomever; nothing changes.
+
+        Raises:
+            RedisAway: nobody knows.
+        """
+        keys = [group.key(what) for what in ("buckets", "slots", "alive")]
+        try:
+            now, open_calls, open_bulk, *tats = await STATE.run(self._line, keys, (self._now(),))
+        except ResponseError as error:
+            raise RedisAway("Redis refuses the limiter's script") from error
+        pairs = zip(tats[::2], tats[1::2], strict=True)
+        return GroupState(group, now, open_calls, open_bulk, {LimitKind(name.decode()): tat for name, tat in pairs})
+
     def close(self) -> None:
         """Stop renewing."""
         if self._renewal is not None:
@@ -143,12 +136,11 @@ class Limiter:
     async def _asked(
         self, group: LimitGroup, reservation_id: str, lane: Lane, drawn: Sequence[Bucket]
     ) -> tuple[int, int, int, bytes]:
-        most = group.limits.concurrent_calls or 0
         keys = [group.key(what) for what in ("buckets", "slots", "alive", f"held:{self._holder}", "ahead")]
         horizon_us = round(BOOKED_AHEAD_S[lane] * SECOND_US)
         arguments: tuple[str | int, ...] = (
             reservation_id, self._holder, lane.value, horizon_us, self._lease_us,
-            most, max(1, int(most * BULK_SHARE)), self._now(),
+            group.most_open, group.most_open_bulk, self._now(),
         )  # fmt: skip
         for bucket in drawn:
             arguments += tuple(bucket.arguments())

@@ -37,6 +37,8 @@ class LimitKind(StrEnum):
     REQUESTS = "requests"
     INPUT_TOKENS = "input_tokens"
     OUTPUT_TOKENS = "output_tokens"
+    TOKENS = "tokens"
+    """Input and output together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,11 @@ class Need:
     requests: int = 1
     input_tokens: int = 0
     output_tokens: int = 0
+
+    @property
+    def tokens(self) -> int:
+        """Input and output together."""
+        return self.input_tokens + self.output_tokens
 
     def of(self, kind: LimitKind) -> int:
         """The amount of one kind."""
@@ -97,6 +104,7 @@ def _rates(limits: Limits) -> Mapping[LimitKind, int]:
         LimitKind.REQUESTS: limits.requests_per_min,
         LimitKind.INPUT_TOKENS: limits.input_tokens_per_min,
         LimitKind.OUTPUT_TOKENS: limits.output_tokens_per_min,
+        LimitKind.TOKENS: limits.tokens_per_min,
     }
     return {kind: limit for kind, limit in found.items() if limit is not None}
 

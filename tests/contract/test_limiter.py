@@ -12,8 +12,9 @@ from limitworld import Admitted, LimitWorld
 
 from gateway.catalog_entries import Lane, Limits
 from gateway.errors import ExceedsLimit, LimitReached
-from gateway.limits.limiter import BOOKED_AHEAD_S, LEASE_S, SLOT_RETRY_S, Limiter, LimitGroup
-from gateway.limits.rates import Need
+from gateway.limits.group import BOOKED_AHEAD_S, LimitGroup
+from gateway.limits.limiter import LEASE_S, SLOT_RETRY_S, Limiter
+from gateway.limits.rates import LimitKind, Need
 from gateway.redis_line import RedisAway, RedisLine
 
 if TYPE_CHECKING:
@@ -278,6 +279,34 @@ def test_a_settlement_that_was_lost_is_made_good_by_the_next_renewal(
     admitted(here.reserve(other, Need(), Lane.INTERACTIVE))
     with redis.Redis.from_url(redis_url) as client:
         assert client.hlen(here.group.key(f"held:{process.limiter._holder}")) == 1
+
+
+def test_the_state_shows_what_is_reserved_and_forgets_the_dead(world: Callable[..., LimitWorld]) -> None:
+    here = world(requests_per_min=600, concurrent_calls=10)
+    dead, alive = here.process(), here.process()
+    for _ in range(3):
+        admitted(here.reserve(dead, Need(), Lane.INTERACTIVE))
+    here.pass_s(LEASE_S / 2)
+    admitted(here.reserve(alive, Need(), Lane.BULK))
+    state = here.state(alive)
+    assert (state.open, state.open_bulk) == (4, 1)
+    assert state.tats_us[LimitKind.REQUESTS] > state.now_us
+    here.pass_s(LEASE_S / 2 + 1)
+    state = here.state(alive)
+    assert (state.open, state.open_bulk) == (1, 1)
+    assert state.admits(Need(), Lane.BULK, at_most=100) == 7
+    assert state.admits(Need(), Lane.INTERACTIVE, at_most=100) == 9
+    assert state.admits(Need(), Lane.INTERACTIVE, at_most=2) == 2
+
+
+def test_a_group_that_nobody_used_has_room_for_one_call_and_what_may_be_booked(
+    world: Callable[..., LimitWorld],
+) -> None:
+    here = world(fresh=True, requests_per_min=60)
+    here.flush()
+    state = here.state(here.process())
+    assert (state.open, dict(state.tats_us)) == (0, {})
+    assert state.admits(Need(), Lane.INTERACTIVE, at_most=100) == 5
 
 
 def test_groups_do_not_know_each_other(world: Callable[..., LimitWorld]) -> None:

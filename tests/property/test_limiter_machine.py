@@ -23,7 +23,7 @@ from limitworld import Admitted, LimitWorld, Process
 
 from gateway.catalog_entries import Lane, Limits
 from gateway.errors import LimitReached
-from gateway.limits.limiter import BOOKED_AHEAD_S, BULK_SHARE
+from gateway.limits.group import BOOKED_AHEAD_S, BULK_SHARE
 from gateway.limits.rates import MINUTE_US, LimitKind, Need
 
 PICK = st.integers(0, 1_000)
@@ -35,6 +35,7 @@ LIMITS = st.builds(
     requests_per_min=st.none() | st.integers(1, 200),
     input_tokens_per_min=st.none() | st.integers(5_000, 50_000),
     output_tokens_per_min=st.none() | st.integers(5_000, 50_000),
+    tokens_per_min=st.none() | st.integers(10_000, 50_000),
     concurrent_calls=st.none() | st.integers(1, 8),
 )
 NEEDS = st.builds(Need, st.just(1), st.integers(0, 5_000), st.integers(0, 5_000))
@@ -98,6 +99,19 @@ class LimiterMachine(RuleBasedStateMachine):
         before = self.contents()
         self.world.settle(one, used)
         assert self.contents() == before
+
+    @rule(which=PICK, need=NEEDS)
+    def reserve_what_the_state_admits(self, which: int, need: Need) -> None:
+        """As many as it says, and not one more. Bulk: no call of it goes ahead of its date."""
+        process = self.processes[which % 3]
+        foreseen = self.world.state(process).admits(need, Lane.BULK, MOST_AT_ONCE)
+        begun = len(self.admitted)
+        for _ in range(MOST_AT_ONCE):
+            before = len(self.admitted)
+            self.reserve(which, Lane.BULK, need)
+            if len(self.admitted) == before:
+                break
+        assert len(self.admitted) - begun == foreseen
 
     @rule(seconds=st.floats(0, RENEWED_EVERY_S))
     def time_passes(self, seconds: float) -> None:
