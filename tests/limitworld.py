@@ -65,7 +65,9 @@ class LimitWorld:
 
     def process(self) -> Process:
         self.lines.append(RedisLine.from_url(self.url))
-        return Process(Limiter(self.lines[-1], f"holder-{len(self.lines)}", now_us=lambda: self.now_us))
+        name = f"holder-{len(self.lines)}"
+        limiter = Limiter(self.lines[-1], name, now_us=lambda: self.now_us, clock=lambda: self.now_us / SECOND_US)
+        return Process(limiter)
 
     def reserve(self, process: Process, need: Need, lane: Lane = Lane.BULK) -> Admitted | LimitReached:
         try:
@@ -81,6 +83,10 @@ class LimitWorld:
     def renew(self, process: Process) -> None:
         self._said(process, process.limiter._renew)
         process.lapses_us = self.now_us + round(LEASE_S * SECOND_US)
+
+    def largest(self, process: Process, need: Need) -> Need:
+        """The largest calls that this process knows of, one of `need` among them."""
+        return process.limiter._largest.with_this(self.group, need)
 
     def state(self, process: Process) -> GroupState:
         state: GroupState = self.do(process.limiter.state(self.group))

@@ -62,20 +62,22 @@ class GroupState:
     open_bulk: int
     tats_us: Mapping[LimitKind, int]
 
-    def admits(self, need: Need, lane: Lane, at_most: int) -> int:
+    def admits(self, need: Need, lane: Lane, at_most: int, *, largest: Need) -> int:
         """Return how many calls of this size could be booked now, one after the other, none of them ahead of its date.
 
         Args:
             need: of one call.
             lane: of all of them.
             at_most: no more are counted.
+            largest: of the calls that are lately made in the group; see `sizes`.
 
         Raises:
             ExceedsLimit: one call needs more than a minute holds.
         """
         horizon_us = round(BOOKED_AHEAD_S[lane] * SECOND_US)
         fits = [self._slots_left(lane, at_most)]
-        fits += [self._fit(bucket, horizon_us) for bucket in buckets(self.group.limits, need)]
+        drawn = buckets(self.group.limits, need, largest)
+        fits += [self._fit(bucket, horizon_us) for bucket in drawn if bucket.amount]
         return max(0, min(at_most, *fits))
 
     def _slots_left(self, lane: Lane, at_most: int) -> int:

@@ -8,6 +8,7 @@ capacity is ever lost.
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ from redis.exceptions import ResponseError
 from gateway.errors import LimitReached
 from gateway.limits.group import BOOKED_AHEAD_S, SECOND_US, GroupState, LimitGroup
 from gateway.limits.rates import LimitKind, buckets
+from gateway.limits.sizes import LargestCalls
 from gateway.redis_line import RedisAway
 from gateway.redis_script import Script
 
@@ -56,7 +58,13 @@ class Limiter:
     """One process's. Lives on one event loop. `holder` names this life of the process and none after it."""
 
     def __init__(
-        self, line: RedisLine, holder: str, *, lease_s: float = LEASE_S, now_us: Callable[[], int] | None = None
+        self,
+        line: RedisLine,
+        holder: str,
+        *,
+        lease_s: float = LEASE_S,
+        now_us: Callable[[], int] | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Make a limiter.
 
@@ -65,11 +73,13 @@ class Limiter:
             holder: letters, digits and -; in keys and in members of sets.
             lease_s: how long slots count without a renewal.
             now_us: the time, for tests; None: Redis's own.
+            clock: for how long ago a large call was; nothing else goes by it.
         """
         self._line = line
         self._holder = holder
         self._lease_us = round(lease_s * SECOND_US)
         self._now_us = now_us
+        self._largest = LargestCalls(clock)
         self._made = 0
         self._held: dict[LimitGroup, dict[str, tuple[Lane, int | None]]] = {}
         """Lane and date of each reservation by its id; no date while the reply is on its way."""
@@ -83,7 +93,7 @@ class Limiter:
             LimitReached: no date within `BOOKED_AHEAD_S` is free; nothing is reserved.
             RedisAway: nobody knows what is free.
         """
-        drawn = buckets(group.limits, need)
+        drawn = buckets(group.limits, need, self._largest.with_this(group, need))
         self._made += 1
         reservation_id = str(self._made)
         held = self._held.setdefault(group, {})

@@ -25,8 +25,8 @@ REQUEST_ROOM = 0.005
 REQUEST_RESERVE = 0.01
 """Share kept for interactive calls, to the nearest call: none below 50 a minute, where one call is more than 2 %."""
 TOKEN_ROOM, CALLS_AT_ONCE, MOST_TOKEN_ROOM = 0.01, 4, 0.1
-"""Of a token limit as much may go at once as some calls take: answers shorter than reserved come back in lumps, and a
-bucket that is too small to hold them spills them (figures in ADR 0010)."""
+"""Of a token limit as much may go at once as four of the largest calls take: answers shorter than reserved come back
+in lumps, and a bucket that is too small to hold them spills them (figures in ADR 0010)."""
 TOKEN_RESERVE, MOST_TOKEN_RESERVE = 0.005, 0.025
 """Of a token limit as much is kept for interactive calls as one call takes, within these shares."""
 
@@ -90,13 +90,18 @@ class Bucket:
         yield from (self.us(self.amount), self.us(self.room), self.us(self.reserve))
 
 
-def buckets(limits: Limits, need: Need) -> tuple[Bucket, ...]:
-    """Return the buckets that a call draws on: a limit that it needs nothing of does not concern it.
+def buckets(limits: Limits, need: Need, largest: Need) -> tuple[Bucket, ...]:
+    """Return the buckets that a call draws on: one for each rate there is.
+
+    Args:
+        limits: of the group.
+        need: of this call. What it needs nothing of it does not wait for, but may be charged for afterwards.
+        largest: of the calls that are lately made in the group, this one among them; see `sizes`.
 
     Raises:
         ExceedsLimit: the call needs more of one of them than a minute holds.
     """
-    return tuple(_bucket(kind, limit, amount) for kind, limit in _rates(limits).items() if (amount := need.of(kind)))
+    return tuple(_bucket(kind, limit, need.of(kind), largest.of(kind)) for kind, limit in _rates(limits).items())
 
 
 def _rates(limits: Limits) -> Mapping[LimitKind, int]:
@@ -109,15 +114,15 @@ def _rates(limits: Limits) -> Mapping[LimitKind, int]:
     return {kind: limit for kind, limit in found.items() if limit is not None}
 
 
-def _bucket(kind: LimitKind, limit: int, amount: int) -> Bucket:
+def _bucket(kind: LimitKind, limit: int, amount: int, largest: int) -> Bucket:
     if amount > limit:
         raise ExceedsLimit(f"the call needs {amount} {kind.value}, and a minute has {limit}: no waiting would help")
     if kind is LimitKind.REQUESTS:
         room, reserve = max(1, int(limit * REQUEST_ROOM)), min(limit - 1, int(limit * REQUEST_RESERVE + 0.5))
         # Of calls one by one, room - 1 go ahead of the first that the rate lets go.
         return Bucket(kind, limit - (room - 1) - reserve, amount, room, reserve)
-    room = _clamped(CALLS_AT_ONCE * amount, TOKEN_ROOM * limit, MOST_TOKEN_ROOM * limit)
-    reserve = _clamped(amount, TOKEN_RESERVE * limit, MOST_TOKEN_RESERVE * limit)
+    room = _clamped(CALLS_AT_ONCE * largest, TOKEN_ROOM * limit, MOST_TOKEN_ROOM * limit)
+    reserve = _clamped(largest, TOKEN_RESERVE * limit, MOST_TOKEN_RESERVE * limit)
     return Bucket(kind, limit - room - reserve, amount, room, reserve)
 
 

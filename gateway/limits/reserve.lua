@@ -67,7 +67,7 @@ for at = 9, #ARGV, 4 do
     local tat = tonumber(redis.call('HGET', KEYS[1], bucket.name) or '') or now + room - bucket.cost
     bucket.from = math.max(tat, now)
     local own = bucket.from + bucket.cost - room
-    if own > date then
+    if bucket.cost > 0 and own > date then
         date, in_the_way = own, bucket.name
     end
     buckets[#buckets + 1] = bucket
@@ -96,10 +96,12 @@ end
 
 local latest, member = now, holder .. '/' .. id
 for _, bucket in ipairs(buckets) do
-    local tat = math.max(bucket.from, date) + bucket.cost
-    redis.call('HSET', KEYS[1], bucket.name, whole(tat))
-    latest = math.max(latest, tat)
-    member = member .. ' ' .. bucket.name .. '=' .. whole(bucket.cost)
+    if bucket.cost > 0 then
+        local tat = math.max(bucket.from, date) + bucket.cost
+        redis.call('HSET', KEYS[1], bucket.name, whole(tat))
+        latest = math.max(latest, tat)
+        member = member .. ' ' .. bucket.name .. '=' .. whole(bucket.cost)
+    end
 end
 if #buckets > 0 then
     redis.call('PEXPIRE', KEYS[1], whole((latest - now + DAY_US) / 1000))

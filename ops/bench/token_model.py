@@ -214,7 +214,8 @@ def run(algorithm: Algorithm, load: Load, limit: float, seed: int) -> Outcome:
 
 def ours(limit: int, known: Known) -> Algorithm:
     """As `gateway.limits` does it."""
-    [bucket] = buckets(Limits(output_tokens_per_min=limit), Need(0, 0, round(known.p95)))
+    need = Need(0, 0, round(known.p95))
+    [bucket] = buckets(Limits(output_tokens_per_min=limit), need, largest=need)
     return Gcra(bucket.per_min / MINUTE_S, bucket.room, known.p95)
 
 

@@ -294,9 +294,9 @@ def test_the_state_shows_what_is_reserved_and_forgets_the_dead(world: Callable[.
     here.pass_s(LEASE_S / 2 + 1)
     state = here.state(alive)
     assert (state.open, state.open_bulk) == (1, 1)
-    assert state.admits(Need(), Lane.BULK, at_most=100) == 7
-    assert state.admits(Need(), Lane.INTERACTIVE, at_most=100) == 9
-    assert state.admits(Need(), Lane.INTERACTIVE, at_most=2) == 2
+    assert state.admits(Need(), Lane.BULK, at_most=100, largest=Need()) == 7
+    assert state.admits(Need(), Lane.INTERACTIVE, at_most=100, largest=Need()) == 9
+    assert state.admits(Need(), Lane.INTERACTIVE, at_most=2, largest=Need()) == 2
 
 
 def test_a_group_that_nobody_used_has_room_for_one_call_and_what_may_be_booked(
@@ -306,7 +306,7 @@ def test_a_group_that_nobody_used_has_room_for_one_call_and_what_may_be_booked(
     here.flush()
     state = here.state(here.process())
     assert (state.open, dict(state.tats_us)) == (0, {})
-    assert state.admits(Need(), Lane.INTERACTIVE, at_most=100) == 5
+    assert state.admits(Need(), Lane.INTERACTIVE, at_most=100, largest=Need()) == 5
 
 
 def test_groups_do_not_know_each_other(world: Callable[..., LimitWorld]) -> None:
@@ -374,6 +374,46 @@ def test_without_redis_nobody_knows_what_is_free() -> None:
             await line.aclose()
 
     asyncio.run(asked())
+
+
+def test_small_calls_leave_room_for_the_large_one_among_them(world: Callable[..., LimitWorld]) -> None:
+    """Once a large call was seen, no sliding minute holds more than the limit, whatever the mixture."""
+    limit = 100_000
+    here = world(output_tokens_per_min=limit)
+    process, small, large = here.process(), Need(1, 0, 200), Need(1, 0, 4_000)
+    calls: list[tuple[float, int]] = []
+    here.settle(admitted(here.reserve(process, large)), large)
+    here.pass_s(LONG_S / 10)
+    began, step = here.now_us, 0
+    while here.now_us - began < 5 * MINUTE_S * 1e6:
+        step += 1
+        need = large if step % 30 == 0 else small
+        outcome = here.reserve(process, need, Lane.INTERACTIVE if need is large else Lane.BULK)
+        if isinstance(outcome, Admitted):
+            calls.append(((outcome.date_us() - began) / 1e6, need.output_tokens))
+            here.settle(outcome, need)
+        else:
+            assert outcome.retry_after_s is not None
+            here.pass_s(min(outcome.retry_after_s + 1e-6, 1))
+    fullest = max(sum(n for at, n in calls if since <= at < since + MINUTE_S) for since, _ in calls)
+    assert fullest <= limit
+    assert sum(n for at, n in calls if at >= MINUTE_S) >= 0.85 * 4 * limit
+    assert sum(n == 4_000 for _, n in calls) >= 10
+
+
+def test_a_call_is_charged_for_what_it_did_not_reserve(world: Callable[..., LimitWorld]) -> None:
+    """It needs nothing of a limit, so it does not wait for it; what it uses of it, others wait for."""
+    here = world(requests_per_min=600, input_tokens_per_min=6_000)
+    process = here.process()
+    here.settle(admitted(here.reserve(process, Need(1, 10, 0))), Need(1, 6_000, 0))
+    free = admitted(here.reserve(process, Need(1, 0, 0)))
+    assert free.reservation.wait_s == 0
+    first = refused(here.reserve(process, Need(1, 10, 0))).retry_after_s
+    here.settle(free, Need(1, 600, 0))
+    second = refused(here.reserve(process, Need(1, 10, 0))).retry_after_s
+    assert first is not None
+    assert second is not None
+    assert second > first + 5
 
 
 @pytest.mark.parametrize(
