@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 QUANTILE = 0.95
 GROWTH = 1.05
 FORGET_AT = 1_000
+LEAST_COUNT = 0.05
+"""Less than so much of a value is nothing."""
 MOST_KINDS = 1_000
 """Of calls; the one that was not seen for longest is forgotten."""
 
@@ -47,27 +49,27 @@ class OutputEstimates:
 
 class _Histogram:
     def __init__(self) -> None:
-        self._counts: dict[int, int] = {}
-        self._total = 0
+        self._counts: dict[int, float] = {}
+        self._total = 0.0
 
     def add(self, value: int) -> None:
         bucket = _bucket(value)
         self._counts[bucket] = self._counts.get(bucket, 0) + 1
         self._total += 1
         if self._total >= FORGET_AT:
-            self._counts = {at: count // 2 for at, count in self._counts.items() if count > 1}
+            self._counts = {at: count / 2 for at, count in self._counts.items() if count > LEAST_COUNT}
             self._total = sum(self._counts.values())
 
     def quantile(self) -> int | None:
-        rank = math.ceil((self._total + 1) * QUANTILE)
+        rank = (self._total + 1) * QUANTILE
         if rank > self._total:
             return None
-        seen = 0
+        seen = 0.0
         for bucket in sorted(self._counts):
             seen += self._counts[bucket]
             if seen >= rank:
-                return _upper_edge(bucket)
-        raise AssertionError("the counts are fewer than their total")
+                break
+        return _upper_edge(bucket)
 
 
 def _bucket(value: int) -> int:

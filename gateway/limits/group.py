@@ -63,7 +63,7 @@ class GroupState:
     tats_us: Mapping[LimitKind, int]
 
     def admits(self, need: Need, lane: Lane, at_most: int, *, largest: Need) -> int:
-        """Return how many calls of this size could be booked now, one after the other, none of them ahead of its date.
+        """Return how many calls of this size could be booked now, one after the other; more may go ahead of a date.
 
         Args:
             need: of one call.
@@ -87,6 +87,7 @@ class GroupState:
         return left if lane is Lane.INTERACTIVE else min(left, self.group.most_open_bulk - self.open_bulk)
 
     def _fit(self, bucket: Bucket, horizon_us: int) -> int:
-        cost, room = bucket.us(bucket.amount), max(bucket.us(bucket.room), bucket.us(bucket.amount))
-        tat_us = self.tats_us.get(bucket.kind, self.now_us + room - cost)
-        return (horizon_us + room - max(0, tat_us - self.now_us)) // cost
+        cost = bucket.us(bucket.amount)
+        tat_us = self.tats_us.get(bucket.kind, self.now_us + max(bucket.us(bucket.room), cost) - cost)
+        # The last one is booked where the schedule is no farther than this, and each takes it farther by its cost.
+        return (horizon_us + bucket.slack_us - max(0, tat_us - self.now_us)) // cost + 1

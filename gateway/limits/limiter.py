@@ -84,6 +84,7 @@ class Limiter:
         self._held: dict[LimitGroup, dict[str, tuple[Lane, int | None]]] = {}
         """Lane and date of each reservation by its id; no date while the reply is on its way."""
         self._renewal: asyncio.TimerHandle | None = None
+        self._closed = False
 
     async def reserve(self, group: LimitGroup, need: Need, lane: Lane) -> Reservation:
         """Reserve all that a call needs. The caller waits `wait_s`, makes the call, and settles.
@@ -98,6 +99,7 @@ class Limiter:
         reservation_id = str(self._made)
         held = self._held.setdefault(group, {})
         held[reservation_id] = (lane, None)
+        self._renew_later()
         try:
             admitted, date, now, in_the_way = await self._asked(group, reservation_id, lane, drawn)
         except BaseException as error:
@@ -110,7 +112,6 @@ class Limiter:
             del held[reservation_id]
             raise _reached(group, in_the_way.decode(), (date - now) / SECOND_US, lane)
         held[reservation_id] = (lane, date)
-        self._renew_later()
         return Reservation(reservation_id, group, drawn, date, (date - now) / SECOND_US)
 
     def settle(self, reservation: Reservation, used: Need | None) -> None:
@@ -138,7 +139,8 @@ class Limiter:
         return GroupState(group, now, open_calls, open_bulk, {LimitKind(name.decode()): tat for name, tat in pairs})
 
     def close(self) -> None:
-        """Stop renewing."""
+        """Stop renewing, for good."""
+        self._closed = True
         if self._renewal is not None:
             self._renewal.cancel()
             self._renewal = None
@@ -166,16 +168,16 @@ class Limiter:
         self._post(SETTLE.whole(keys, arguments))
 
     def _renew_later(self) -> None:
-        if self._renewal is None:
+        if self._renewal is None and not self._closed:
             pause_s = self._lease_us / SECOND_US / RENEWALS
             self._renewal = asyncio.get_running_loop().call_later(pause_s, self._renew)
 
     def _renew(self) -> None:
-        """Say what this process holds, as long as it holds anything."""
+        """Say what this process holds; once more where it holds nothing now, for a settlement may have been lost."""
         self._renewal = None
-        self._held = {group: held for group, held in self._held.items() if held}
         for group, held in self._held.items():
             self._post(self._renewed(group, held))
+        self._held = {group: held for group, held in self._held.items() if held}
         if self._held:
             self._renew_later()
 
@@ -199,7 +201,7 @@ class Limiter:
 
 def _reached(group: LimitGroup, in_the_way: str, distance_s: float, lane: Lane) -> LimitReached:
     if in_the_way == SLOTS:
-        message = f"all {group.limits.concurrent_calls} calls that {group} may have open are open"
+        message = f"{group} may have {group.most_open} calls open, {group.most_open_bulk} of them in bulk: none is free"
         return LimitReached(message, retry_after_s=SLOT_RETRY_S)
     wait_s = distance_s - BOOKED_AHEAD_S[lane]
     return LimitReached(f"{group} has no {in_the_way} to book for {wait_s:.1f} s", retry_after_s=wait_s)

@@ -66,6 +66,7 @@ class Bucket:
     kind: LimitKind
     per_min: int
     amount: int
+    largest: int
     room: int
     reserve: int
 
@@ -84,10 +85,15 @@ class Bucket:
             return 0
         return self.us(used.of(self.kind) if used else 0) - self.us(self.amount)
 
+    @property
+    def slack_us(self) -> int:
+        """How far the schedule may be where no date is booked ahead: what the largest call needs, whatever this one."""
+        return max(0, self.us(self.room) - self.us(self.largest))
+
     def arguments(self) -> Iterator[str | int]:
-        """Name, cost, room and reserve."""
+        """Name, cost, room, slack and reserve."""
         yield self.kind.value
-        yield from (self.us(self.amount), self.us(self.room), self.us(self.reserve))
+        yield from (self.us(self.amount), self.us(self.room), self.slack_us, self.us(self.reserve))
 
 
 def buckets(limits: Limits, need: Need, largest: Need) -> tuple[Bucket, ...]:
@@ -120,10 +126,13 @@ def _bucket(kind: LimitKind, limit: int, amount: int, largest: int) -> Bucket:
     if kind is LimitKind.REQUESTS:
         room, reserve = max(1, int(limit * REQUEST_ROOM)), min(limit - 1, int(limit * REQUEST_RESERVE + 0.5))
         # Of calls one by one, room - 1 go ahead of the first that the rate lets go.
-        return Bucket(kind, limit - (room - 1) - reserve, amount, room, reserve)
+        return Bucket(kind, limit - (room - 1) - reserve, amount, largest, room, reserve)
     room = _clamped(CALLS_AT_ONCE * largest, TOKEN_ROOM * limit, MOST_TOKEN_ROOM * limit)
     reserve = _clamped(largest, TOKEN_RESERVE * limit, MOST_TOKEN_RESERVE * limit)
-    return Bucket(kind, limit - room - reserve, amount, room, reserve)
+    per_min = limit - room - reserve
+    if amount > room:
+        per_min = min(per_min, limit // amount * amount)  # they go one by one, and a minute holds whole ones
+    return Bucket(kind, per_min, amount, largest, room, reserve)
 
 
 def _clamped(amount: int, least: float, most: float) -> int:

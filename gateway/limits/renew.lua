@@ -11,18 +11,18 @@ end
 local known = {}
 for at = 4, #ARGV, 3 do
     known[ARGV[at]] = true
-    if ARGV[at + 2] ~= '' then
+    if ARGV[at + 2] ~= '' and redis.call('HGET', KEYS[3], ARGV[at]) ~= 'ended' then
         redis.call('HSET', KEYS[3], ARGV[at], ARGV[at + 1] .. ' ' .. ARGV[at + 2])
     end
 end
 local open = {interactive = 0, bulk = 0}
 local held = redis.call('HGETALL', KEYS[3])
 for at = 1, #held, 2 do
-    if known[held[at]] then
+    if not known[held[at]] then
+        redis.call('HDEL', KEYS[3], held[at])
+    elseif held[at + 1] ~= 'ended' then
         local lane = string.match(held[at + 1], '%a+')
         open[lane] = open[lane] + 1
-    else
-        redis.call('HDEL', KEYS[3], held[at])
     end
 end
 for lane, calls in pairs(open) do

@@ -2,13 +2,14 @@
 --
 -- Each rate is a GCRA (ITU-T I.371, the virtual scheduling algorithm): `tat` is the time at which all that was reserved so
 -- far would be used up, were it used at exactly the rate. All amounts come as the microseconds they take at that rate.
--- A call may go `room` before its tat. An interactive call may go at once, ahead of calls that have booked earlier dates,
--- while what went ahead like that, and whose own date has not come, stays within the bucket's `reserve`.
+-- A call may go `room` before its tat. A date is refused by how far the tat is, not by how large the call is: else small
+-- calls would starve large ones. An interactive call may go at once, ahead of calls that have booked earlier dates, while
+-- what went ahead like that, and whose own date has not come, stays within the bucket's `reserve`.
 --
 -- KEYS[1]  ...:buckets        a hash: tat of each rate
 -- KEYS[2]  ...:slots          a hash: calls open, by "<holder> <lane>"
 -- KEYS[3]  ...:alive          a sorted set: until when each holder's slots count
--- KEYS[4]  ...:held:<holder>  a hash: this holder's reservations, "<lane> <date>" by id
+-- KEYS[4]  ...:held:<holder>  a hash: this holder's reservations, "<lane> <date>" by id, or "ended"
 -- KEYS[5]  ...:ahead          a sorted set: what went ahead of its date, by that date
 -- ARGV[1]  id of the reservation, unique for its holder: the same id again changes nothing
 -- ARGV[2]  holder
@@ -17,9 +18,10 @@
 -- ARGV[5]  how long the holder's slots count without a renewal, in us
 -- ARGV[6]  calls open at once at most, 0 for no limit; ARGV[7]  of them in the bulk lane
 -- ARGV[8]  the time in us, for tests; '' for the server's
--- ARGV[9]  name, cost, room, reserve, again and again: one bucket each, in us
+-- ARGV[9]  name, cost, room, slack, reserve, again and again: one bucket each, in us; `slack`: how far its tat may be
+--          from now where no date is booked ahead
 --
--- Returns {1, date, now, ''}, or {0, the date it would have had, now, what stands in the way}.
+-- Returns {1, date, now, ''}, or {0, what would have to be within the horizon, now, what stands in the way}.
 local DAY_US = 86400 * 1000000
 
 local now = tonumber(ARGV[8])
@@ -44,7 +46,7 @@ if not redis.call('ZSCORE', KEYS[3], holder) then
 end
 local held = redis.call('HGET', KEYS[4], id)
 if held then
-    return {1, tonumber(string.match(held, '%d+')), now, ''}
+    return {1, tonumber(string.match(held, '%d+') or '') or now, now, ''}
 end
 
 local open, open_bulk = 0, 0
@@ -60,21 +62,28 @@ if most > 0 and (open >= most or (lane == 'bulk' and open_bulk >= most_bulk)) th
 end
 
 -- Without a tat (a flush, or nothing for a day) a bucket has room for this call alone: nobody knows what went before.
-local buckets, date, in_the_way = {}, now, ''
-for at = 9, #ARGV, 4 do
-    local bucket = {name = ARGV[at], cost = tonumber(ARGV[at + 1]), reserve = tonumber(ARGV[at + 3])}
-    local room = math.max(tonumber(ARGV[at + 2]), bucket.cost)
-    local tat = tonumber(redis.call('HGET', KEYS[1], bucket.name) or '') or now + room - bucket.cost
-    bucket.from = math.max(tat, now)
-    local own = bucket.from + bucket.cost - room
-    if bucket.cost > 0 and own > date then
-        date, in_the_way = own, bucket.name
+local buckets, date, farthest, in_the_way = {}, now, now, ''
+for at = 9, #ARGV, 5 do
+    local bucket = {name = ARGV[at], cost = tonumber(ARGV[at + 1]), reserve = tonumber(ARGV[at + 4])}
+    if bucket.cost > 0 then
+        local room = math.max(tonumber(ARGV[at + 2]), bucket.cost)
+        local tat = tonumber(redis.call('HGET', KEYS[1], bucket.name) or '') or now + room - bucket.cost
+        bucket.from = math.max(tat, now)
+        bucket.date = bucket.from + bucket.cost - room
+        date = math.max(date, bucket.date)
+        if bucket.from - ARGV[at + 3] > farthest then
+            farthest, in_the_way = bucket.from - ARGV[at + 3], bucket.name
+        end
+        buckets[#buckets + 1] = bucket
     end
-    buckets[#buckets + 1] = bucket
 end
 
-local virtual = date
-if date > now and lane == 'interactive' then
+if farthest - now > horizon then
+    return {0, farthest, now, in_the_way}
+end
+
+local own_date, goes_ahead = date, lane == 'interactive' and date > now
+if goes_ahead then
     redis.call('ZREMRANGEBYSCORE', KEYS[5], '-inf', whole(now))
     local ahead = {}
     for _, member in ipairs(redis.call('ZRANGE', KEYS[5], 0, -1)) do
@@ -82,33 +91,28 @@ if date > now and lane == 'interactive' then
             ahead[name] = (ahead[name] or 0) + cost
         end
     end
-    local fits = true
     for _, bucket in ipairs(buckets) do
-        fits = fits and (ahead[bucket.name] or 0) + bucket.cost <= bucket.reserve
+        local waits = bucket.date > now
+        goes_ahead = goes_ahead and not (waits and (ahead[bucket.name] or 0) + bucket.cost > bucket.reserve)
     end
-    if fits then
-        date = now
-    end
-end
-if date - now > horizon then
-    return {0, date, now, in_the_way}
+    date = goes_ahead and now or date
 end
 
 local latest, member = now, holder .. '/' .. id
 for _, bucket in ipairs(buckets) do
-    if bucket.cost > 0 then
-        local tat = math.max(bucket.from, date) + bucket.cost
-        redis.call('HSET', KEYS[1], bucket.name, whole(tat))
-        latest = math.max(latest, tat)
+    local tat = math.max(bucket.from, date) + bucket.cost
+    redis.call('HSET', KEYS[1], bucket.name, whole(tat))
+    latest = math.max(latest, tat)
+    if bucket.date > now then
         member = member .. ' ' .. bucket.name .. '=' .. whole(bucket.cost)
     end
 end
 if #buckets > 0 then
     redis.call('PEXPIRE', KEYS[1], whole((latest - now + DAY_US) / 1000))
 end
-if date < virtual then
-    redis.call('ZADD', KEYS[5], whole(virtual), member)
-    redis.call('PEXPIRE', KEYS[5], whole((virtual - now) / 1000 + 60000))
+if goes_ahead then
+    redis.call('ZADD', KEYS[5], whole(own_date), member)
+    redis.call('PEXPIRE', KEYS[5], whole(DAY_US / 1000))
 end
 redis.call('HINCRBY', KEYS[2], holder .. ' ' .. lane, 1)
 redis.call('ZADD', KEYS[3], whole(now + lease), holder)

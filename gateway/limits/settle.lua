@@ -7,10 +7,10 @@
 --
 -- Returns 1, or 0 where there was nothing to end.
 local held = redis.call('HGET', KEYS[3], ARGV[1])
-if not held then
+if not held or held == 'ended' then
     return 0
 end
-redis.call('HDEL', KEYS[3], ARGV[1])
+redis.call('HSET', KEYS[3], ARGV[1], 'ended') -- a renewal that is sent once more must not bring it back
 local field = ARGV[2] .. ' ' .. string.match(held, '%a+')
 if redis.call('HINCRBY', KEYS[2], field, -1) <= 0 then
     redis.call('HDEL', KEYS[2], field)
