@@ -115,3 +115,13 @@ class LimitWorld:
             await process.limiter._line.ask(("PING",))
 
         self.do(posted())
+
+
+def admitted(outcome: Admitted | LimitReached) -> Admitted:
+    assert isinstance(outcome, Admitted), outcome
+    return outcome
+
+
+def refused(outcome: Admitted | LimitReached) -> LimitReached:
+    assert isinstance(outcome, LimitReached), outcome
+    return outcome

@@ -1,4 +1,4 @@
-"""Wire doubles for provider adapters: `llmock` (a plugin) for what it can say, and `wire` for what it cannot."""
+"""Wire doubles for provider adapters (`llmock`, a plugin, for what it can say, `wire` for what it cannot), and limits."""
 
 from __future__ import annotations
 
@@ -7,12 +7,15 @@ import contextlib
 import json
 import socket
 import struct
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+from limitworld import Admitted, LimitWorld
 
+from gateway.catalog_entries import Limits
+from gateway.limits.rates import Need
 from gateway.messages import CompletionRequest, Message
 from gateway.providers.base import Provider, ProviderConfig
 from gateway.providers.registry import create
@@ -192,3 +195,29 @@ def ask() -> Callable[..., CompletionRequest]:
 def completion_body() -> Callable[..., dict[str, Any]]:
     """Make a good answer as OpenAI writes it; keyword arguments replace its top-level fields."""
     return _completion_body
+
+
+# Limits --------------------------------------------------------------------------------------------------------------
+
+IDLE_S = 3_600.0
+"""After so long every bucket is full."""
+
+
+@pytest.fixture
+def world(redis_url: str) -> Iterator[Callable[..., LimitWorld]]:
+    """Make a world with some limits; its buckets are full."""
+    made: list[LimitWorld] = []
+
+    def make(*, fresh: bool = False, **limits: int) -> LimitWorld:
+        made.append(LimitWorld(redis_url, Limits(**limits)))
+        if not fresh:
+            process = made[-1].process()
+            first = made[-1].reserve(process, Need(1, 0, 0))
+            assert isinstance(first, Admitted)
+            made[-1].settle(first, None)
+            made[-1].pass_s(IDLE_S)
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close()

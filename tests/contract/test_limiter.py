@@ -1,58 +1,25 @@
-"""What the limiter promises to one caller, over a real Valkey: dates, refusals, debts, lanes, lapses."""
+"""What the limiter promises to callers, over a real Valkey: dates, refusals, debts, lanes, use."""
 
 from __future__ import annotations
 
-import asyncio
-import time
 from random import Random
 from typing import TYPE_CHECKING
 
 import pytest
 import redis
-from limitworld import Admitted, LimitWorld
+from limitworld import Admitted, LimitWorld, admitted, refused
 
-from gateway.catalog_entries import Lane, Limits
-from gateway.errors import ExceedsLimit, LimitReached
+from gateway.catalog_entries import Lane
+from gateway.errors import ExceedsLimit
 from gateway.limits.group import BOOKED_AHEAD_S, LimitGroup
-from gateway.limits.limiter import LEASE_S, SLOT_RETRY_S, Limiter
+from gateway.limits.limiter import LEASE_S, SLOT_RETRY_S
 from gateway.limits.rates import LimitKind, Need
-from gateway.redis_line import RedisAway, RedisLine
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
 LONG_S = 3_600.0
 MINUTE_S = 60.0
-
-
-@pytest.fixture
-def world(redis_url: str) -> Iterator[Callable[..., LimitWorld]]:
-    """Make a world with some limits; its buckets are full."""
-    made: list[LimitWorld] = []
-
-    def make(*, fresh: bool = False, **limits: int) -> LimitWorld:
-        made.append(LimitWorld(redis_url, Limits(**limits)))
-        if not fresh:
-            process = made[-1].process()
-            first = made[-1].reserve(process, Need(1, 0, 0))
-            assert isinstance(first, Admitted)
-            made[-1].settle(first, None)
-            made[-1].pass_s(LONG_S)
-        return made[-1]
-
-    yield make
-    for one in made:
-        one.close()
-
-
-def admitted(outcome: Admitted | LimitReached) -> Admitted:
-    assert isinstance(outcome, Admitted), outcome
-    return outcome
-
-
-def refused(outcome: Admitted | LimitReached) -> LimitReached:
-    assert isinstance(outcome, LimitReached), outcome
-    return outcome
 
 
 def test_a_call_goes_at_once_where_there_is_room(world: Callable[..., LimitWorld]) -> None:
@@ -149,52 +116,6 @@ def test_bulk_leaves_slots_to_interactive_calls(world: Callable[..., LimitWorld]
     refused(here.reserve(process, Need(), Lane.INTERACTIVE))
 
 
-def test_a_dead_processs_slots_are_free_after_its_lease(world: Callable[..., LimitWorld]) -> None:
-    here = world(concurrent_calls=1)
-    dead, other = here.process(), here.process()
-    admitted(here.reserve(dead, Need()))
-    here.pass_s(LEASE_S - 0.001)
-    refused(here.reserve(other, Need()))
-    here.pass_s(0.002)
-    admitted(here.reserve(other, Need()))
-
-
-def test_a_process_that_was_taken_for_dead_counts_again_once_it_renews(world: Callable[..., LimitWorld]) -> None:
-    here = world(concurrent_calls=2)
-    stalled, other = here.process(), here.process()
-    held = admitted(here.reserve(stalled, Need(), Lane.INTERACTIVE))
-    here.pass_s(LEASE_S + 1)
-    admitted(here.reserve(other, Need(), Lane.INTERACTIVE))
-    here.renew(stalled)
-    refused(here.reserve(other, Need(), Lane.INTERACTIVE))
-    here.settle(held, None)
-    admitted(here.reserve(other, Need(), Lane.INTERACTIVE))
-
-
-def test_after_a_flush_a_bucket_has_room_for_one_call(world: Callable[..., LimitWorld]) -> None:
-    """Not for a burst: nobody knows what went before."""
-    here = world(requests_per_min=600)
-    process = here.process()
-    full = [admitted(here.reserve(process, Need())).reservation.wait_s for _ in range(3)]
-    assert full == [0, 0, 0]
-    here.flush()
-    first, second = (admitted(here.reserve(process, Need())).reservation.wait_s for _ in range(2))
-    assert first == 0
-    assert second > 0
-
-
-def test_after_a_flush_renewals_bring_the_slots_back(world: Callable[..., LimitWorld]) -> None:
-    here = world(concurrent_calls=2)
-    process, other = here.process(), here.process()
-    held = admitted(here.reserve(process, Need(), Lane.INTERACTIVE))
-    here.flush()
-    here.renew(process)
-    admitted(here.reserve(other, Need(), Lane.INTERACTIVE))
-    refused(here.reserve(other, Need(), Lane.INTERACTIVE))
-    here.settle(held, None)
-    admitted(here.reserve(other, Need(), Lane.INTERACTIVE))
-
-
 def test_a_date_that_one_limit_demands_counts_for_the_others_too(world: Callable[..., LimitWorld]) -> None:
     """Tokens put the second call off; then it takes its request, so the next request is free 1.5 s after it."""
     here = world(requests_per_min=40, output_tokens_per_min=60_000)
@@ -259,32 +180,6 @@ def test_calls_of_more_than_a_tenth_go_one_by_one(world: Callable[..., LimitWorl
     assert len(dates) >= 4 * int(1 / share)
 
 
-def test_slots_do_not_leak_where_settlements_are_lost(world: Callable[..., LimitWorld]) -> None:
-    """And light traffic goes on, with nothing open whenever a renewal is due."""
-    here = world(concurrent_calls=5)
-    process = here.process()
-    for lost in [admitted(here.reserve(process, Need())) for _ in range(2)]:
-        del process.limiter._held[here.group][lost.reservation.id]
-    for _ in range(20):
-        here.settle(admitted(here.reserve(process, Need())), None)
-        here.pass_s(LEASE_S / 4)
-        here.renew(process)
-    assert here.state(process).open == 0
-
-
-def test_renewal_and_settlement_sent_once_more_settle_once(world: Callable[..., LimitWorld]) -> None:
-    """The connection broke before the replies came: both go out again, in their order."""
-    here = world(output_tokens_per_min=60_000, concurrent_calls=5)
-    process = here.process()
-    held = admitted(here.reserve(process, Need(1, 0, 600)))
-    renewal = process.limiter._renewed(here.group, process.limiter._held[here.group])
-    here.settle(held, Need(1, 0, 3_000))
-    once = here.state(process)
-    here.do(process.limiter._line.ask(renewal))
-    here.settle(held, Need(1, 0, 3_000))
-    assert here.state(process) == once
-
-
 def test_a_limit_that_is_free_does_not_keep_a_call_from_going_ahead(world: Callable[..., LimitWorld]) -> None:
     """49 requests a minute have no reserve, and need none: tokens are what keeps the call."""
     here = world(requests_per_min=49, output_tokens_per_min=100_000)
@@ -293,52 +188,6 @@ def test_a_limit_that_is_free_does_not_keep_a_call_from_going_ahead(world: Calla
     here.pass_s(1.3)
     assert admitted(here.reserve(process, Need(1, 0, 500), Lane.INTERACTIVE)).reservation.wait_s == 0
     assert admitted(here.reserve(process, Need(1, 0, 500), Lane.INTERACTIVE)).reservation.wait_s > 0
-
-
-def test_settling_twice_is_settling_once(world: Callable[..., LimitWorld]) -> None:
-    here = world(output_tokens_per_min=60_000, concurrent_calls=2)
-    process, other = here.process(), here.process()
-    first = admitted(here.reserve(process, Need(1, 0, 600), Lane.INTERACTIVE))
-    admitted(here.reserve(process, Need(1, 0, 600), Lane.INTERACTIVE))
-    for _ in range(3):
-        here.settle(first, Need(1, 0, 30_600))
-    debt = refused(here.reserve(other, Need(1, 0, 600), Lane.INTERACTIVE))
-    assert debt.retry_after_s is not None
-    assert debt.retry_after_s < MINUTE_S / 2
-    admitted(here.reserve(other, Need(1, 0, 0), Lane.INTERACTIVE))
-    assert "2 calls open" in str(refused(here.reserve(other, Need(1, 0, 0), Lane.INTERACTIVE)))
-
-
-def test_reserving_twice_is_reserving_once(world: Callable[..., LimitWorld]) -> None:
-    """A connection may break before the reply came, and the command goes out again."""
-    here = world(requests_per_min=60, concurrent_calls=2)
-    process = here.process()
-    first = admitted(here.reserve(process, Need(), Lane.INTERACTIVE)).reservation
-    again = here.do(process.limiter._asked(here.group, first.id, Lane.INTERACTIVE, first.buckets))
-    assert again[:2] == (1, first.date_us)
-    admitted(here.reserve(here.process(), Need(1, 0, 0), Lane.INTERACTIVE))
-
-
-def test_a_slot_stays_taken_as_long_as_its_process_renews(world: Callable[..., LimitWorld]) -> None:
-    here = world(concurrent_calls=1)
-    holder, other = here.process(), here.process()
-    admitted(here.reserve(holder, Need()))
-    for _ in range(4):
-        here.pass_s(LEASE_S - 1)
-        here.renew(holder)
-        refused(here.reserve(other, Need()))
-
-
-def test_what_a_lapsed_process_ends_frees_nobody_elses_slot(world: Callable[..., LimitWorld]) -> None:
-    """Its old reservation was swept with its slots; ending it late must not free the slot of its new one."""
-    here = world(concurrent_calls=2)
-    stalled, other = here.process(), here.process()
-    old = admitted(here.reserve(stalled, Need(), Lane.INTERACTIVE))
-    here.pass_s(LEASE_S + 1)
-    admitted(here.reserve(stalled, Need(), Lane.INTERACTIVE))
-    here.settle(old, None)
-    admitted(here.reserve(other, Need(), Lane.INTERACTIVE))
-    refused(here.reserve(other, Need(), Lane.INTERACTIVE))
 
 
 def test_what_went_ahead_counts_until_its_own_date(world: Callable[..., LimitWorld]) -> None:
@@ -354,21 +203,6 @@ def test_what_went_ahead_counts_until_its_own_date(world: Callable[..., LimitWor
     assert at_once() == 6
     here.pass_s(2 * BOOKED_AHEAD_S[Lane.INTERACTIVE])
     assert at_once() == 6
-
-
-def test_a_settlement_that_was_lost_is_made_good_by_the_next_renewal(
-    world: Callable[..., LimitWorld], redis_url: str
-) -> None:
-    here = world(concurrent_calls=2)
-    process, other = here.process(), here.process()
-    lost = admitted(here.reserve(process, Need(), Lane.INTERACTIVE))
-    admitted(here.reserve(process, Need(), Lane.INTERACTIVE))
-    del process.limiter._held[here.group][lost.reservation.id]
-    refused(here.reserve(other, Need(), Lane.INTERACTIVE))
-    here.renew(process)
-    admitted(here.reserve(other, Need(), Lane.INTERACTIVE))
-    with redis.Redis.from_url(redis_url) as client:
-        assert client.hlen(here.group.key(f"held:{process.limiter._holder}")) == 1
 
 
 def test_the_state_shows_what_is_reserved_and_forgets_the_dead(world: Callable[..., LimitWorld]) -> None:
@@ -415,77 +249,6 @@ def test_a_group_lies_in_one_slot_of_a_cluster(world: Callable[..., LimitWorld],
         keys = client.keys("*")
     assert len(keys) >= 4
     assert {key.partition(b"}")[0] for key in keys} == {b"assayline:limits:{openai/default/default"}
-
-
-def test_a_reservation_whose_reply_is_lost_is_given_back(redis_url: str) -> None:
-    """The caller is cancelled while the script runs: the slot is free again."""
-
-    async def cancelled() -> float:
-        line = RedisLine.from_url(redis_url)
-        limiter = Limiter(line, "holder")
-        group = LimitGroup("openai", "default", "default", Limits(concurrent_calls=1))
-        asking = asyncio.ensure_future(limiter.reserve(group, Need(), Lane.INTERACTIVE))
-        await asyncio.sleep(0)
-        asking.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await asking
-        second = await limiter.reserve(group, Need(), Lane.INTERACTIVE)
-        limiter.close()
-        await line.aclose()
-        return second.wait_s
-
-    assert asyncio.run(cancelled()) == 0
-
-
-def test_a_limiter_renews_by_itself_until_it_is_closed(redis_url: str) -> None:
-    async def scores(server: redis.Redis) -> list[float]:
-        line = RedisLine.from_url(redis_url)
-        limiter = Limiter(line, "holder", lease_s=0.4)
-        group = LimitGroup("openai", "default", "default", Limits(concurrent_calls=1))
-        await limiter.reserve(group, Need(), Lane.INTERACTIVE)
-        seen = [float(server.zscore(group.key("alive"), "holder") or 0)]
-        async with asyncio.timeout(10):
-            while len(seen) < 4:
-                await asyncio.sleep(0.01)
-                score = float(server.zscore(group.key("alive"), "holder") or 0)
-                seen += [score] if score != seen[-1] else []
-        limiter.close()
-        assert limiter._renewal is None
-        await line.aclose()
-        return seen
-
-    with redis.Redis.from_url(redis_url) as client:
-        seen = asyncio.run(scores(client))
-    assert seen == sorted(seen)
-
-
-def test_redis_tells_the_time(redis_url: str) -> None:
-    async def reserved() -> int:
-        line = RedisLine.from_url(redis_url)
-        limiter = Limiter(line, "holder")
-        group = LimitGroup("openai", "default", "default", Limits(requests_per_min=60))
-        reservation = await limiter.reserve(group, Need(), Lane.BULK)
-        limiter.close()
-        await line.aclose()
-        return reservation.date_us
-
-    before = time.time()
-    assert before - 1 <= asyncio.run(reserved()) / 1e6 <= time.time() + 1
-
-
-def test_without_redis_nobody_knows_what_is_free() -> None:
-    async def asked() -> None:
-        line = RedisLine.from_url("redis://127.0.0.1:1")
-        limiter = Limiter(line, "holder")
-        group = LimitGroup("openai", "default", "default", Limits(requests_per_min=60))
-        try:
-            with pytest.raises(RedisAway):
-                await limiter.reserve(group, Need(), Lane.BULK)
-        finally:
-            limiter.close()
-            await line.aclose()
-
-    asyncio.run(asked())
 
 
 def test_small_calls_leave_room_for_the_large_one_among_them(world: Callable[..., LimitWorld]) -> None:

@@ -1,0 +1,226 @@
+"""What the limiter keeps through deaths, flushes and lost messages, over a real Valkey: slots and settlements."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+import redis
+from limitworld import LimitWorld, admitted, refused
+
+from gateway.catalog_entries import Lane, Limits
+from gateway.limits.group import LimitGroup
+from gateway.limits.limiter import LEASE_S, Limiter
+from gateway.limits.rates import Need
+from gateway.redis_line import RedisAway, RedisLine
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+MINUTE_S = 60.0
+
+
+def test_a_dead_processs_slots_are_free_after_its_lease(world: Callable[..., LimitWorld]) -> None:
+    here = world(concurrent_calls=1)
+    dead, other = here.process(), here.process()
+    admitted(here.reserve(dead, Need()))
+    here.pass_s(LEASE_S - 0.001)
+    refused(here.reserve(other, Need()))
+    here.pass_s(0.002)
+    admitted(here.reserve(other, Need()))
+
+
+def test_a_process_that_was_taken_for_dead_counts_again_once_it_renews(world: Callable[..., LimitWorld]) -> None:
+    here = world(concurrent_calls=2)
+    stalled, other = here.process(), here.process()
+    held = admitted(here.reserve(stalled, Need(), Lane.INTERACTIVE))
+    here.pass_s(LEASE_S + 1)
+    admitted(here.reserve(other, Need(), Lane.INTERACTIVE))
+    here.renew(stalled)
+    refused(here.reserve(other, Need(), Lane.INTERACTIVE))
+    here.settle(held, None)
+    admitted(here.reserve(other, Need(), Lane.INTERACTIVE))
+
+
+def test_after_a_flush_a_bucket_has_room_for_one_call(world: Callable[..., LimitWorld]) -> None:
+    """Not for a burst: nobody knows what went before."""
+    here = world(requests_per_min=600)
+    process = here.process()
+    full = [admitted(here.reserve(process, Need())).reservation.wait_s for _ in range(3)]
+    assert full == [0, 0, 0]
+    here.flush()
+    first, second = (admitted(here.reserve(process, Need())).reservation.wait_s for _ in range(2))
+    assert first == 0
+    assert second > 0
+
+
+def test_after_a_flush_renewals_bring_the_slots_back(world: Callable[..., LimitWorld]) -> None:
+    here = world(concurrent_calls=2)
+    process, other = here.process(), here.process()
+    held = admitted(here.reserve(process, Need(), Lane.INTERACTIVE))
+    here.flush()
+    here.renew(process)
+    admitted(here.reserve(other, Need(), Lane.INTERACTIVE))
+    refused(here.reserve(other, Need(), Lane.INTERACTIVE))
+    here.settle(held, None)
+    admitted(here.reserve(other, Need(), Lane.INTERACTIVE))
+
+
+def test_slots_do_not_leak_where_settlements_are_lost(world: Callable[..., LimitWorld]) -> None:
+    """And light traffic goes on, with nothing open whenever a renewal is due."""
+    here = world(concurrent_calls=5)
+    process = here.process()
+    for lost in [admitted(here.reserve(process, Need())) for _ in range(2)]:
+        del process.limiter._held[here.group][lost.reservation.id]
+    for _ in range(20):
+        here.settle(admitted(here.reserve(process, Need())), None)
+        here.pass_s(LEASE_S / 4)
+        here.renew(process)
+    assert here.state(process).open == 0
+
+
+def test_renewal_and_settlement_sent_once_more_settle_once(world: Callable[..., LimitWorld]) -> None:
+    """The connection broke before the replies came: both go out again, in their order."""
+    here = world(output_tokens_per_min=60_000, concurrent_calls=5)
+    process = here.process()
+    held = admitted(here.reserve(process, Need(1, 0, 600)))
+    renewal = process.limiter._renewed(here.group, process.limiter._held[here.group])
+    here.settle(held, Need(1, 0, 3_000))
+    once = here.state(process)
+    here.do(process.limiter._line.ask(renewal))
+    here.settle(held, Need(1, 0, 3_000))
+    assert here.state(process) == once
+
+
+def test_settling_twice_is_settling_once(world: Callable[..., LimitWorld]) -> None:
+    here = world(output_tokens_per_min=60_000, concurrent_calls=2)
+    process, other = here.process(), here.process()
+    first = admitted(here.reserve(process, Need(1, 0, 600), Lane.INTERACTIVE))
+    admitted(here.reserve(process, Need(1, 0, 600), Lane.INTERACTIVE))
+    for _ in range(3):
+        here.settle(first, Need(1, 0, 30_600))
+    debt = refused(here.reserve(other, Need(1, 0, 600), Lane.INTERACTIVE))
+    assert debt.retry_after_s is not None
+    assert debt.retry_after_s < MINUTE_S / 2
+    admitted(here.reserve(other, Need(1, 0, 0), Lane.INTERACTIVE))
+    assert "2 calls open" in str(refused(here.reserve(other, Need(1, 0, 0), Lane.INTERACTIVE)))
+
+
+def test_reserving_twice_is_reserving_once(world: Callable[..., LimitWorld]) -> None:
+    """A connection may break before the reply came, and the command goes out again."""
+    here = world(requests_per_min=60, concurrent_calls=2)
+    process = here.process()
+    first = admitted(here.reserve(process, Need(), Lane.INTERACTIVE)).reservation
+    again = here.do(process.limiter._asked(here.group, first.id, Lane.INTERACTIVE, first.buckets))
+    assert again[:2] == (1, first.date_us)
+    admitted(here.reserve(here.process(), Need(1, 0, 0), Lane.INTERACTIVE))
+
+
+def test_a_slot_stays_taken_as_long_as_its_process_renews(world: Callable[..., LimitWorld]) -> None:
+    here = world(concurrent_calls=1)
+    holder, other = here.process(), here.process()
+    admitted(here.reserve(holder, Need()))
+    for _ in range(4):
+        here.pass_s(LEASE_S - 1)
+        here.renew(holder)
+        refused(here.reserve(other, Need()))
+
+
+def test_what_a_lapsed_process_ends_frees_nobody_elses_slot(world: Callable[..., LimitWorld]) -> None:
+    """Its old reservation was swept with its slots; ending it late must not free the slot of its new one."""
+    here = world(concurrent_calls=2)
+    stalled, other = here.process(), here.process()
+    old = admitted(here.reserve(stalled, Need(), Lane.INTERACTIVE))
+    here.pass_s(LEASE_S + 1)
+    admitted(here.reserve(stalled, Need(), Lane.INTERACTIVE))
+    here.settle(old, None)
+    admitted(here.reserve(other, Need(), Lane.INTERACTIVE))
+    refused(here.reserve(other, Need(), Lane.INTERACTIVE))
+
+
+def test_a_settlement_that_was_lost_is_made_good_by_the_next_renewal(
+    world: Callable[..., LimitWorld], redis_url: str
+) -> None:
+    here = world(concurrent_calls=2)
+    process, other = here.process(), here.process()
+    lost = admitted(here.reserve(process, Need(), Lane.INTERACTIVE))
+    admitted(here.reserve(process, Need(), Lane.INTERACTIVE))
+    del process.limiter._held[here.group][lost.reservation.id]
+    refused(here.reserve(other, Need(), Lane.INTERACTIVE))
+    here.renew(process)
+    admitted(here.reserve(other, Need(), Lane.INTERACTIVE))
+    with redis.Redis.from_url(redis_url) as client:
+        assert client.hlen(here.group.key(f"held:{process.limiter._holder}")) == 1
+
+
+def test_a_reservation_whose_reply_is_lost_is_given_back(redis_url: str) -> None:
+    """The caller is cancelled while the script runs: the slot is free again."""
+
+    async def cancelled() -> float:
+        line = RedisLine.from_url(redis_url)
+        limiter = Limiter(line, "holder")
+        group = LimitGroup("openai", "default", "default", Limits(concurrent_calls=1))
+        asking = asyncio.ensure_future(limiter.reserve(group, Need(), Lane.INTERACTIVE))
+        await asyncio.sleep(0)
+        asking.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asking
+        second = await limiter.reserve(group, Need(), Lane.INTERACTIVE)
+        limiter.close()
+        await line.aclose()
+        return second.wait_s
+
+    assert asyncio.run(cancelled()) == 0
+
+
+def test_a_limiter_renews_by_itself_until_it_is_closed(redis_url: str) -> None:
+    async def scores(server: redis.Redis) -> list[float]:
+        line = RedisLine.from_url(redis_url)
+        limiter = Limiter(line, "holder", lease_s=0.4)
+        group = LimitGroup("openai", "default", "default", Limits(concurrent_calls=1))
+        await limiter.reserve(group, Need(), Lane.INTERACTIVE)
+        seen = [float(server.zscore(group.key("alive"), "holder") or 0)]
+        async with asyncio.timeout(10):
+            while len(seen) < 4:
+                await asyncio.sleep(0.01)
+                score = float(server.zscore(group.key("alive"), "holder") or 0)
+                seen += [score] if score != seen[-1] else []
+        limiter.close()
+        assert limiter._renewal is None
+        await line.aclose()
+        return seen
+
+    with redis.Redis.from_url(redis_url) as client:
+        seen = asyncio.run(scores(client))
+    assert seen == sorted(seen)
+
+
+def test_redis_tells_the_time(redis_url: str) -> None:
+    async def reserved() -> int:
+        line = RedisLine.from_url(redis_url)
+        limiter = Limiter(line, "holder")
+        group = LimitGroup("openai", "default", "default", Limits(requests_per_min=60))
+        reservation = await limiter.reserve(group, Need(), Lane.BULK)
+        limiter.close()
+        await line.aclose()
+        return reservation.date_us
+
+    before = time.time()
+    assert before - 1 <= asyncio.run(reserved()) / 1e6 <= time.time() + 1
+
+
+def test_without_redis_nobody_knows_what_is_free() -> None:
+    async def asked() -> None:
+        line = RedisLine.from_url("redis://127.0.0.1:1")
+        limiter = Limiter(line, "holder")
+        group = LimitGroup("openai", "default", "default", Limits(requests_per_min=60))
+        try:
+            with pytest.raises(RedisAway):
+                await limiter.reserve(group, Need(), Lane.BULK)
+        finally:
+            limiter.close()
+            await line.aclose()
+
+    asyncio.run(asked())
