@@ -1,4 +1,4 @@
-"""Wire doubles for provider adapters (`llmock`, a plugin, for what it can say, `wire` for what it cannot), and limits."""
+"""Wire doubles for adapters (`llmock`, a plugin, for what it can say, `wire` for what it cannot), and limits."""
 
 from __future__ import annotations
 
