@@ -77,6 +77,20 @@ class LimitWorld:
         process.lapses_us = self.now_us + round(LEASE_S * SECOND_US)
         return Admitted(process, lane, need, reservation)
 
+    def saturate(self, need: Need, seconds: float) -> list[float]:
+        """Two processes ask as soon as they are told they may; the dates they get, in seconds from now."""
+        began, dates, processes = self.now_us, list[float](), [self.process(), self.process()]
+        while self.now_us - began < seconds * SECOND_US:
+            processes.reverse()
+            outcome = self.reserve(processes[0], need)
+            if isinstance(outcome, Admitted):
+                dates.append((outcome.date_us() - began) / SECOND_US)
+                self.settle(outcome, need)
+            else:
+                assert outcome.retry_after_s is not None
+                self.pass_s(outcome.retry_after_s + 1e-6)
+        return dates
+
     def settle(self, admitted: Admitted, used: Need | None) -> None:
         self._said(admitted.process, lambda: admitted.process.limiter.settle(admitted.reservation, used))
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from gateway.catalog_entries import Lane
-from gateway.limits.rates import LimitKind, buckets
+from gateway.limits.rates import LimitKind, buckets, check_fits
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -74,6 +74,7 @@ class GroupState:
         Raises:
             ExceedsLimit: one call needs more than a minute holds.
         """
+        check_fits(self.group.limits, need)
         horizon_us = round(BOOKED_AHEAD_S[lane] * SECOND_US)
         fits = [self._slots_left(lane, at_most)]
         drawn = buckets(self.group.limits, need, largest)

@@ -16,7 +16,7 @@ from redis.exceptions import ResponseError
 
 from gateway.errors import LimitReached
 from gateway.limits.group import BOOKED_AHEAD_S, SECOND_US, GroupState, LimitGroup
-from gateway.limits.rates import LimitKind, buckets
+from gateway.limits.rates import LimitKind, buckets, check_fits
 from gateway.limits.sizes import LargestCalls
 from gateway.redis_line import RedisAway
 from gateway.redis_script import Script
@@ -94,6 +94,7 @@ class Limiter:
             LimitReached: no date within `BOOKED_AHEAD_S` is free; nothing is reserved.
             RedisAway: nobody knows what is free.
         """
+        check_fits(group.limits, need)  # before it is counted: what never goes must not slow down the others
         drawn = buckets(group.limits, need, self._largest.with_this(group, need))
         self._made += 1
         reservation_id = str(self._made)

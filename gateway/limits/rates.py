@@ -1,8 +1,8 @@
 """From what a provider allows to buckets: how much of a limit is rate, how much is burst, and for whom.
 
-A provider counts over a sliding minute, or fills a bucket; either way it never sees more than burst + rate x time. So
-burst and rate together are kept to the limit: in any 60 seconds no more is admitted than it allows. What a burst costs
-in use is what it is: 1 to 2 % of a limit that is large beside one call.
+A provider counts over a sliding minute, or fills a bucket; either way it sees burst + rate x time at most. So burst and
+rate together are kept to the limit. Of requests no 60 seconds hold more than it allows; of tokens neither, but for what
+ADR 0010 names. What a burst costs in use is 1 to 2 % of a limit that is large beside one call.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ TOKEN_ROOM, CALLS_AT_ONCE, MOST_TOKEN_ROOM = 0.01, 4, 0.1
 """Of a token limit as much may go at once as four of the largest calls take: answers shorter than reserved come back
 in lumps, and a bucket that is too small to hold them spills them (figures in ADR 0010)."""
 TOKEN_RESERVE, MOST_TOKEN_RESERVE = 0.005, 0.025
-"""Of a token limit as much is kept for interactive calls as one call takes, within these shares."""
+"""Of a token limit as much is kept for interactive calls as the largest call takes, within these shares."""
 
 
 class LimitKind(StrEnum):
@@ -96,6 +96,17 @@ class Bucket:
         yield from (self.us(self.amount), self.us(self.room), self.slack_us, self.us(self.reserve))
 
 
+def check_fits(limits: Limits, need: Need) -> None:
+    """Refuse a call that no waiting would help.
+
+    Raises:
+        ExceedsLimit: it needs more of a limit than a minute holds.
+    """
+    for kind, limit in _rates(limits).items():
+        if (amount := need.of(kind)) > limit:
+            raise ExceedsLimit(f"the call needs {amount} {kind.value}, and a minute has {limit}: no waiting would help")
+
+
 def buckets(limits: Limits, need: Need, largest: Need) -> tuple[Bucket, ...]:
     """Return the buckets that a call draws on: one for each rate there is.
 
@@ -103,9 +114,6 @@ def buckets(limits: Limits, need: Need, largest: Need) -> tuple[Bucket, ...]:
         limits: of the group.
         need: of this call. What it needs nothing of it does not wait for, but may be charged for afterwards.
         largest: of the calls that are lately made in the group, this one among them; see `sizes`.
-
-    Raises:
-        ExceedsLimit: the call needs more of one of them than a minute holds.
     """
     return tuple(_bucket(kind, limit, need.of(kind), largest.of(kind)) for kind, limit in _rates(limits).items())
 
@@ -121,8 +129,6 @@ def _rates(limits: Limits) -> Mapping[LimitKind, int]:
 
 
 def _bucket(kind: LimitKind, limit: int, amount: int, largest: int) -> Bucket:
-    if amount > limit:
-        raise ExceedsLimit(f"the call needs {amount} {kind.value}, and a minute has {limit}: no waiting would help")
     if kind is LimitKind.REQUESTS:
         room, reserve = max(1, int(limit * REQUEST_ROOM)), min(limit - 1, int(limit * REQUEST_RESERVE + 0.5))
         # Of calls one by one, room - 1 go ahead of the first that the rate lets go.

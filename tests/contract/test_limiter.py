@@ -66,6 +66,15 @@ def test_a_call_larger_than_a_minute_holds_is_refused_for_good(world: Callable[.
     assert admitted(here.reserve(here.process(), Need(1, 1_000, 0))).reservation.wait_s == 0
 
 
+def test_a_call_that_is_refused_for_good_does_not_slow_down_the_others(world: Callable[..., LimitWorld]) -> None:
+    here = world(input_tokens_per_min=100_000)
+    process, small = here.process(), Need(1, 100, 0)
+    before = admitted(here.reserve(process, small)).reservation.buckets
+    with pytest.raises(ExceedsLimit):
+        here.reserve(process, Need(1, 1_000_000, 0))
+    assert admitted(here.reserve(process, small)).reservation.buckets == before
+
+
 def test_what_was_not_used_comes_back(world: Callable[..., LimitWorld]) -> None:
     here = world(output_tokens_per_min=60_000)
     process = here.process()
@@ -166,16 +175,7 @@ def test_calls_of_more_than_a_tenth_go_one_by_one(world: Callable[..., LimitWorl
     """A minute holds whole ones: of 40 % two, not two and a half."""
     limit = 100_000
     here = world(input_tokens_per_min=limit)
-    process, need, dates = here.process(), Need(1, int(limit * share), 0), []
-    began = here.now_us
-    while here.now_us - began < 5 * MINUTE_S * 1e6:
-        outcome = here.reserve(process, need)
-        if isinstance(outcome, Admitted):
-            dates.append((outcome.date_us() - began) / 1e6)
-            here.settle(outcome, need)
-        else:
-            assert outcome.retry_after_s is not None
-            here.pass_s(outcome.retry_after_s + 1e-6)
+    dates = here.saturate(Need(1, int(limit * share), 0), 5 * MINUTE_S)
     assert max(sum(since <= at < since + MINUTE_S for at in dates) for since in dates) * share <= 1
     assert len(dates) >= 4 * int(1 / share)
 
@@ -308,17 +308,7 @@ def test_a_saturated_limit_is_used_up(
 ) -> None:
     """Bulk alone, two processes that ask as soon as they are told they may, minutes two to four."""
     here = world(**limits)
-    processes = [here.process(), here.process()]
-    began, dates, turn = here.now_us, [], 0
-    while here.now_us - began < 4 * MINUTE_S * 1e6:
-        outcome = here.reserve(processes[turn % 2], need)
-        turn += 1
-        if isinstance(outcome, Admitted):
-            dates.append((outcome.date_us() - began) / 1e6)
-            here.settle(outcome, need)
-        else:
-            assert outcome.retry_after_s is not None
-            here.pass_s(outcome.retry_after_s + 1e-6)
+    dates = here.saturate(need, 4 * MINUTE_S)
     measured = sum(MINUTE_S <= date < 4 * MINUTE_S for date in dates)
     a_minute = min(limit / max(1, getattr(need, kind.removesuffix("_per_min"))) for kind, limit in limits.items())
     assert least * 3 * a_minute <= measured <= 3 * a_minute
