@@ -13,10 +13,13 @@ from api.answers import JobLine
 from api.requests import Page
 
 # A filter that is not given is folded away by the planner. Ids are UUIDv7: newest first is by id downwards.
+# Times are spelled as `assayline_job` spells them, so that those of one job are the same text on both pages.
 PAGE = text("""
 SELECT id, state, reason, analysis, tenant, subject, source, lane, priority, provider, model, attempts_used,
-       max_attempts, tags, created_at AT TIME ZONE 'UTC' AS created_at, not_before AT TIME ZONE 'UTC' AS not_before,
-       started_at AT TIME ZONE 'UTC' AS started_at, finished_at AT TIME ZONE 'UTC' AS finished_at,
+       max_attempts, tags, (to_jsonb(created_at AT TIME ZONE 'UTC') #>> '{}') || '+00:00' AS created_at,
+       (to_jsonb(not_before AT TIME ZONE 'UTC') #>> '{}') || '+00:00' AS not_before,
+       (to_jsonb(started_at AT TIME ZONE 'UTC') #>> '{}') || '+00:00' AS started_at,
+       (to_jsonb(finished_at AT TIME ZONE 'UTC') #>> '{}') || '+00:00' AS finished_at,
        jsonb_path_query_first(causes, '$[last].error') #>> '{}' AS last_error
   FROM assayline.jobs
  WHERE (CAST(:states AS text[]) IS NULL OR state = ANY (CAST(:states AS text[])))
@@ -27,8 +30,6 @@ SELECT id, state, reason, analysis, tenant, subject, source, lane, priority, pro
    AND (CAST(:before AS uuid) IS NULL OR id < CAST(:before AS uuid))
  ORDER BY id DESC LIMIT :limit
 """)
-
-TIMES = ("created_at", "not_before", "started_at", "finished_at")
 
 
 async def page_of(connection: AsyncConnection, wanted: Page) -> tuple[list[dict[str, Any]], str | None]:
@@ -55,8 +56,5 @@ def next_address(path: str, wanted: Page, cursor: str) -> str:
 
 def _line(row: Mapping[Any, Any]) -> dict[str, Any]:
     line: dict[str, Any] = {name: row[name] for name in JobLine.model_fields}
-    for name in TIMES:
-        if line[name] is not None:
-            line[name] = line[name].isoformat() + "+00:00"
     line["id"] = str(line["id"])
     return line
