@@ -61,8 +61,8 @@ class Capability(StrEnum):
 
     STRUCTURED_OUTPUT = "structured_output"
     """It answers by a JSON schema."""
-    INTEGER_RANGES = "integer_ranges"
-    """Its server enforces `minimum` and `maximum` of integers in a schema."""
+    BOUNDS = "bounds"
+    """Its server enforces, in a schema, `minimum` and `maximum` of integers and `minLength` of strings."""
     TEMPERATURE = "temperature"
     """It accepts a temperature."""
 

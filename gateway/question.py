@@ -120,4 +120,4 @@ def _temperature(entry: ModelEntry, analysis: Analysis, wanted: float | None) ->
 def _schema(entry: ModelEntry, shape: AnswerShape) -> JsonObject | None:
     if Capability.STRUCTURED_OUTPUT not in entry.capabilities:
         return None
-    return shape.ranged_schema if Capability.INTEGER_RANGES in entry.capabilities else shape.schema
+    return shape.bounded_schema if Capability.BOUNDS in entry.capabilities else shape.schema

@@ -18,7 +18,7 @@ from jsonschema import Draft202012Validator
 from jsonschema.exceptions import SchemaError, ValidationError
 from jsonschema.validators import extend
 
-from gateway.analyses.schema_lint import KEPT_KEYWORDS, RANGE_KEYWORDS, STRIPPED_KEYWORDS, lint
+from gateway.analyses.schema_lint import BOUND_KEYWORDS, KEPT_KEYWORDS, STRIPPED_KEYWORDS, lint
 from gateway.errors import ConfigurationError, RequestError
 from gateway.response import NotValid
 
@@ -196,7 +196,7 @@ class _Writer:
 def _stripped(node: JsonObject) -> JsonObject:
     """Leave out of a schema what pydantic-style decoration and ranges it holds; keep everything else for the linter."""
     kept = {
-        key: value for key, value in node.items() if key not in (STRIPPED_KEYWORDS | RANGE_KEYWORDS) - KEPT_KEYWORDS
+        key: value for key, value in node.items() if key not in (STRIPPED_KEYWORDS | BOUND_KEYWORDS) - KEPT_KEYWORDS
     }
     if "const" in node:
         kept["enum"] = [node["const"]]

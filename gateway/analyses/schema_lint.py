@@ -32,13 +32,13 @@ KEPT_KEYWORDS = frozenset(
 )
 """What a sent schema may hold."""
 
-RANGE_KEYWORDS = frozenset({"minimum", "maximum"})
-"""Left in for a model whose server enforces integer ranges (llama.cpp's grammars do; for numbers they do not)."""
+BOUND_KEYWORDS = frozenset({"minimum", "maximum", "minLength"})
+"""Left in for a model whose server enforces them (llama.cpp's grammars do: of integers and strings, not of numbers)."""
 
 STRIPPED_KEYWORDS = frozenset(
     {
         *("title", "default", "examples", "format", "pattern", "multipleOf", "uniqueItems"),
-        *("exclusiveMinimum", "exclusiveMaximum", "minLength", "maxLength", "minItems", "maxItems"),
+        *("exclusiveMinimum", "exclusiveMaximum", "maxLength", "minItems", "maxItems"),
         *("$defs", "$ref", "const"),
     }
 )
@@ -53,13 +53,13 @@ def common_schema(model: type[BaseModel]) -> JsonObject:
     Raises:
         ConfigurationError: the model breaks a rule; the message names it and the place.
     """
-    schema = _sent(model, STRIPPED_KEYWORDS | RANGE_KEYWORDS)
+    schema = _sent(model, STRIPPED_KEYWORDS | BOUND_KEYWORDS)
     lint(schema, model.__name__)
     return schema
 
 
-def ranged_schema(model: type[BaseModel]) -> JsonObject:
-    """Derive the common schema with the ranges of integers left in; raises as `common_schema`."""
+def bounded_schema(model: type[BaseModel]) -> JsonObject:
+    """Derive the common schema with the bounds left in that servers enforce; raises as `common_schema`."""
     return _sent(model, STRIPPED_KEYWORDS)
 
 

@@ -19,7 +19,7 @@ from pydantic import BaseModel, ValidationError
 
 from gateway.analyses.callers_schema import Validator, broken_rules, common_part, written_out
 from gateway.analyses.code_blocks import code_blocks
-from gateway.analyses.schema_lint import common_schema, ranged_schema
+from gateway.analyses.schema_lint import bounded_schema, common_schema
 from gateway.response import NotValid, Parsed, Unusable, first_few, read_json
 
 if TYPE_CHECKING:
@@ -44,8 +44,8 @@ class AnswerShape(Protocol):
         """The schema to send; None: none is sent."""
 
     @property
-    def ranged_schema(self) -> JsonObject | None:
-        """`schema` with the ranges of integers, for models whose servers enforce them."""
+    def bounded_schema(self) -> JsonObject | None:
+        """`schema` with the bounds of integers and strings, for models whose servers enforce them."""
 
     @property
     def prompt_values(self) -> Mapping[str, Any]:
@@ -65,7 +65,7 @@ class ResultShape:
 
     model: type[BaseModel]
     schema: JsonObject
-    ranged_schema: JsonObject
+    bounded_schema: JsonObject
     prompt_values: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
@@ -75,7 +75,7 @@ class ResultShape:
         Raises:
             ConfigurationError: its schema leaves the common subset of the providers.
         """
-        return cls(model, common_schema(model), ranged_schema(model))
+        return cls(model, common_schema(model), bounded_schema(model))
 
     @property
     def fingerprint(self) -> str:
@@ -106,7 +106,7 @@ class SchemaShape:
     prompt_values: Mapping[str, Any]
 
     @property
-    def ranged_schema(self) -> JsonObject | None:
+    def bounded_schema(self) -> JsonObject | None:
         """The same: the caller's ranges are checked when the answer is read."""
         return self.schema
 
@@ -139,7 +139,7 @@ class TextShape:
 
     output_format: OutputFormat
     schema: None = None
-    ranged_schema: None = None
+    bounded_schema: None = None
 
     @property
     def prompt_values(self) -> Mapping[str, Any]:

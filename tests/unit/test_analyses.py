@@ -15,7 +15,7 @@ from gateway.analyses.base import Analysis, Ask, Result, ResultShape
 from gateway.analyses.code.skill_extraction import ANALYSIS as SKILLS
 from gateway.analyses.code.skill_extraction import SkillExtraction
 from gateway.analyses.registry import SHIPPED, load_analyses, register
-from gateway.analyses.schema_lint import common_schema, ranged_schema
+from gateway.analyses.schema_lint import bounded_schema, common_schema
 from gateway.analyses.text.text_classification import shape_for
 from gateway.errors import ConfigurationError, PromptError, UnknownAnalysis
 
@@ -129,9 +129,11 @@ def test_ranges_and_decoration_are_not_sent_and_references_are_written_out():
     }
 
 
-def test_integer_ranges_are_sent_to_servers_that_enforce_them():
-    assert ranged_schema(Fine)["properties"]["rank"] == {"type": "integer", "minimum": 1, "maximum": 5}
-    assert "maxLength" not in json.dumps(ranged_schema(Fine))
+def test_bounds_are_sent_to_servers_that_enforce_them():
+    assert bounded_schema(Fine)["properties"]["rank"] == {"type": "integer", "minimum": 1, "maximum": 5}
+    assert "maxLength" not in json.dumps(bounded_schema(Fine))
+    skill = bounded_schema(SkillExtraction)["properties"]["skills"]["items"]
+    assert skill["properties"]["name"]["minLength"] == 1  # or a small model writes none
 
 
 def test_pydantic_enforces_what_is_not_sent():

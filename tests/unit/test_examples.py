@@ -98,7 +98,7 @@ async def test_the_example_is_asked_and_a_fitting_answer_reads(analysis: Analysi
 def test_a_result_reads_again_as_itself(analysis: Analysis) -> None:
     """What a validator has taken back stays so: a stored result satisfies the model it came from."""
     shape = analysis.shape_for(ask(analysis))
-    for schema in (shape.schema, shape.ranged_schema):
+    for schema in (shape.schema, shape.bounded_schema):
         if schema is not None:
             read = shape.read(json.dumps(example(schema)))
             assert isinstance(read, Parsed)
