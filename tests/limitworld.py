@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import redis
 
 from gateway.catalog_entries import Lane
 from gateway.errors import LimitReached
-from gateway.limits.group import SECOND_US, GroupState, LimitGroup
+from gateway.limits.group import SECOND_US, GroupState, LimitGroup, RateState
 from gateway.limits.limiter import LEASE_S, Limiter, Reservation
+from gateway.limits.rates import buckets, rates
 from gateway.redis_line import RedisLine
 
 if TYPE_CHECKING:
@@ -105,6 +106,22 @@ class LimitWorld:
     def state(self, process: Process) -> GroupState:
         state: GroupState = self.do(process.limiter.state(self.group))
         return state
+
+    def admits(self, process: Process, need: Need, lane: Lane, at_most: int) -> int:
+        """What the state says of calls of this size, whatever calls lately were."""
+        state, largest = self.state(process), self.largest(process, need)
+        sizes = {
+            bucket.kind: RateState(
+                state.rates[bucket.kind].tat_us if bucket.kind in state.rates else None,
+                bucket.us(bucket.amount),
+                bucket.slack_us,
+            )
+            for bucket in buckets(self.limits, need, largest)
+            if bucket.amount
+        }
+        unneeded = {f"{kind}_per_min": None for kind in rates(self.limits) if kind not in sizes}
+        drawn_on = replace(self.group, limits=self.limits.model_copy(update=unneeded))
+        return replace(state, group=drawn_on, rates=sizes).admits(lane, at_most)
 
     def flush(self) -> None:
         with redis.Redis.from_url(self.url) as client:

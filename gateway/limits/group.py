@@ -6,13 +6,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from gateway.catalog_entries import Lane
-from gateway.limits.rates import LimitKind, buckets, check_fits
+from gateway.limits.rates import LimitKind, Need, buckets, rates
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from gateway.catalog_entries import Limits
-    from gateway.limits.rates import Bucket, Need
 
 PREFIX = "assayline:limits:"
 SECOND_US = 1_000_000
@@ -35,8 +34,13 @@ class LimitGroup:
         return f"{self.provider}/{self.account}/{self.name}"
 
     def key(self, what: str) -> str:
-        """A key of the group. All have one hash tag, so they lie in one slot of a Redis Cluster."""
-        return f"{PREFIX}{{{self}}}:{what}"
+        """A key of the group. All of one account have one hash tag, so they lie in one slot of a Redis Cluster."""
+        return f"{PREFIX}{{{self.provider}/{self.account}}}:{self.name}:{what}"
+
+    @property
+    def unlimited(self) -> bool:
+        """Whether it has no limit of any kind."""
+        return not (self.most_open or rates(self.limits))
 
     @property
     def most_open(self) -> int:
@@ -50,36 +54,58 @@ class LimitGroup:
 
 
 @dataclass(frozen=True, slots=True)
-class GroupState:
-    """What is reserved of a group, by Redis's clock.
+class RateState:
+    """What is reserved of one rate, in microseconds at that rate.
 
-    `tats_us`: when all that is reserved of a rate would be used up at that rate; no entry for one that nobody used yet.
+    tat_us: when all that is reserved would be used up; None where nobody has used the rate yet.
+    cost_us: of a call as they lately are. slack_us: how far the tat may be where no date is booked ahead.
     """
+
+    tat_us: int | None
+    cost_us: int
+    slack_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class GroupState:
+    """What is reserved of a group, by Redis's clock. A rate whose calls nobody knows the size of has no entry."""
 
     group: LimitGroup
     now_us: int
     open: int
     open_bulk: int
-    tats_us: Mapping[LimitKind, int]
+    rates: Mapping[LimitKind, RateState]
 
-    def admits(self, need: Need, lane: Lane, at_most: int, *, largest: Need) -> int:
-        """Return how many calls of this size could be booked now, one after the other; more may go ahead of a date.
+    def admits(self, lane: Lane, at_most: int, *, may_wait: int | None = None) -> int:
+        """Return how many calls, as they lately are, could be booked now, one after the other.
+
+        More may go ahead of a date. Where the size of calls is not known, one could: it makes it known.
 
         Args:
-            need: of one call.
             lane: of all of them.
             at_most: no more are counted.
-            largest: of the calls that are lately made in the group; see `sizes`.
-
-        Raises:
-            ExceedsLimit: one call needs more than a minute holds.
+            may_wait: at most so many have a date that is not now; None: as many as may be booked.
         """
-        check_fits(self.group.limits, need)
+        fits = (self._fit(rate, self._horizon_us(rate, lane, may_wait)) for rate in self.rates.values())
+        most = at_most if self.rates.keys() >= rates(self.group.limits).keys() else min(1, at_most)
+        return max(0, min(most, self._slots_left(lane, at_most), *fits))
+
+    def opens_in_s(self, lane: Lane, calls: int, *, may_wait: int | None = None) -> float:
+        """Return in how many seconds one more could be booked than `calls`; 0 where that is now or nobody knows."""
+        distances = (
+            (rate.tat_us or self.now_us)
+            + calls * rate.cost_us
+            - rate.slack_us
+            - self._horizon_us(rate, lane, may_wait)
+            - self.now_us
+            for rate in self.rates.values()
+        )
+        return max(0, *distances, 0) / SECOND_US
+
+    def _horizon_us(self, rate: RateState, lane: Lane, may_wait: int | None) -> int:
         horizon_us = round(BOOKED_AHEAD_S[lane] * SECOND_US)
-        fits = [self._slots_left(lane, at_most)]
-        drawn = buckets(self.group.limits, need, largest)
-        fits += [self._fit(bucket, horizon_us) for bucket in drawn if bucket.amount]
-        return max(0, min(at_most, *fits))
+        # The one that goes at once is not among those that wait.
+        return horizon_us if may_wait is None else min(horizon_us, max(0, may_wait - 1) * rate.cost_us)
 
     def _slots_left(self, lane: Lane, at_most: int) -> int:
         if not self.group.most_open:
@@ -87,8 +113,21 @@ class GroupState:
         left = self.group.most_open - self.open
         return left if lane is Lane.INTERACTIVE else min(left, self.group.most_open_bulk - self.open_bulk)
 
-    def _fit(self, bucket: Bucket, horizon_us: int) -> int:
-        cost = bucket.us(bucket.amount)
-        tat_us = self.tats_us.get(bucket.kind, self.now_us + max(bucket.us(bucket.room), cost) - cost)
-        # The last one is booked where the schedule is no farther than this, and each takes it farther by its cost.
-        return (horizon_us + bucket.slack_us - max(0, tat_us - self.now_us)) // cost + 1
+    def _fit(self, rate: RateState, horizon_us: int) -> int:
+        # Of a rate that nobody used, one call goes at once, however large. The last one is booked where the tat is no
+        # farther than this, and each takes it farther by its cost.
+        tat_us = self.now_us + rate.slack_us if rate.tat_us is None else max(rate.tat_us, self.now_us)
+        return (horizon_us + rate.slack_us - (tat_us - self.now_us)) // rate.cost_us + 1
+
+
+def group_state(group: LimitGroup, now_us: int, open_calls: int, open_bulk: int, kept: Mapping[str, int]) -> GroupState:
+    """Read what `state.lua` returns. `kept`: a rate's tat by its name, and its "<name> cost" and "<name> slack"."""
+    seen = {
+        kind: RateState(kept[kind], kept[f"{kind} cost"], kept[f"{kind} slack"])
+        for kind in rates(group.limits)
+        if kept.get(f"{kind} cost")
+    }
+    for bucket in buckets(group.limits, Need(), Need()):
+        if bucket.kind is LimitKind.REQUESTS and bucket.kind not in seen:  # of it each call takes one
+            seen[bucket.kind] = RateState(None, bucket.us(1), bucket.slack_us)
+    return GroupState(group, now_us, open_calls, open_bulk, seen)

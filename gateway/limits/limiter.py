@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 from redis.exceptions import ResponseError
 
 from gateway.errors import LimitReached
-from gateway.limits.group import BOOKED_AHEAD_S, SECOND_US, GroupState, LimitGroup
-from gateway.limits.rates import LimitKind, buckets, check_fits
+from gateway.limits.group import BOOKED_AHEAD_S, SECOND_US, GroupState, LimitGroup, group_state
+from gateway.limits.rates import buckets, check_fits
 from gateway.limits.sizes import LargestCalls
 from gateway.redis_line import RedisAway
 from gateway.redis_script import Script
@@ -86,23 +86,30 @@ class Limiter:
         self._renewal: asyncio.TimerHandle | None = None
         self._closed = False
 
-    async def reserve(self, group: LimitGroup, need: Need, lane: Lane) -> Reservation:
+    async def reserve(self, group: LimitGroup, need: Need, lane: Lane, *, may_wait: bool = True) -> Reservation:
         """Reserve all that a call needs. The caller waits `wait_s`, makes the call, and settles.
+
+        Args:
+            group: whose limits.
+            need: of the call.
+            lane: of the call.
+            may_wait: whether a date ahead of now will do.
 
         Raises:
             ExceedsLimit: it needs more than a minute holds.
-            LimitReached: no date within `BOOKED_AHEAD_S` is free; nothing is reserved.
+            LimitReached: no date within `BOOKED_AHEAD_S` is free, or none now; nothing is reserved.
             RedisAway: nobody knows what is free.
         """
         check_fits(group.limits, need)  # before it is counted: what never goes must not slow down the others
         drawn = buckets(group.limits, need, self._largest.with_this(group, need))
+        horizon_us = round(BOOKED_AHEAD_S[lane] * SECOND_US) if may_wait else 0
         self._made += 1
         reservation_id = str(self._made)
         held = self._held.setdefault(group, {})
         held[reservation_id] = (lane, None)
         self._renew_later()
         try:
-            admitted, date, now, in_the_way = await self._asked(group, reservation_id, lane, drawn)
+            admitted, date, now, in_the_way = await self._asked(group, reservation_id, lane, horizon_us, drawn)
         except BaseException as error:
             # It may be reserved without our knowing: the reply was lost, or came too late.
             self._end(group, reservation_id, drawn, None)
@@ -111,7 +118,7 @@ class Limiter:
             raise
         if not admitted:
             del held[reservation_id]
-            raise _reached(group, in_the_way.decode(), (date - now) / SECOND_US, lane)
+            raise _reached(group, in_the_way.decode(), (date - now - horizon_us) / SECOND_US)
         held[reservation_id] = (lane, date)
         return Reservation(reservation_id, group, drawn, date, (date - now) / SECOND_US)
 
@@ -133,11 +140,11 @@ class Limiter:
         """
         keys = [group.key(what) for what in ("buckets", "slots", "alive")]
         try:
-            now, open_calls, open_bulk, *tats = await STATE.run(self._line, keys, (self._now(),))
+            now, open_calls, open_bulk, *pairs = await STATE.run(self._line, keys, (self._now(),))
         except ResponseError as error:
             raise RedisAway("Redis refuses the limiter's script") from error
-        pairs = zip(tats[::2], tats[1::2], strict=True)
-        return GroupState(group, now, open_calls, open_bulk, {LimitKind(name.decode()): tat for name, tat in pairs})
+        kept = dict(zip((field.decode() for field in pairs[::2]), pairs[1::2], strict=True))
+        return group_state(group, now, open_calls, open_bulk, kept)
 
     def close(self) -> None:
         """Stop renewing, for good."""
@@ -147,10 +154,9 @@ class Limiter:
             self._renewal = None
 
     async def _asked(
-        self, group: LimitGroup, reservation_id: str, lane: Lane, drawn: Sequence[Bucket]
+        self, group: LimitGroup, reservation_id: str, lane: Lane, horizon_us: int, drawn: Sequence[Bucket]
     ) -> tuple[int, int, int, bytes]:
         keys = [group.key(what) for what in ("buckets", "slots", "alive", f"held:{self._holder}", "ahead")]
-        horizon_us = round(BOOKED_AHEAD_S[lane] * SECOND_US)
         arguments: tuple[str | int, ...] = (
             reservation_id, self._holder, lane.value, horizon_us, self._lease_us,
             group.most_open, group.most_open_bulk, self._now(),
@@ -200,9 +206,8 @@ class Limiter:
             return
 
 
-def _reached(group: LimitGroup, in_the_way: str, distance_s: float, lane: Lane) -> LimitReached:
+def _reached(group: LimitGroup, in_the_way: str, wait_s: float) -> LimitReached:
     if in_the_way == SLOTS:
         message = f"{group} may have {group.most_open} calls open, {group.most_open_bulk} of them in bulk: none is free"
         return LimitReached(message, retry_after_s=SLOT_RETRY_S)
-    wait_s = distance_s - BOOKED_AHEAD_S[lane]
     return LimitReached(f"{group} has no {in_the_way} to book for {wait_s:.1f} s", retry_after_s=wait_s)

@@ -102,7 +102,7 @@ def check_fits(limits: Limits, need: Need) -> None:
     Raises:
         ExceedsLimit: it needs more of a limit than a minute holds.
     """
-    for kind, limit in _rates(limits).items():
+    for kind, limit in rates(limits).items():
         if (amount := need.of(kind)) > limit:
             raise ExceedsLimit(f"the call needs {amount} {kind.value}, and a minute has {limit}: no waiting would help")
 
@@ -115,10 +115,11 @@ def buckets(limits: Limits, need: Need, largest: Need) -> tuple[Bucket, ...]:
         need: of this call. What it needs nothing of it does not wait for, but may be charged for afterwards.
         largest: of the calls that are lately made in the group, this one among them; see `sizes`.
     """
-    return tuple(_bucket(kind, limit, need.of(kind), largest.of(kind)) for kind, limit in _rates(limits).items())
+    return tuple(_bucket(kind, limit, need.of(kind), largest.of(kind)) for kind, limit in rates(limits).items())
 
 
-def _rates(limits: Limits) -> Mapping[LimitKind, int]:
+def rates(limits: Limits) -> Mapping[LimitKind, int]:
+    """Return the amounts per minute that are limited."""
     found = {
         LimitKind.REQUESTS: limits.requests_per_min,
         LimitKind.INPUT_TOKENS: limits.input_tokens_per_min,

@@ -6,7 +6,8 @@
 -- calls would starve large ones. An interactive call may go at once, ahead of calls that have booked earlier dates, while
 -- what went ahead like that, and whose own date has not come, stays within the bucket's `reserve`.
 --
--- KEYS[1]  ...:buckets        a hash: tat of each rate
+-- KEYS[1]  ...:buckets        a hash: tat of each rate by its name; "<name> cost", how large calls lately are (a moving
+--                            mean), and "<name> slack" of the latest, for those who look on
 -- KEYS[2]  ...:slots          a hash: calls open, by "<holder> <lane>"
 -- KEYS[3]  ...:alive          a sorted set: until when each holder's slots count
 -- KEYS[4]  ...:held:<holder>  a hash: this holder's reservations, "<lane> <date>" by id, or "ended"
@@ -64,15 +65,15 @@ end
 -- Without a tat (a flush, or nothing for a day) a bucket has room for this call alone: nobody knows what went before.
 local buckets, date, farthest, in_the_way = {}, now, now, ''
 for at = 9, #ARGV, 5 do
-    local bucket = {name = ARGV[at], cost = tonumber(ARGV[at + 1]), reserve = tonumber(ARGV[at + 4])}
+    local bucket = {name = ARGV[at], cost = tonumber(ARGV[at + 1]), slack = tonumber(ARGV[at + 3]), reserve = tonumber(ARGV[at + 4])}
     if bucket.cost > 0 then
         local room = math.max(tonumber(ARGV[at + 2]), bucket.cost)
         local tat = tonumber(redis.call('HGET', KEYS[1], bucket.name) or '') or now + room - bucket.cost
         bucket.from = math.max(tat, now)
         bucket.date = bucket.from + bucket.cost - room
         date = math.max(date, bucket.date)
-        if bucket.from - ARGV[at + 3] > farthest then
-            farthest, in_the_way = bucket.from - ARGV[at + 3], bucket.name
+        if bucket.from - bucket.slack > farthest then
+            farthest, in_the_way = bucket.from - bucket.slack, bucket.name
         end
         buckets[#buckets + 1] = bucket
     end
@@ -101,7 +102,10 @@ end
 local latest, member = now, holder .. '/' .. id
 for _, bucket in ipairs(buckets) do
     local tat = math.max(bucket.from, date) + bucket.cost
-    redis.call('HSET', KEYS[1], bucket.name, whole(tat))
+    local cost = tonumber(redis.call('HGET', KEYS[1], bucket.name .. ' cost') or '') or bucket.cost
+    cost = cost + (bucket.cost - cost) / 16
+    redis.call('HSET', KEYS[1], bucket.name, whole(tat), bucket.name .. ' cost', whole(cost),
+               bucket.name .. ' slack', whole(bucket.slack))
     latest = math.max(latest, tat)
     if bucket.date > now then
         member = member .. ' ' .. bucket.name .. '=' .. whole(bucket.cost)

@@ -3,7 +3,8 @@
 -- KEYS[1]  ...:buckets   KEYS[2]  ...:slots   KEYS[3]  ...:alive
 -- ARGV[1]  the time in us, for tests; '' for the server's
 --
--- Returns {now, calls open, of them in the bulk lane, name, tat, name, tat, ...}. The calls of the dead do not count.
+-- Returns {now, calls open, of them in the bulk lane, what `buckets` holds: field, value, ...}. The calls of the dead do
+-- not count.
 local now = tonumber(ARGV[1])
 if not now then
     local time = redis.call('TIME')

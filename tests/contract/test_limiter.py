@@ -214,13 +214,13 @@ def test_the_state_shows_what_is_reserved_and_forgets_the_dead(world: Callable[.
     admitted(here.reserve(alive, Need(), Lane.BULK))
     state = here.state(alive)
     assert (state.open, state.open_bulk) == (4, 1)
-    assert state.tats_us[LimitKind.REQUESTS] > state.now_us
+    assert (state.rates[LimitKind.REQUESTS].tat_us or 0) > state.now_us
     here.pass_s(LEASE_S / 2 + 1)
     state = here.state(alive)
     assert (state.open, state.open_bulk) == (1, 1)
-    assert state.admits(Need(), Lane.BULK, at_most=100, largest=Need()) == 7
-    assert state.admits(Need(), Lane.INTERACTIVE, at_most=100, largest=Need()) == 9
-    assert state.admits(Need(), Lane.INTERACTIVE, at_most=2, largest=Need()) == 2
+    assert state.admits(Lane.BULK, at_most=100) == 7
+    assert state.admits(Lane.INTERACTIVE, at_most=100) == 9
+    assert state.admits(Lane.INTERACTIVE, at_most=2) == 2
 
 
 def test_a_group_that_nobody_used_has_room_for_one_call_and_what_may_be_booked(
@@ -229,8 +229,8 @@ def test_a_group_that_nobody_used_has_room_for_one_call_and_what_may_be_booked(
     here = world(fresh=True, requests_per_min=60)
     here.flush()
     state = here.state(here.process())
-    assert (state.open, dict(state.tats_us)) == (0, {})
-    assert state.admits(Need(), Lane.INTERACTIVE, at_most=100, largest=Need()) == 5
+    assert (state.open, state.rates[LimitKind.REQUESTS].tat_us) == (0, None)
+    assert state.admits(Lane.INTERACTIVE, at_most=100) == 5
 
 
 def test_groups_do_not_know_each_other(world: Callable[..., LimitWorld]) -> None:
@@ -248,7 +248,7 @@ def test_a_group_lies_in_one_slot_of_a_cluster(world: Callable[..., LimitWorld],
     with redis.Redis.from_url(redis_url) as client:
         keys = client.keys("*")
     assert len(keys) >= 4
-    assert {key.partition(b"}")[0] for key in keys} == {b"assayline:limits:{openai/default/default"}
+    assert {key.partition(b"}")[0] for key in keys} == {b"assayline:limits:{openai/default"}
 
 
 def test_small_calls_leave_room_for_the_large_one_among_them(world: Callable[..., LimitWorld]) -> None:

@@ -113,7 +113,7 @@ def test_reserving_twice_is_reserving_once(world: Callable[..., LimitWorld]) -> 
     here = world(requests_per_min=60, concurrent_calls=2)
     process = here.process()
     first = admitted(here.reserve(process, Need(), Lane.INTERACTIVE)).reservation
-    again = here.do(process.limiter._asked(here.group, first.id, Lane.INTERACTIVE, first.buckets))
+    again = here.do(process.limiter._asked(here.group, first.id, Lane.INTERACTIVE, 0, first.buckets))
     assert again[:2] == (1, first.date_us)
     admitted(here.reserve(here.process(), Need(1, 0, 0), Lane.INTERACTIVE))
 

@@ -104,8 +104,7 @@ class LimiterMachine(RuleBasedStateMachine):
     def reserve_what_the_state_admits(self, which: int, need: Need) -> None:
         """As many as it says, and not one more. Bulk: no call of it goes ahead of its date."""
         process = self.processes[which % 3]
-        largest = self.world.largest(process, need)
-        foreseen = self.world.state(process).admits(need, Lane.BULK, MOST_AT_ONCE, largest=largest)
+        foreseen = self.world.admits(process, need, Lane.BULK, MOST_AT_ONCE)
         begun = len(self.admitted)
         for _ in range(MOST_AT_ONCE):
             before = len(self.admitted)
