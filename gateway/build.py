@@ -21,6 +21,7 @@ from gateway.settings import Settings
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from gateway.admission import Admission
     from gateway.catalog import Catalog
     from gateway.catalog_entries import ProviderEntry
     from gateway.redis_line import RedisLine
@@ -33,6 +34,7 @@ def build_gateway(
     analyses: AnalysisRegistry | None = None,
     *,
     line: RedisLine | None = None,
+    admission: Admission | None = None,
 ) -> Gateway:
     """Compose a gateway.
 
@@ -43,6 +45,7 @@ def build_gateway(
         analyses: None: the shipped ones and those of installed packages.
         line: the process's line to Redis, where answers are shared with other processes; None: they are remembered
             in memory alone. Whoever made it closes it.
+        admission: what lets calls in; None: all are.
 
     Raises:
         ConfigurationError: an analysis is wrong, the catalog names one that does not exist, or a
@@ -53,7 +56,8 @@ def build_gateway(
     configs = {name: provider_config(name, entry, env) for name, entry in catalog.configured(env).items()}
     options = GatewayOptions(trace_requests=settings.trace_requests, log_token_usage=settings.log_token_usage)
     cache = answer_cache(settings, line) if settings.cache_enabled else None
-    return Gateway(catalog, registry, ProviderSet(configs, create), cache=cache, options=options)
+    providers = ProviderSet(configs, create)
+    return Gateway(catalog, registry, providers, admission=admission, cache=cache, options=options)
 
 
 def answer_cache(settings: Settings, line: RedisLine | None) -> AnswerCache:

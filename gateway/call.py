@@ -1,19 +1,19 @@
 """One provider call, from the ledger's first line to its last.
 
-    open the ledger → call the provider under one deadline → price → close the ledger
+    open the ledger → be admitted → call the provider under one deadline → settle, price → close the ledger
 
-The room for admission (limits, slots, the breaker) is between opening and calling: a call that is
-not admitted is closed as NOT_CALLED. Whatever happens, an opened call is closed exactly once, in
+A call that is not admitted is closed as NOT_CALLED. Whatever happens, an opened call is closed exactly once, in
 time even when the caller is cancelled; only the death of the process leaves it `unknown`.
 """
 
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, TypeVar
 
+from gateway.catalog_entries import Counting
 from gateway.errors import GatewayError, Timeout
 from gateway.ledger import CallEnd, CallKind, CallLedger, CallOutcome, CallStart
 from gateway.messages import Usage
@@ -22,54 +22,86 @@ from gateway.pricing import cost_usd, worst_cost_usd
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
+    from gateway.admission import Admission, Terms
     from gateway.catalog_entries import ModelEntry
+    from gateway.limits.group import LimitGroup
     from gateway.messages import Completion, CompletionRequest, ModelRef
     from gateway.providers.base import Provider
 
 T = TypeVar("T")
 
 NOTHING_USD = Decimal(0)
+EACH_TOKEN = Counting()
 
 
 @dataclass(frozen=True, slots=True)
 class Hop:
-    """Where a call goes: the model and its entry, the account's name, the provider's usual deadline, its adapter."""
+    """Where a call goes: the model and its entry, whose limits it draws on, the provider's usual deadline, its adapter.
+
+    counting: what the provider counts against the limits.
+    """
 
     ref: ModelRef
     entry: ModelEntry
-    account: str
+    group: LimitGroup
     timeout_s: float
     provider: Provider
+    counting: Counting = EACH_TOKEN
+
+    @property
+    def account(self) -> str:
+        """Name of the account that pays for the call."""
+        return self.group.account
 
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """A call that was answered: what came, what it cost (None: unknown), how long it took."""
+    """A call that was answered: what came, what it cost (None: unknown), how long it took, how long it had waited."""
 
     completion: Completion
     cost_usd: Decimal | None
     latency_s: float
+    waited_s: float = 0.0
 
 
 async def call(
-    hop: Hop, request: CompletionRequest, ledger: CallLedger, kind: CallKind, clock: Callable[[], float]
+    hop: Hop,
+    request: CompletionRequest,
+    ledger: CallLedger,
+    kind: CallKind,
+    clock: Callable[[], float],
+    admission: Admission,
+    terms: Terms,
 ) -> Answered:
     """Make one call and write it down.
 
+    The provider has `request.timeout_s` seconds for it, however long it had to wait, but no longer than the terms have.
+
     Raises:
         LedgerRefusal: the ledger forbids it; nothing was sent.
+        LimitReached: it was not admitted; nothing was sent.
+        ExceedsLimit: it never will be.
         ProviderError: it did not answer; the ledger says how it ended.
     """
     worst = worst_cost_usd(hop.entry, hop.provider.count_tokens(request), request.max_tokens)
     start = CallStart(hop.ref, hop.account, kind, request.max_tokens, worst)
     call_no = await _open(ledger, start)
+    try:
+        admitted = await admission.enter(hop, request, terms)
+    except BaseException as error:
+        await _to_its_end(ledger.close(call_no, _refusal(error)))
+        raise
+    request = replace(request, timeout_s=min(request.timeout_s, terms.left_s - admitted.waited_s))
     started = clock()
     try:
         completion = await _within_deadline(hop.provider, request)
     except BaseException as error:
+        admitted.failed(error)
         await _to_its_end(ledger.close(call_no, _failure(error, hop, request, clock() - started)))
         raise
-    answered = Answered(completion, cost_usd(hop.entry, completion.usage), clock() - started)
+    admitted.answered(completion.usage, estimated=completion.usage_estimated)
+    cost = cost_usd(hop.entry, completion.usage)
+    answered = Answered(completion, cost, clock() - started, admitted.waited_s)
     await _to_its_end(ledger.close(call_no, _success(answered)))
     return answered
 
@@ -111,6 +143,18 @@ async def _settled(task: asyncio.Future[T]) -> T:
     if cancellation is not None:
         raise cancellation from task.exception()
     return task.result()
+
+
+def _refusal(error: BaseException) -> CallEnd:
+    """Say that a call was not made. Of an error that is no GatewayError only the class is written down."""
+    told = isinstance(error, GatewayError)
+    return CallEnd(
+        CallOutcome.NOT_CALLED,
+        latency_s=0.0,
+        cost_usd=NOTHING_USD,
+        error=error.name if isinstance(error, GatewayError) else type(error).__name__,
+        error_message=str(error) if told else None,
+    )
 
 
 def _success(answered: Answered) -> CallEnd:

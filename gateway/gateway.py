@@ -5,7 +5,7 @@
     look the analysis up → choose the model → write the question → look for a remembered answer
     → ask → read the answer → once, if it is unusable: show the model what is wrong, and ask again
 
-Limits and the breaker come inside `gateway.call`. It knows HTTP through its providers, Redis through
+Limits are kept inside `gateway.call`. It knows HTTP through its providers, Redis through
 its answer cache and the ledger through its port. It must not know Celery, SQL or jobs: falling back
 to the next model is the job's business.
 """
@@ -13,15 +13,19 @@ to the next model is the job's business.
 from __future__ import annotations
 
 import logging
+import math
 import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from gateway.admission import LEAST_LEFT_S, Admission, Terms
 from gateway.analyses.base import Ask
 from gateway.cache.key import answer_key
 from gateway.call import Answered, Hop, call
-from gateway.errors import AnswerAwaited, BudgetSpent, ConfigurationError, GatewayError
+from gateway.catalog_entries import Lane
+from gateway.errors import AnswerAwaited, BudgetSpent, ConfigurationError, ExceedsLimit, GatewayError, LimitReached
 from gateway.ledger import CallKind, CallLedger, MemoryLedger
+from gateway.limits.groups import LimitGroups
 from gateway.messages import AnalysisResult, Completion, CompletionRequest, JsonObject, Message, ModelRef
 from gateway.providers.base import whole
 from gateway.question import Question, Wishes, write_question
@@ -41,8 +45,6 @@ logger = logging.getLogger("gateway")
 
 NOTED_WAIT_S = 0.1
 """A look into the cache takes a millisecond; only a wait longer than this shortens the call's own deadline."""
-LEAST_LEFT_S = 1.0
-"""No call is begun after a wait with less time than this: it would be paid for, and its answer thrown away."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +58,17 @@ class GatewayOptions:
     log_token_usage: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class _Asking:
+    """One analysis under way: its question, where its calls are written down, and its times by the gateway's clock."""
+
+    question: Question
+    ledger: CallLedger
+    lane: Lane
+    started: float
+    ends_at: float
+
+
 class Gateway:
     """Asks the catalog's models, one call at a time per analysis, any number of analyses at once."""
 
@@ -65,6 +78,7 @@ class Gateway:
         analyses: AnalysisRegistry,
         providers: ProviderSet,
         *,
+        admission: Admission | None = None,
         cache: AnswerCache | None = None,
         options: GatewayOptions | None = None,
         clock: Callable[[], float] = time.monotonic,
@@ -72,6 +86,8 @@ class Gateway:
         self.catalog = catalog
         self.analyses = analyses
         self.providers = providers
+        self._admission = admission or Admission()
+        self._groups = LimitGroups(catalog)
         self._cache = cache
         self._options = options or GatewayOptions()
         self._clock = clock
@@ -91,6 +107,8 @@ class Gateway:
         max_tokens: int | None = None,
         temperature: float | None = None,
         timeout_s: float | None = None,
+        deadline_s: float | None = None,
+        lane: Lane = Lane.INTERACTIVE,
         ledger: CallLedger | None = None,
         use_cache: bool = True,
     ) -> AnalysisResult:
@@ -108,8 +126,10 @@ class Gateway:
             prompt_version: None: the analysis's default.
             max_tokens: bound of one answer; None: the analysis's. The model's own bound holds anyway.
             temperature: None: the analysis's. Not sent to a model that takes none.
-            timeout_s: deadline of the whole analysis, a re-ask and a wait for an equal question included; None: the
-                provider's.
+            timeout_s: deadline of the whole analysis, a re-ask and a wait for an equal question included; a wait for
+                room in a limit is not. None: the provider's.
+            deadline_s: seconds until the answer is of no use any more, whatever it waits for; None: always of use.
+            lane: whether somebody waits for it; bulk leaves room in the limits for those.
             ledger: where the calls are written down; None: nowhere that lasts.
             use_cache: whether a remembered answer will do, and this one may be remembered.
 
@@ -117,6 +137,8 @@ class Gateway:
             RequestError: the analysis, the model, the prompt version, the context or the content cannot be used.
             ConfigurationError: no model of the chain is configured.
             LedgerRefusal: the ledger forbids the call.
+            LimitReached: there is no room for the call in the account's limits now; nothing was sent.
+            ExceedsLimit: the call needs more than a limit can ever hold.
             AnswerAwaited: an equal question was being asked until the deadline, and had no answer.
             ProviderError: the provider did not answer, or cut or refused the answer.
             InvalidOutput: the answer stayed unusable; `raw_text` and the summed `usage` are kept.
@@ -128,11 +150,17 @@ class Gateway:
         ask = Ask(content, context or {}, tuple(messages), schema, output_format)
         question = write_question(entry, ask, hop, wishes)
         key = answer_key(question, ask, tenant) if use_cache and self._ttl_s(question) else None
-        ledger = ledger or MemoryLedger()
+        asking = _Asking(
+            question,
+            ledger or MemoryLedger(),
+            lane,
+            started,
+            started + (math.inf if deadline_s is None else deadline_s),
+        )
         if key is None:
-            result, _ = await self._fresh(question, ledger, started)
+            result, _ = await self._fresh(asking)
         else:
-            result = await self._recalled(key, question, ledger, started)
+            result = await self._recalled(key, asking)
         self._log_result(result)
         return result
 
@@ -153,7 +181,7 @@ class Gateway:
             ProviderError: the provider did not answer, or cut or refused the answer.
         """
         hop = self._hop(ModelRef(provider, request.model))
-        answered = await self._call(hop, request, ledger or MemoryLedger(), CallKind.ANSWER)
+        answered = await self._call(hop, request, ledger or MemoryLedger(), CallKind.ANSWER, Terms(like=hop.ref))
         return answered.completion
 
     async def aclose(self) -> None:
@@ -163,66 +191,71 @@ class Gateway:
     def _ttl_s(self, question: Question) -> int:
         return 0 if self._cache is None else self._cache.ttl_s(question.analysis)
 
-    async def _recalled(self, key: str, question: Question, ledger: CallLedger, started: float) -> AnalysisResult:
+    async def _recalled(self, key: str, asking: _Asking) -> AnalysisResult:
         """Return the remembered answer, waiting for it where an equal question is being asked; else a fresh one."""
         assert self._cache is not None
+        question = asking.question
         result = await self._cache.recall(
             key,
-            lambda entry: remembered_result(question, entry, self._clock() - started),
-            lambda: self._fresh(question, ledger, started),
+            lambda entry: remembered_result(question, entry, self._clock() - asking.started),
+            lambda: self._fresh(asking),
             ttl_s=self._ttl_s(question),
             wait_s=question.request.timeout_s,
         )
         if result.cached:
-            await ledger.spared(*spared_call(question, result))
+            await asking.ledger.spared(*spared_call(question, result))
         return result
 
-    async def _fresh(
-        self, question: Question, ledger: CallLedger, started: float
-    ) -> tuple[AnalysisResult, Entry | None]:
+    async def _fresh(self, asking: _Asking) -> tuple[AnalysisResult, Entry | None]:
         """Ask in the time that is left; return the result, and what may be remembered of it."""
-        waited_s = self._clock() - started
+        waited_s = self._clock() - asking.started
         if waited_s > NOTED_WAIT_S:
-            question = _in_what_is_left(question, waited_s)
-        parsed, answers = await self._ask(question, ledger)
-        result = fresh_result(question, parsed, answers, self._clock() - started)
-        return result, entry_of(question, parsed, answers)
+            asking = replace(asking, question=_in_what_is_left(asking.question, waited_s))
+        parsed, answers = await self._ask(asking)
+        result = fresh_result(asking.question, parsed, answers, self._clock() - asking.started)
+        return result, entry_of(asking.question, parsed, answers)
 
-    async def _ask(self, question: Question, ledger: CallLedger) -> tuple[Parsed, Sequence[Answered]]:
+    async def _ask(self, asking: _Asking) -> tuple[Parsed, Sequence[Answered]]:
         """Ask, and once again if the answer is unusable."""
+        question = asking.question
         deadline = self._clock() + question.request.timeout_s
-        first = await self._call(question.hop, question.request, ledger, CallKind.ANSWER)
+        terms = Terms(asking.lane, question.likeness, asking.ends_at - self._clock())
+        first = await self._call(question.hop, question.request, asking.ledger, CallKind.ANSWER, terms)
         read = question.shape.read(first.completion.text)
         if isinstance(read, Parsed):
             return read, (first,)
-        second = await self._reask(question, first, read, deadline - self._clock(), ledger)
+        left_s = min(deadline + first.waited_s, asking.ends_at) - self._clock()
+        second = await self._reask(asking, first, read, left_s)
         read_again = question.shape.read(second.completion.text)
         if isinstance(read_again, Unusable):
             raise invalid_output(read_again, (first, second))
         return replace(read_again, repaired=True), (first, second)
 
-    async def _reask(
-        self, question: Question, first: Answered, problem: Unusable, left_s: float, ledger: CallLedger
-    ) -> Answered:
+    async def _reask(self, asking: _Asking, first: Answered, problem: Unusable, left_s: float) -> Answered:
         """Show the model what is wrong with its answer, as a call of its own.
 
         Raises:
-            InvalidOutput: there is no time or no budget left for it.
+            InvalidOutput: there is no time, no budget or no room in the limits left for it.
         """
         if left_s <= 0:
             raise invalid_output(problem, (first,))
+        question = asking.question
         messages = reask_messages(question.request.messages, first.completion.text, problem)
         request = replace(question.request, messages=messages, timeout_s=left_s)
+        # What the first answer cost is lost without it: it waits for its turn.
+        terms = Terms(asking.lane, question.likeness, left_s, patient=True)
         try:
-            return await self._call(question.hop, request, ledger, CallKind.REPAIR)
-        except BudgetSpent as error:
+            return await self._call(question.hop, request, asking.ledger, CallKind.REPAIR, terms)
+        except (BudgetSpent, LimitReached, ExceedsLimit) as error:
             raise invalid_output(problem, (first,)) from error
 
-    async def _call(self, hop: Hop, request: CompletionRequest, ledger: CallLedger, kind: CallKind) -> Answered:
+    async def _call(
+        self, hop: Hop, request: CompletionRequest, ledger: CallLedger, kind: CallKind, terms: Terms
+    ) -> Answered:
         """Make one call, trace it, and look at its finish reason."""
         self._trace("LLM call", hop, kind=kind.value)
         try:
-            answered = await call(hop, request, ledger, kind, self._clock)
+            answered = await call(hop, request, ledger, kind, self._clock, self._admission, terms)
         except GatewayError as error:
             self._trace("LLM call failed", hop, kind=kind.value, error=error.name)
             raise
@@ -244,7 +277,8 @@ class Gateway:
     def _hop(self, ref: ModelRef) -> Hop:
         entry = self.catalog.model(ref)
         at = self.catalog.providers[ref.provider]
-        return Hop(ref, entry, self.catalog.account(ref.provider), at.timeout_s, self.providers.get(ref.provider))
+        group = self._groups.of(ref, self.catalog.account(ref.provider))
+        return Hop(ref, entry, group, at.timeout_s, self.providers.get(ref.provider), at.counting)
 
     def _log_result(self, result: AnalysisResult) -> None:
         """Write the seeds' line."""

@@ -42,6 +42,11 @@ class Question:
     shape: AnswerShape
     request: CompletionRequest
 
+    @property
+    def likeness(self) -> tuple[str, str, str]:
+        """What it has in common with questions whose answers are probably as long as its own."""
+        return (self.analysis.name, self.prompt.version, str(self.hop.ref))
+
 
 def write_question(entry: Registered, ask: Ask, hop: Hop, wishes: Wishes) -> Question:
     """Write the request for one analysis.

@@ -41,8 +41,8 @@ class JobLedger:
     @property
     def totals(self) -> Totals:
         """What this claim's calls used and cost together; a cost that is unknown makes the sum unknown."""
-        used = [end.usage for end in self._closed if end.usage]
-        costs = [end.cost_usd for end in self._closed]
+        used = [end.usage for end in self._made if end.usage]
+        costs = [end.cost_usd for end in self._made]
         return Totals(
             usage=Usage(
                 sum(u.input_tokens for u in used),
@@ -50,19 +50,23 @@ class JobLedger:
                 sum(u.cached_tokens for u in used),
             ),
             cost_usd=None if None in costs else sum((c for c in costs if c is not None), Decimal(0)),
-            latency_s=sum(end.latency_s for end in self._closed),
-            calls=len(self._closed),
+            latency_s=sum(end.latency_s for end in self._made),
+            calls=len(self._made),
         )
 
     @property
     def attempts_used(self) -> int:
-        """The job's attempts, this claim's calls counted in; the claim counted one that may not have been made."""
-        return self._claim.attempts_used + self._opened - 1
+        """The job's attempts, this claim's calls counted in."""
+        return self._claim.attempts_used + max(1, self._opened) - 1 - self.unmade
 
     @property
-    def called(self) -> bool:
-        """Whether any call was begun."""
-        return self._opened > 0
+    def unmade(self) -> int:
+        """Attempts that were counted and not made: the claim's where it opened no call, and what was not admitted."""
+        return len(self._closed) - len(self._made) if self._opened else 1
+
+    @property
+    def _made(self) -> list[CallEnd]:
+        return [end for end in self._closed if end.outcome is not CallOutcome.NOT_CALLED]
 
     async def open(self, call: CallStart) -> int:
         """See `CallLedger.open`."""
@@ -94,7 +98,7 @@ class JobLedger:
             raise CostLimit(f"{call.model} could take the job to {worst:.6f} USD, and it may cost {limit} at most")
 
     async def spared(self, call: CallStart, end: CallEnd) -> None:
-        """See `CallLedger.spared`; written with the job's end. `called` stays False, so the attempt is given back."""
+        """See `CallLedger.spared`; written with the job's end. No call is opened, so the attempt is given back."""
         self._end = end
 
     async def close(self, call_no: int, end: CallEnd) -> None:

@@ -176,7 +176,7 @@ class Runner:
     async def _write(self, decided: Verdict, claim: Claim, ledger: JobLedger) -> bool:
         call_no, end = ledger.last
         at = self.now().isoformat()
-        refund = 0 if ledger.called else 1
+        refund = ledger.unmade
         why: dict[str, object] | None
         match decided:
             case Succeed(result):
@@ -198,7 +198,7 @@ class Runner:
             case Fallback(next_hop, error):
                 move, hop, delay_s, why = "fallback", next_hop, 0.0, cause(claim, "fallback", error, at)
             case Snooze(delay_s, error):
-                move, hop, why, refund = f"snooze: {error.name}", claim.hop, None, 1
+                move, hop, why = f"snooze: {error.name}", claim.hop, None
         return await self.store.reschedule(
             claim, call_no, end, reason=move, delay_s=delay_s, hop=hop, refund=refund, cause=why
         )

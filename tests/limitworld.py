@@ -10,7 +10,7 @@ import redis
 
 from gateway.catalog_entries import Lane
 from gateway.errors import LimitReached
-from gateway.limits.group import SECOND_US, GroupState, LimitGroup, RateState
+from gateway.limits.group import SECOND_US, GroupState, LimitGroup, RateState, unused
 from gateway.limits.limiter import LEASE_S, Limiter, Reservation
 from gateway.limits.rates import buckets, rates
 from gateway.redis_line import RedisLine
@@ -112,7 +112,7 @@ class LimitWorld:
         state, largest = self.state(process), self.largest(process, need)
         sizes = {
             bucket.kind: RateState(
-                state.rates[bucket.kind].tat_us if bucket.kind in state.rates else None,
+                state.rates.get(bucket.kind, unused(bucket, state.now_us)).tat_us,
                 bucket.us(bucket.amount),
                 bucket.slack_us,
             )

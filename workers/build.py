@@ -11,12 +11,15 @@ from collections.abc import Mapping
 from uuid import uuid4
 
 import beat_schedule
+from gateway.admission import Admission
 from gateway.analyses.registry import AnalysisRegistry
 from gateway.build import build_gateway
 from gateway.catalog import Catalog, load_catalog
+from gateway.catalog_entries import Lane
 from gateway.errors import ConfigurationError, DeadlinePassed, RequestError
 from gateway.gateway import Gateway
 from gateway.ledger import CallLedger
+from gateway.limits.limiter import Limiter
 from gateway.messages import AnalysisResult, ModelRef
 from gateway.redis_line import RedisLine
 from gateway.settings import Settings
@@ -86,6 +89,8 @@ class GatewayAnalyst:
             max_tokens=claim.max_tokens,
             temperature=claim.temperature,
             timeout_s=self._timeout_s(claim),
+            deadline_s=claim.deadline_in_s,
+            lane=Lane(claim.lane),
             use_cache=claim.use_cache,
             ledger=ledger,
         )
@@ -140,7 +145,9 @@ async def build_worker(
     engine = create_engine(database_url)
     beats = create_engine(database_url, pool_size=1)
     line = RedisLine.from_url(required(settings.redis_url, "ASSAYLINE_REDIS_URL"))
-    gateway = build_gateway(settings, catalog, env, line=line)
+    incarnation = Incarnation(uuid4(), socket.gethostname(), os.getpid(), providers, slots)
+    limiter = Limiter(line, str(incarnation.id))
+    gateway = build_gateway(settings, catalog, env, line=line, admission=Admission(limiter, slots=slots))
     for name in providers:
         # An entry whose adapter cannot be made stops the process here: each of its jobs would be a dead letter.
         gateway.providers.get(name)
@@ -149,7 +156,7 @@ async def build_worker(
         store=store,
         analyst=GatewayAnalyst(gateway, catalog),
         announcer=Announcer(line),
-        incarnation=Incarnation(uuid4(), socket.gethostname(), os.getpid(), providers, slots),
+        incarnation=incarnation,
     )
 
     producer = AsyncClient(database_url)
@@ -158,6 +165,7 @@ async def build_worker(
     async def close() -> None:
         await producer.aclose()
         await gateway.aclose()
+        limiter.close()
         await line.aclose()
         await store.aclose()
 

@@ -5,16 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from gateway.catalog_entries import Lane
+from gateway.catalog_entries import Lane, Limits
 from gateway.limits.rates import LimitKind, Need, buckets, rates
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from gateway.catalog_entries import Limits
+    from gateway.limits.rates import Bucket
+
 
 PREFIX = "assayline:limits:"
 SECOND_US = 1_000_000
+UNLIMITED = Limits()
 BOOKED_AHEAD_S: Mapping[Lane, float] = {Lane.INTERACTIVE: 5.0, Lane.BULK: 1.0}
 """How far ahead a date may be booked. Bulk less: interactive calls may pass what it booked only within the reserve."""
 BULK_SHARE = 0.8
@@ -28,7 +30,7 @@ class LimitGroup:
     provider: str
     account: str
     name: str
-    limits: Limits
+    limits: Limits = UNLIMITED
 
     def __str__(self) -> str:
         return f"{self.provider}/{self.account}/{self.name}"
@@ -57,11 +59,11 @@ class LimitGroup:
 class RateState:
     """What is reserved of one rate, in microseconds at that rate.
 
-    tat_us: when all that is reserved would be used up; None where nobody has used the rate yet.
+    tat_us: when all that is reserved would be used up.
     cost_us: of a call as they lately are. slack_us: how far the tat may be where no date is booked ahead.
     """
 
-    tat_us: int | None
+    tat_us: int
     cost_us: int
     slack_us: int
 
@@ -93,7 +95,7 @@ class GroupState:
     def opens_in_s(self, lane: Lane, calls: int, *, may_wait: int | None = None) -> float:
         """Return in how many seconds one more could be booked than `calls`; 0 where that is now or nobody knows."""
         distances = (
-            (rate.tat_us or self.now_us)
+            max(rate.tat_us, self.now_us)
             + calls * rate.cost_us
             - rate.slack_us
             - self._horizon_us(rate, lane, may_wait)
@@ -114,10 +116,14 @@ class GroupState:
         return left if lane is Lane.INTERACTIVE else min(left, self.group.most_open_bulk - self.open_bulk)
 
     def _fit(self, rate: RateState, horizon_us: int) -> int:
-        # Of a rate that nobody used, one call goes at once, however large. The last one is booked where the tat is no
-        # farther than this, and each takes it farther by its cost.
-        tat_us = self.now_us + rate.slack_us if rate.tat_us is None else max(rate.tat_us, self.now_us)
-        return (horizon_us + rate.slack_us - (tat_us - self.now_us)) // rate.cost_us + 1
+        # The last one is booked where the tat is no farther than this, and each takes it farther by its cost.
+        return (horizon_us + rate.slack_us - max(0, rate.tat_us - self.now_us)) // rate.cost_us + 1
+
+
+def unused(bucket: Bucket, now_us: int) -> RateState:
+    """A rate that nobody has used yet: `reserve.lua` lets one call go at once, however large."""
+    cost_us = bucket.us(bucket.amount)
+    return RateState(now_us + max(0, bucket.us(bucket.room) - cost_us), cost_us, bucket.slack_us)
 
 
 def group_state(group: LimitGroup, now_us: int, open_calls: int, open_bulk: int, kept: Mapping[str, int]) -> GroupState:
@@ -129,5 +135,5 @@ def group_state(group: LimitGroup, now_us: int, open_calls: int, open_bulk: int,
     }
     for bucket in buckets(group.limits, Need(), Need()):
         if bucket.kind is LimitKind.REQUESTS and bucket.kind not in seen:  # of it each call takes one
-            seen[bucket.kind] = RateState(None, bucket.us(1), bucket.slack_us)
+            seen[bucket.kind] = unused(bucket, now_us)
     return GroupState(group, now_us, open_calls, open_bulk, seen)

@@ -9,6 +9,7 @@ from decimal import Decimal
 
 import pytest
 
+from gateway.admission import Admission, Terms
 from gateway.call import Hop, call
 from gateway.catalog_entries import ModelEntry, Price
 from gateway.errors import (
@@ -27,6 +28,7 @@ from gateway.errors import (
     Unreachable,
 )
 from gateway.ledger import CallKind, MemoryLedger
+from gateway.limits.group import LimitGroup
 from gateway.messages import FinishReason, Message, ModelRef, Usage
 
 SCHEMA = {
@@ -284,9 +286,12 @@ async def test_an_answer_that_filled_the_window_was_paid_for(wire, claude, ask):
         source="test",
         checked=date(2026, 11, 21),
     )
-    hop, ledger = Hop(ModelRef("claude", "m"), entry, "default", 20, claude()), MemoryLedger()
+    hop, ledger = (
+        Hop(ModelRef("claude", "m"), entry, LimitGroup("claude", "default", "default"), 20, claude()),
+        MemoryLedger(),
+    )
     with pytest.raises(ContextTooLong):
-        await call(hop, ask(), ledger, CallKind.ANSWER, lambda: 0.0)
+        await call(hop, ask(), ledger, CallKind.ANSWER, lambda: 0.0, Admission(), Terms())
     [written] = ledger.calls
     assert (written.end.cost_usd, written.end.usage) == (Decimal("0.000055"), Usage(20, 7))
 

@@ -13,6 +13,7 @@ from datetime import date
 import pytest
 import yaml
 
+from gateway.admission import Admission, Terms
 from gateway.call import Hop, call
 from gateway.catalog_entries import ModelEntry
 from gateway.errors import (
@@ -31,6 +32,7 @@ from gateway.errors import (
     Timeout,
 )
 from gateway.ledger import CallKind, CallOutcome, MemoryLedger
+from gateway.limits.group import LimitGroup
 from gateway.messages import Message, ModelRef, Usage
 
 KEY = "sk-test-0123456789abcdef"
@@ -151,8 +153,8 @@ async def test_an_estimate_is_marked_in_the_ledger(wire, endpoint, ask):
     for described, body in ((SEEDS, {"output": "hello"}), (FULL, ANSWER)):
         wire.answers(body=body)
         ledger = MemoryLedger()
-        hop = Hop(ModelRef("p", "m"), entry, "default", 60.0, endpoint(described))
-        await call(hop, ask(), ledger, CallKind.ANSWER, time.monotonic)
+        hop = Hop(ModelRef("p", "m"), entry, LimitGroup("p", "default", "default"), 60.0, endpoint(described))
+        await call(hop, ask(), ledger, CallKind.ANSWER, time.monotonic, Admission(), Terms())
         ends[described] = ledger.calls[0].end
     assert ends[SEEDS].outcome is ends[FULL].outcome is CallOutcome.SUCCEEDED
     assert (ends[SEEDS].estimated, ends[FULL].estimated) == (True, False)

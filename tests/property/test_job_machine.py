@@ -187,10 +187,10 @@ class JobMachine(RuleBasedStateMachine):
         counted = held.claim.with_attempts(held.ledger.attempts_used)
         self.apply(held, verdict(outcome, counted, RULES, Random(seed)))
 
-    @precondition(lambda self: any(not held.ledger.called for held in self.held))
+    @precondition(lambda self: any(held.ledger.unmade for held in self.held))
     @rule(which=PICK)
     def snooze(self, which: int) -> None:
-        uncalled = [held for held in self.held if not held.ledger.called]
+        uncalled = [held for held in self.held if held.ledger.unmade]
         held = uncalled[which % len(uncalled)]
         self.held.remove(held)
         self.apply(held, Snooze(0.0, LimitReached("")))

@@ -13,6 +13,7 @@ from gateway.analyses.text.completion import ANALYSIS
 from gateway.call import Hop
 from gateway.catalog import load_catalog
 from gateway.errors import RequestError
+from gateway.limits.group import LimitGroup
 from gateway.messages import Message, ModelRef
 from gateway.providers.base import ProviderConfig
 from gateway.providers.registry import create
@@ -46,7 +47,13 @@ CHAIN = {"c40": {}, **{f"c{n}": {"items": {"items": {"$ref": f"#/$defs/c{n + 1}"
 def asked(content="Where?", **fields):
     catalog = load_catalog(None, {"ASSAYLINE_FAKE": "1"})
     ref = ModelRef("fake", "scripted")
-    hop = Hop(ref, catalog.model(ref), "default", 120, create(ProviderConfig("fake", "fake")))
+    hop = Hop(
+        ref,
+        catalog.model(ref),
+        LimitGroup(ref.provider, "default", "default"),
+        120,
+        create(ProviderConfig("fake", "fake")),
+    )
     return write_question(load_analyses(offered=[]).get("completion"), Ask(content, **fields), hop, Wishes())
 
 

@@ -76,9 +76,9 @@ async def test_the_first_call_was_opened_by_the_claim():
     store = Store()
     book = ledger(store)
     assert book.last == (1, NOT_CALLED)
-    assert (book.called, book.attempts_used) == (False, 0)
+    assert (book.unmade, book.attempts_used) == (1, 0)
     assert await book.open(start()) == 1
-    assert (book.called, book.attempts_used, store.closed) == (True, 1, [])
+    assert (book.unmade, book.attempts_used, store.closed) == (0, 1, [])
 
 
 async def test_the_next_opening_closes_the_call_before_it():
@@ -133,7 +133,7 @@ async def test_a_call_within_the_limit_is_opened():
 async def test_a_call_that_could_break_the_limit_is_refused(book: JobLedger, worst: str | None, why: str):
     with pytest.raises(CostLimit, match=why):
         await book.open(start(worst))
-    assert not book.called
+    assert book.unmade == 1
 
 
 async def test_the_limit_counts_the_claims_own_first_call():
