@@ -1,9 +1,9 @@
 """The dispatcher: the only one who moves a job into `queued` and publishes messages.
 
-It releases what is due as far as the queues have room, publishes again what nobody claimed, rescues the jobs of dead
-workers, and lets expire what nobody wants any more. Any number of dispatchers may run: each release transaction holds
-its provider's advisory lock, every other statement skips locked rows. Always in this order: commit `queued`, then
-publish. A message that is lost in between is published again.
+It releases what is due as far as the queues and the providers' limits have room, publishes again what nobody claimed,
+rescues the jobs of dead workers, and lets expire what nobody wants any more. Any number of dispatchers may run: each
+release transaction holds its provider's advisory lock, every other statement skips locked rows. Always in this order:
+commit `queued`, then publish. A message that is lost in between is published again.
 
 Publishing is a port: Celery lives in `workers`.
 """
@@ -11,7 +11,9 @@ Publishing is a port: Celery lives in `workers`.
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
+import math
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -22,6 +24,7 @@ from sqlalchemy import RowMapping
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from tasks.headroom import Headroom, NoLimits
 from tasks.job import Released
 from tasks.listen import listen
 from tasks.patience import away
@@ -78,8 +81,15 @@ class Dispatcher:
     """One dispatcher process's work."""
 
     def __init__(
-        self, engine: AsyncEngine, publisher: Publisher, providers: Sequence[str], policy: Policy | None = None
+        self,
+        engine: AsyncEngine,
+        publisher: Publisher,
+        providers: Sequence[str],
+        policy: Policy | None = None,
+        *,
+        headroom: Headroom | None = None,
     ) -> None:
+        self._headroom = headroom or NoLimits()
         self._engine = engine
         self._publisher = publisher
         self._providers = tuple(providers)
@@ -91,7 +101,11 @@ class Dispatcher:
         self._looked_at: float | None = None
         self._blind_until = 0.0
         self._full: set[str] = set()
-        """Providers whose room was too short at the last pass: something due was left behind."""
+        """Providers whose slots were too few at the last pass: something due was left behind."""
+        self._opens_at: dict[str, float] = {}
+        """When a limit group of a provider has room again for what was left behind, by the loop's clock."""
+        self._slots: dict[str, int] = {}
+        """Live slots of each provider, as the last pass has seen them."""
 
     async def run(self, stop: asyncio.Event) -> None:
         """Work until `stop` is set. Survives the absence of Postgres and of the broker."""
@@ -107,6 +121,7 @@ class Dispatcher:
     async def release(self, provider: str, lanes: Sequence[str] = LANES) -> int:
         """Release and publish what is due for one provider. Returns how many, or -1 where another has the lock."""
         self._full.discard(provider)
+        self._opens_at.pop(provider, None)
         async with self._releasing.begin() as connection:
             locked = await connection.execute(statement("lock_provider"), {"provider": provider})
             if not locked.scalar_one():
@@ -162,16 +177,24 @@ class Dispatcher:
             for provider, lanes in self._take_woken().items():
                 await self._tried(partial(self.release, provider, lanes))
             with suppress(TimeoutError):
-                async with asyncio.timeout(self._policy.busy_poll_s if self._full else self._policy.poll_s):
+                async with asyncio.timeout(self._pause_s()):
                     await self._wake.wait()
 
+    def _pause_s(self) -> float:
+        """Seconds until the next pass, unless something becomes due."""
+        if self._full:
+            return self._policy.busy_poll_s
+        opens_in_s = min(self._opens_at.values(), default=math.inf) - asyncio.get_running_loop().time()
+        return max(self._policy.busy_poll_s, min(self._policy.poll_s, opens_in_s))
+
     def _take_woken(self) -> dict[str, tuple[str, ...]]:
-        """The lanes of each provider to look at: those woken for; all of them once a poll is due, or room was short."""
+        """The lanes of each provider to look at: those woken for; all of them at a poll, or where room may be new."""
         now = asyncio.get_running_loop().time()
         woken, self._woken = self._woken, {}
         self._wake.clear()
         if now < self._poll_due:
-            return {**woken, **dict.fromkeys(self._full, LANES)}
+            opened = [provider for provider, at in self._opens_at.items() if at <= now]
+            return {**woken, **dict.fromkeys((*opened, *self._full), LANES)}
         self._poll_due = now + self._policy.poll_s
         return dict.fromkeys(self._providers, LANES)
 
@@ -204,7 +227,9 @@ class Dispatcher:
 
     async def _release_lane(self, connection: AsyncConnection, provider: str, lane: str) -> Sequence[RowMapping]:
         policy = self._policy
+        rooms = await self._headroom.rooms(provider, lane, self._slots.get(provider, 0))
         parameters = {
+            "groups": json.dumps([{"models": room.models, "most": room.most} for room in rooms]),
             "provider": provider,
             "lane": lane,
             "most": policy.most_per_pass,
@@ -215,8 +240,12 @@ class Dispatcher:
         }
         rows = (await connection.execute(statement("release"), parameters)).mappings().all()
         moved = [row for row in rows if row["id"] is not None]
+        self._slots[provider] = rows[0]["slots"]
         if rows[0]["short"]:
             self._full.add(provider)
+        if closed := rows[0]["closed"]:
+            opens_at = asyncio.get_running_loop().time() + min(rooms[at - 1].next_in_s for at in closed)
+            self._opens_at[provider] = min(opens_at, self._opens_at.get(provider, math.inf))
         return moved
 
     async def _write(self, name: str, **parameters: Any) -> Sequence[RowMapping]:

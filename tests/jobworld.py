@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
 
     from gateway.ledger import CallLedger
+    from tasks.headroom import Headroom
     from tasks.job import Claim, Released
 
     Analysis = Callable[[Claim, CallLedger], Awaitable[AnalysisResult]]
@@ -171,8 +172,10 @@ class JobWorld:
         assert await self.store.heartbeat(incarnation)
         return incarnation
 
-    def dispatcher(self, policy: Policy | None = None, *, engine: AsyncEngine | None = None) -> Dispatcher:
-        return Dispatcher(engine or self.engine, self.broker, PROVIDERS, policy)
+    def dispatcher(
+        self, policy: Policy | None = None, *, engine: AsyncEngine | None = None, headroom: Headroom | None = None
+    ) -> Dispatcher:
+        return Dispatcher(engine or self.engine, self.broker, PROVIDERS, policy, headroom=headroom)
 
     def rescuer(self) -> Dispatcher:
         """A dispatcher that takes a worker for dead after 1 s: the tests' server is seldom up for the usual 20."""

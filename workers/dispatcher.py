@@ -9,8 +9,12 @@ import uvloop
 
 from gateway.analyses.registry import load_analyses
 from gateway.catalog import Catalog
+from gateway.limits.groups import LimitGroups
+from gateway.limits.limiter import Limiter
+from gateway.redis_line import RedisLine
 from gateway.settings import Settings
 from tasks.dispatch import Dispatcher, Policy
+from tasks.headroom import LimitHeadroom
 from tasks.mirror import mirror
 from tasks.store import create_engine
 from workers.app import app
@@ -30,9 +34,12 @@ async def _dispatch(settings: Settings, catalog: Catalog, policy: Policy | None)
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     engine = create_engine(required(settings.database_url, "ASSAYLINE_DATABASE_URL"), pool_size=4, durable=False)
     publisher = CeleryPublisher(app)
+    line = RedisLine.from_url(required(settings.redis_url, "ASSAYLINE_REDIS_URL"))
+    headroom = LimitHeadroom(Limiter(line, "dispatcher"), LimitGroups(catalog))
     try:
         await mirror(engine, *mirrored(catalog, load_analyses()))
-        await Dispatcher(engine, publisher, configured(catalog), policy).run(stop)
+        await Dispatcher(engine, publisher, configured(catalog), policy, headroom=headroom).run(stop)
     finally:
+        await line.aclose()
         await asyncio.to_thread(publisher.close)
         await engine.dispose()

@@ -106,8 +106,7 @@ class GroupState:
 
     def _horizon_us(self, rate: RateState, lane: Lane, may_wait: int | None) -> int:
         horizon_us = round(BOOKED_AHEAD_S[lane] * SECOND_US)
-        # The one that goes at once is not among those that wait.
-        return horizon_us if may_wait is None else min(horizon_us, max(0, may_wait - 1) * rate.cost_us)
+        return horizon_us if may_wait is None else min(horizon_us, may_wait * rate.cost_us)
 
     def _slots_left(self, lane: Lane, at_most: int) -> int:
         if not self.group.most_open:

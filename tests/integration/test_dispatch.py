@@ -519,6 +519,7 @@ async def explained(world: JobWorld, name: str) -> list[str]:
     parameters = {
         "provider": "one",
         "lane": "bulk",
+        "groups": "[]",
         "most": policy.most_per_pass,
         "backlog_share": policy.backlog_share,
         "least_backlog": policy.least_backlog,

@@ -1,0 +1,80 @@
+"""What a provider's limit groups have room for, so that no job is released that could not be called.
+
+The limiter refuses what does not fit; a dispatcher that knows no more than the workers' slots would release such jobs
+again and again. So it looks first, and keeps what is queued or running of a group to the calls that are open and those
+that could be booked now.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from gateway.catalog_entries import Lane
+from gateway.limits.group import GroupState, LimitGroup
+from gateway.limits.groups import LimitGroups
+from gateway.limits.limiter import Limiter
+from gateway.redis_line import RedisAway
+
+WAITING_SHARE = 0.15
+"""Of a provider's slots as many calls may wait for their date. Each worker lets a quarter of its own wait; less here,
+for messages do not fall evenly."""
+MOST_BOOKED = 10_000
+"""No more are released in one pass anyway."""
+IN_THE_DARK = 4
+"""Jobs of a group that may be out while nobody knows what it has left."""
+
+
+@dataclass(frozen=True, slots=True)
+class GroupRoom:
+    """How many jobs of some models may be queued or running at once: `most`.
+
+    models: None stands for all that no other group names. next_in_s: when there may be room for one more.
+    """
+
+    models: tuple[str, ...] | None
+    most: int
+    next_in_s: float
+
+
+class Headroom(Protocol):
+    """Where a dispatcher asks."""
+
+    async def rooms(self, provider: str, lane: str, slots: int) -> Sequence[GroupRoom]:
+        """Return the rooms of a provider's groups that have limits. `slots`: of all its workers."""
+        ...
+
+
+class NoLimits:
+    """A headroom without limits: what is released depends on slots alone."""
+
+    async def rooms(self, provider: str, lane: str, slots: int) -> Sequence[GroupRoom]:
+        """See `Headroom.rooms`."""
+        return ()
+
+
+class LimitHeadroom:
+    """The headroom that the limiter knows."""
+
+    def __init__(self, limiter: Limiter, groups: LimitGroups) -> None:
+        self._limiter = limiter
+        self._groups = groups
+
+    async def rooms(self, provider: str, lane: str, slots: int) -> Sequence[GroupRoom]:
+        """See `Headroom.rooms`."""
+        limited = [(group, models) for group, models in self._groups.at(provider).items() if not group.unlimited]
+        return await asyncio.gather(*(self._room(group, models, Lane(lane), slots) for group, models in limited))
+
+    async def _room(self, group: LimitGroup, models: tuple[str, ...] | None, lane: Lane, slots: int) -> GroupRoom:
+        try:
+            state = await self._limiter.state(group)
+        except RedisAway:
+            return GroupRoom(models, IN_THE_DARK, 0.0)
+        return _room(state, models, lane, max(1, int(slots * WAITING_SHARE)))
+
+
+def _room(state: GroupState, models: tuple[str, ...] | None, lane: Lane, may_wait: int) -> GroupRoom:
+    bookable = state.admits(lane, MOST_BOOKED, may_wait=may_wait)
+    return GroupRoom(models, state.open + bookable, state.opens_in_s(lane, bookable, may_wait=may_wait))

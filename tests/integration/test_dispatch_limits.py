@@ -1,0 +1,155 @@
+"""Releases follow the providers' limits: a group that is closed keeps its jobs, and holds up no other group's."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from jobworld import ANALYSES, MODELS, JobWorld, job_world
+from psycopg.types.json import Jsonb
+
+from tasks.dispatch import Policy
+from tasks.headroom import GroupRoom
+from tasks.mirror import mirror
+from tasks.sql import statement
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+    from uuid import UUID
+
+SOON_S = 30.0
+"""Longest a test waits for what should take milliseconds."""
+
+
+@dataclass(slots=True)
+class Told:
+    """A headroom that is told what to say, and says each time it is asked."""
+
+    says: Sequence[GroupRoom] = ()
+    asked: list[tuple[str, str, int]] = field(default_factory=list)
+
+    async def rooms(self, provider: str, lane: str, slots: int) -> Sequence[GroupRoom]:
+        self.asked.append((provider, lane, slots))
+        return self.says if provider == "one" else ()
+
+
+def small(most: int, next_in_s: float = 60.0) -> GroupRoom:
+    return GroupRoom(("small",), most, next_in_s)
+
+
+@pytest.fixture
+async def world(database_url: str) -> AsyncIterator[JobWorld]:
+    async with job_world(database_url) as world:
+        await mirror(world.engine, ANALYSES, [*MODELS, "one/wide"])
+        yield world
+
+
+def models_released(world: JobWorld) -> list[str]:
+    rows = {row["id"]: row["model"] for row in world.sql("SELECT id, model FROM assayline.jobs")}
+    return [rows[message.id] for message in world.broker.take()]
+
+
+def of(world: JobWorld, model: str, count: int, **options: Any) -> list[UUID]:
+    return [world.enqueue(content=f"{model} {n}", model=f"one/{model}", **options) for n in range(count)]
+
+
+async def test_a_closed_group_keeps_its_jobs_and_holds_up_no_other(world: JobWorld) -> None:
+    of(world, "small", 3, priority=0)
+    of(world, "wide", 2, priority=9)
+    await world.worker(slots=8)
+    assert await world.dispatcher(headroom=Told([small(0)])).release("one") == 2
+    assert models_released(world) == ["wide", "wide"]
+
+
+async def test_what_is_queued_or_running_counts_in_both_lanes(world: JobWorld) -> None:
+    of(world, "small", 6)
+    of(world, "small", 6, lane="bulk")
+    incarnation = await world.worker(slots=40)
+    assert await world.dispatcher(headroom=Told([small(3)])).release("one") == 3
+    for message in world.broker.take()[:2]:
+        assert await world.claim(incarnation, message)
+    assert await world.dispatcher(headroom=Told([small(3)])).release("one") == 0
+    assert await world.dispatcher(headroom=Told([small(5)])).release("one") == 2
+    assert await world.dispatcher(headroom=Told([small(11)])).release("one") == 6
+
+
+async def test_models_of_one_group_share_its_room_most_urgent_first(world: JobWorld) -> None:
+    of(world, "small", 2, priority=5)
+    of(world, "wide", 2, priority=1)
+    await world.worker(slots=40)
+    assert await world.dispatcher(headroom=Told([GroupRoom(("small", "wide"), 3, 1.0)])).release("one") == 3
+    assert models_released(world) == ["wide", "wide", "small"]
+
+
+async def test_a_group_without_names_holds_what_no_other_names(world: JobWorld) -> None:
+    of(world, "small", 3)
+    of(world, "wide", 3)
+    await world.worker(slots=40)
+    assert await world.dispatcher(headroom=Told([small(2), GroupRoom(None, 1, 1.0)])).release("one") == 3
+    assert sorted(models_released(world)) == ["small", "small", "wide"]
+
+
+async def test_the_slots_bound_all_groups_together(world: JobWorld) -> None:
+    of(world, "small", 9)
+    of(world, "wide", 9)
+    await world.worker(slots=4)
+    room = 4 + Policy().least_backlog
+    assert await world.dispatcher(headroom=Told([small(5), GroupRoom(("wide",), 9, 1.0)])).release("one") == room
+
+
+async def test_a_group_is_looked_at_again_when_it_opens(world: JobWorld) -> None:
+    """Long before the next poll, and not at all before."""
+    [first, second] = of(world, "small", 2)
+    await world.worker(slots=8)
+    headroom = Told([small(1, next_in_s=0.2)])
+    stop = asyncio.Event()
+    dispatcher = world.dispatcher(Policy(poll_s=3600.0, listen=False), headroom=headroom)
+    running = asyncio.create_task(dispatcher.run(stop))
+    try:
+        async with asyncio.timeout(SOON_S):
+            await world.broker.published.wait()
+            assert [message.id for message in world.broker.take()] == [first]
+            headroom.says = [small(2)]
+            await world.broker.published.wait()
+        assert [message.id for message in world.broker.take()] == [second]
+        assert len(headroom.asked) <= 6, "two lanes of two providers at first, then two lanes of the one that opened"
+    finally:
+        stop.set()
+        await running
+
+
+async def test_the_headroom_is_told_of_the_live_slots(world: JobWorld) -> None:
+    headroom = Told()
+    dispatcher = world.dispatcher(headroom=headroom)
+    await world.worker(slots=7)
+    await dispatcher.release("one")
+    await dispatcher.release("one", ["bulk"])
+    assert headroom.asked[-1] == ("one", "bulk", 7)
+
+
+async def test_no_pass_reads_through_the_jobs_of_a_closed_group(world: JobWorld) -> None:
+    small_jobs = "SELECT (assayline_enqueue('slow', n::text, %s)).job_id FROM generate_series(1, 5000) n"
+    world.sql(small_jobs, Jsonb({"model": "one/small"}))
+    of(world, "wide", 3, lane="bulk")
+    await world.worker(slots=100)
+    world.sql("VACUUM ANALYZE assayline.jobs")
+    policy = Policy()
+    parameters = {
+        "provider": "one",
+        "lane": "bulk",
+        "groups": json.dumps([{"models": ["small"], "most": 0}]),
+        "most": policy.most_per_pass,
+        "backlog_share": policy.backlog_share,
+        "least_backlog": policy.least_backlog,
+        "bulk_share": policy.bulk_share,
+        "dead_after_s": policy.dead_after_s,
+    }
+    text = statement("release").text
+    async with world.engine.connect() as connection:
+        explain = statement("release").__class__("EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) " + text)
+        [(plan,)] = (await connection.execute(explain, parameters)).all()
+    [whole] = plan
+    assert whole["Plan"]["Shared Hit Blocks"] + whole["Plan"]["Shared Read Blocks"] < 500
