@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 PREFIX = "assayline:limits:"
 SECOND_US = 1_000_000
 UNLIMITED = Limits()
-BOOKED_AHEAD_S: Mapping[Lane, float] = {Lane.INTERACTIVE: 5.0, Lane.BULK: 1.0}
+BOOKED_AHEAD_S: Mapping[Lane, float] = {Lane.INTERACTIVE: 5.0, Lane.BULK: 0.5}
 """How far ahead a date may be booked. Bulk less: interactive calls may pass what it booked only within the reserve."""
 BULK_SHARE = 0.8
 """Of the calls that an account allows at once."""

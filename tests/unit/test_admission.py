@@ -1,0 +1,283 @@
+"""What a call goes through between the ledger's line and its first byte, over a limiter that is told what to say."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from dataclasses import dataclass, field
+from datetime import date
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from gateway.admission import LEAST_LEFT_S, LIMITS_UNKNOWN_S, Admission, Terms
+from gateway.analyses.registry import load_analyses
+from gateway.call import Answered, Hop, call
+from gateway.catalog import load_catalog
+from gateway.catalog_entries import Counting, Lane, Limits, ModelEntry, OutputCounted, Price
+from gateway.errors import ExceedsLimit, GatewayError, InvalidOutput, LimitReached, OutputTruncated, Throttled, Timeout
+from gateway.gateway import Gateway
+from gateway.ledger import CallKind, CallOutcome, MemoryLedger
+from gateway.limits.group import LimitGroup
+from gateway.limits.limiter import Reservation
+from gateway.limits.rates import Need
+from gateway.messages import Completion, CompletionRequest, FinishReason, Message, ModelRef, Usage
+from gateway.provider_set import ProviderSet
+from gateway.providers.base import ProviderConfig
+from gateway.providers.fake.provider import Answer, FakeProvider
+from gateway.redis_line import RedisAway
+
+GROUP = LimitGroup("openai", "default", "default", Limits(requests_per_min=60))
+ENTRY = ModelEntry(
+    context_window=10_000,
+    max_output_tokens=2_000,
+    capabilities=frozenset(),
+    price=Price(input_per_mtok_usd=Decimal(1), output_per_mtok_usd=Decimal(1)),
+    source="made up",
+    checked=date(2026, 11, 21),
+)
+USAGE = Usage(input_tokens=100, output_tokens=50, cached_tokens=40)
+TIMEOUT_S = 20.0
+
+
+@dataclass(slots=True)
+class Told:
+    """A limiter that is told what to say, and remembers what it heard. Says `wait_s` when nothing else is due."""
+
+    wait_s: float = 0.0
+    says: list[Exception] = field(default_factory=list)
+    asked: list[tuple[Need, Lane, bool]] = field(default_factory=list)
+    settled: list[Need | None] = field(default_factory=list)
+
+    async def reserve(self, group: LimitGroup, need: Need, lane: Lane, *, may_wait: bool = True) -> Reservation:
+        self.asked.append((need, lane, may_wait))
+        if self.says:
+            raise self.says.pop(0)
+        return Reservation(str(len(self.asked)), group, (), 0, self.wait_s)
+
+    def settle(self, reservation: Reservation, used: Need | None) -> None:
+        self.settled.append(used)
+
+
+@dataclass(slots=True)
+class Sleep:
+    """Time that passes when somebody sleeps; `held`: nobody wakes before it is set."""
+
+    slept: list[float] = field(default_factory=list)
+    asleep: asyncio.Event = field(default_factory=asyncio.Event)
+    held: asyncio.Event | None = None
+
+    async def __call__(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self.asleep.set()
+        if self.held is not None:
+            await self.held.wait()
+
+
+@dataclass(slots=True)
+class World:
+    """One process: what its limiter says, what its provider answers, what its ledger holds."""
+
+    limiter: Told = field(default_factory=Told)
+    sleep: Sleep = field(default_factory=Sleep)
+    slots: int | None = None
+    counting: Counting = field(default_factory=Counting)
+    script: Any = None
+    ledger: MemoryLedger = field(default_factory=MemoryLedger)
+    timeouts: list[float] = field(default_factory=list)
+    admission: Admission = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.admission = Admission(self.limiter, slots=self.slots, sleep=self.sleep)  # type: ignore[arg-type]
+
+    async def call(self, terms: Terms | None = None, *, max_tokens: int = 500, usage: Usage = USAGE) -> Answered:
+        def answer(request: CompletionRequest) -> Answer:
+            self.timeouts.append(request.timeout_s)
+            return self.script or Completion("fine", FinishReason.STOP, usage, "m")
+
+        provider = FakeProvider(ProviderConfig("openai", "fake"), script=answer)
+        hop = Hop(ModelRef("openai", "m"), ENTRY, GROUP, TIMEOUT_S, provider, self.counting)
+        request = CompletionRequest("m", (Message("user", "x" * 30),), max_tokens, timeout_s=TIMEOUT_S)
+        return await call(hop, request, self.ledger, CallKind.ANSWER, lambda: 0.0, self.admission, terms or Terms())
+
+    def outcomes(self) -> list[CallOutcome]:
+        return [item.end.outcome for item in self.ledger.calls if item.end is not None]
+
+
+def reached(retry_after_s: float = 3.0) -> LimitReached:
+    return LimitReached("no room", retry_after_s=retry_after_s)
+
+
+async def test_a_call_waits_for_its_date_and_loses_none_of_its_time() -> None:
+    world = World(Told(wait_s=2.5))
+    answered = await world.call(Terms(Lane.BULK))
+    assert (world.sleep.slept, world.timeouts, answered.waited_s) == ([2.5], [TIMEOUT_S], 2.5)
+    assert [(lane, may_wait) for _, lane, may_wait in world.limiter.asked] == [(Lane.BULK, True)]
+
+
+async def test_what_was_used_is_settled() -> None:
+    world = World(counting=Counting(cached_input=False))
+    await world.call()
+    assert world.limiter.settled == [Need(1, 60, 50)]
+
+
+@pytest.mark.parametrize(("error", "used"), [
+    pytest.param(Throttled("429"), Need(), id="refused: a request, and no tokens"),
+    pytest.param(Timeout("late"), Need(1, 14, 500), id="nobody knows: all that was reserved"),
+    pytest.param(OutputTruncated("cut", usage=USAGE), Need(1, 100, 50), id="told: what it says"),
+])  # fmt: skip
+async def test_a_failed_call_is_settled_too(error: GatewayError, used: Need) -> None:
+    world = World(script=error)
+    with pytest.raises(type(error)):
+        await world.call()
+    assert world.limiter.settled == [used]
+
+
+async def test_a_call_that_is_not_admitted_is_not_made() -> None:
+    world = World(Told(says=[reached()]))
+    with pytest.raises(LimitReached):
+        await world.call()
+    assert (world.outcomes(), world.timeouts, world.limiter.settled) == ([CallOutcome.NOT_CALLED], [], [])
+    [made] = world.ledger.calls
+    assert made.end is not None
+    assert (made.end.error, made.end.error_message, made.end.cost_usd) == ("limit_reached", "no room", 0)
+
+
+async def test_a_call_that_never_fits_goes_on_to_a_model_where_it_may() -> None:
+    world = World(Told(says=[ExceedsLimit("too large")]))
+    with pytest.raises(ExceedsLimit) as caught:
+        await world.call()
+    assert (caught.value.try_next_model, world.outcomes()) == (True, [CallOutcome.NOT_CALLED])
+
+
+async def test_no_date_is_waited_for_that_leaves_no_time_for_the_call() -> None:
+    world = World(Told(wait_s=4.0))
+    with pytest.raises(LimitReached) as caught:
+        await world.call(Terms(left_s=4.0 + LEAST_LEFT_S - 0.1))
+    assert caught.value.retry_after_s == pytest.approx(4.9), "waiting does not help: whoever decides must go on"
+    assert (world.limiter.settled, world.sleep.slept, world.timeouts) == ([None], [], [])
+
+
+async def test_a_call_ends_with_the_time_that_is_left_after_its_wait() -> None:
+    world = World(Told(wait_s=4.0))
+    await world.call(Terms(left_s=10.0))
+    assert world.timeouts == [6.0]
+
+
+async def test_a_quarter_of_the_slots_may_wait() -> None:
+    world = World(Told(wait_s=1.0), slots=8)
+    world.sleep.held = asyncio.Event()
+    waiting = []
+    for _ in range(2):
+        world.sleep.asleep.clear()
+        waiting.append(asyncio.create_task(world.call()))
+        await world.sleep.asleep.wait()
+    world.limiter.wait_s = 0.0
+    await world.call()
+    assert [may_wait for *_, may_wait in world.limiter.asked] == [True, True, False]
+    world.sleep.held.set()
+    await asyncio.gather(*waiting)
+    await world.call()
+    assert world.limiter.asked[-1][2], "they wait no more"
+
+
+async def test_a_cancelled_wait_gives_its_room_back_and_was_no_call() -> None:
+    world = World(Told(wait_s=1.0), slots=4)
+    world.sleep.held = asyncio.Event()
+    waiting = asyncio.create_task(world.call())
+    await world.sleep.asleep.wait()
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    assert (world.outcomes(), world.limiter.settled, world.timeouts) == ([CallOutcome.NOT_CALLED], [None], [])
+    world.limiter.wait_s = 0.0
+    await world.call()
+    assert world.limiter.asked[-1][2], "its place among those that wait is free"
+
+
+async def test_while_nobody_knows_the_limits_calls_are_put_off() -> None:
+    world = World(Told(says=[RedisAway("gone")]))
+    with pytest.raises(LimitReached) as caught:
+        await world.call()
+    assert caught.value.retry_after_s == LIMITS_UNKNOWN_S
+
+
+async def test_output_is_reserved_as_equal_calls_have_produced_it() -> None:
+    world = World()
+    terms, other = Terms(like="one"), Terms(like="another")
+    for _ in range(19):
+        await world.call(terms)
+    await world.call(terms)
+    await world.call(other)
+    asked = [need.output_tokens for need, *_ in world.limiter.asked]
+    assert asked[:19] == [500] * 19
+    assert 50 <= asked[19] <= 53
+    assert asked[20] == 500
+
+
+async def test_where_a_provider_counts_max_tokens_it_is_reserved() -> None:
+    world = World(counting=Counting(output=OutputCounted.MAX_TOKENS))
+    for _ in range(25):
+        await world.call()
+    assert {need.output_tokens for need, *_ in world.limiter.asked} == {500}
+    assert {used.output_tokens for used in world.limiter.settled if used} == {500}
+
+
+# -- a re-ask: its first answer is paid for ------------------------------------------------------------------------
+
+
+def reasking(limiter: Told, sleep: Sleep) -> Gateway:
+    """A gateway on a limited account; its model's first answer is unusable, the second is good."""
+    env = {"ANTHROPIC_API_KEY": "k"}
+    good = json.dumps({"evidence": "it crashes", "label": "bug", "confidence_percent": 90})
+    script = [Completion(text, FinishReason.STOP, USAGE, "m") for text in ("no JSON at all", good)]
+    provider = FakeProvider(ProviderConfig("claude", "fake"), script=script)
+    providers = ProviderSet({"claude": provider.config}, lambda _: provider)
+    admission = Admission(limiter, sleep=sleep)  # type: ignore[arg-type]
+    return Gateway(load_catalog(None, env), load_analyses([]), providers, admission=admission, clock=lambda: 0.0)
+
+
+async def classified(gateway: Gateway, **wishes: Any) -> Any:
+    return await gateway.analyze("text_classification", "it crashes", context={"labels": ["bug", "praise"]}, **wishes)
+
+
+@dataclass(slots=True)
+class SecondRefused(Told):
+    """Has room for the first call, and for the next only after `refusals` refusals."""
+
+    refusals: int = 1
+
+    async def reserve(self, group: LimitGroup, need: Need, lane: Lane, *, may_wait: bool = True) -> Reservation:
+        self.asked.append((need, lane, may_wait))
+        if 1 < len(self.asked) <= 1 + self.refusals:
+            raise reached(30.0)
+        return Reservation(str(len(self.asked)), group, (), 0, 0.0)
+
+
+async def test_a_reask_waits_until_there_is_room() -> None:
+    limiter, sleep, ledger = SecondRefused(refusals=2), Sleep(), MemoryLedger()
+    result = await classified(reasking(limiter, sleep), ledger=ledger, lane=Lane.BULK)
+    assert (result.repaired, result.calls, sleep.slept) == (True, 2, [30.0, 30.0])
+    assert {lane for _, lane, _ in limiter.asked} == {Lane.BULK}
+
+
+async def test_a_reask_that_finds_no_room_in_time_leaves_what_the_first_call_brought() -> None:
+    limiter, ledger = SecondRefused(refusals=100), MemoryLedger()
+    with pytest.raises(InvalidOutput) as caught:
+        await classified(reasking(limiter, Sleep()), ledger=ledger, timeout_s=50.0)
+    assert (caught.value.raw_text, caught.value.usage) == ("no JSON at all", USAGE)
+    ended = [item.end.outcome for item in ledger.calls if item.end is not None]
+    assert ended == [CallOutcome.SUCCEEDED, CallOutcome.NOT_CALLED]
+
+
+async def test_a_group_without_limits_asks_nobody() -> None:
+    limiter = Told()
+    env = {"OPENAI_API_KEY": "k"}
+    good = json.dumps({"evidence": "it crashes", "label": "bug", "confidence_percent": 90})
+    provider = FakeProvider(ProviderConfig("openai", "fake"), script=[Completion(good, FinishReason.STOP, USAGE, "m")])
+    admission = Admission(limiter)  # type: ignore[arg-type]
+    providers = ProviderSet({"openai": provider.config}, lambda _: provider)
+    gateway = Gateway(load_catalog(None, env), load_analyses([]), providers, admission=admission)
+    await classified(gateway, model=ModelRef("openai", "gpt-5.4-mini"))
+    assert (limiter.asked, limiter.settled) == ([], [])
