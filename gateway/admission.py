@@ -8,20 +8,21 @@ It stands between a call's first line in the ledger and its first byte. Whoever 
 from __future__ import annotations
 
 import asyncio
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from gateway.catalog_entries import Lane
-from gateway.errors import GatewayError, LimitReached
+from gateway.errors import ExceedsLimit, GatewayError, LimitReached
 from gateway.limits.estimate import OutputEstimates
 from gateway.limits.need import needed, used
 from gateway.limits.rates import Need
 from gateway.redis_line import RedisAway
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Hashable
+    from collections.abc import Awaitable, Callable, Hashable, Sequence
 
-    from gateway.call import Hop
+    from gateway.hop import Hop, Seat
     from gateway.limits.limiter import Limiter, Reservation
     from gateway.messages import CompletionRequest, Usage
 
@@ -44,7 +45,7 @@ class Terms:
 
     lane: Lane = Lane.INTERACTIVE
     like: Hashable = None
-    left_s: float = float("inf")
+    left_s: float = math.inf
     patient: bool = False
 
 
@@ -80,15 +81,16 @@ class Admission:
             LimitReached: there is no room now, or none in the time that is left. Nothing stays reserved.
         """
         limiter = self._limiter
-        if limiter is None or hop.group.unlimited:
-            return Admitted(self, hop, terms, Need(), None, 0.0)
+        if limiter is None:
+            return Admitted(self, hop, hop.seats[0], terms, Need(), None, 0.0)
         output_tokens = self._estimates.tokens(terms.like, request.max_tokens)
         need = needed(hop.counting, hop.provider.count_tokens(request), output_tokens, request.max_tokens)
         waited_s = 0.0
         while True:
             try:
-                reservation, own_wait_s = await self._dated(limiter, hop, need, terms, terms.left_s - waited_s)
-                return Admitted(self, hop, terms, need, reservation, waited_s + own_wait_s)
+                seat, reservation = await self._dated(limiter, hop, need, terms, terms.left_s - waited_s)
+                own_wait_s = 0.0 if reservation is None else reservation.wait_s
+                return Admitted(self, hop, seat, terms, need, reservation, waited_s + own_wait_s)
             except LimitReached as reached:
                 pause_s = reached.retry_after_s or 0.0
                 if not terms.patient or waited_s + pause_s + LEAST_LEFT_S > terms.left_s:
@@ -98,45 +100,80 @@ class Admission:
 
     async def _dated(
         self, limiter: Limiter, hop: Hop, need: Need, terms: Terms, left_s: float
-    ) -> tuple[Reservation, float]:
-        """Reserve, and wait for the date."""
+    ) -> tuple[Seat, Reservation | None]:
+        """Reserve with the account that is ready first, and wait for the date."""
         may_wait = self._most_waiting is None or self._waiting < self._most_waiting
         self._waiting += may_wait
         try:
-            reservation = await self._reserved(limiter, hop, need, terms.lane, may_wait=may_wait)
-            try:
-                await self._until(reservation, left_s)
-            except BaseException:
-                limiter.settle(reservation, None)
-                raise
-            return reservation, reservation.wait_s
+            seat, reservation = await self._seated(limiter, hop.seats, need, terms.lane, may_wait=may_wait)
+            if reservation is not None:
+                try:
+                    await self._until(reservation, left_s)
+                except BaseException:
+                    limiter.settle(reservation, None)
+                    raise
+            return seat, reservation
         finally:
             self._waiting -= may_wait
 
-    async def _reserved(self, limiter: Limiter, hop: Hop, need: Need, lane: Lane, *, may_wait: bool) -> Reservation:
+    async def _seated(
+        self, limiter: Limiter, seats: Sequence[Seat], need: Need, lane: Lane, *, may_wait: bool
+    ) -> tuple[Seat, Reservation | None]:
+        """Reserve with the first account that has room now; where none has, with the one that has it soonest.
+
+        Raises:
+            GatewayError: what stands in the way of the one that has room soonest.
+        """
+        refusals: list[tuple[float, int, GatewayError]] = []
+        for place, seat in enumerate(seats):
+            try:
+                return seat, await self._reserved(limiter, seat, need, lane, may_wait=may_wait and len(seats) == 1)
+            except (LimitReached, ExceedsLimit) as refusal:
+                refusals.append((_soon(refusal), place, refusal))
+        soonest_s, place, reason = min(refusals, key=lambda found: found[:2])
+        if not may_wait or len(seats) == 1 or soonest_s == math.inf:
+            raise reason
+        return seats[place], await self._reserved(limiter, seats[place], need, lane, may_wait=True)
+
+    async def _reserved(
+        self, limiter: Limiter, seat: Seat, need: Need, lane: Lane, *, may_wait: bool
+    ) -> Reservation | None:
+        """Reserve with one account; None where it has no limits."""
+        if seat.group.unlimited:
+            return None
         try:
-            return await limiter.reserve(hop.group, need, lane, may_wait=may_wait)
+            return await limiter.reserve(seat.group, need, lane, may_wait=may_wait)
         except RedisAway as away:
             raise LimitReached(
-                f"what {hop.group} has left is not known: Redis is away", retry_after_s=LIMITS_UNKNOWN_S
+                f"what {seat.group} has left is not known: Redis is away", retry_after_s=LIMITS_UNKNOWN_S
             ) from away
 
     async def _until(self, reservation: Reservation, left_s: float) -> None:
-        if reservation.wait_s + LEAST_LEFT_S > left_s and reservation.wait_s > 0:
+        if reservation.wait_s <= 0:
+            return
+        if reservation.wait_s + LEAST_LEFT_S > left_s:
             raise LimitReached(
                 f"{reservation.group} has a date in {reservation.wait_s:.1f} s, and {left_s:.1f} s are left",
                 retry_after_s=left_s,
             )
-        if reservation.wait_s > 0:
-            await self._sleep(reservation.wait_s)
+        await self._sleep(reservation.wait_s)
+
+
+def _soon(refusal: GatewayError) -> float:
+    """Seconds until the refused call may have room; infinity where no waiting helps."""
+    return math.inf if isinstance(refusal, ExceedsLimit) else refusal.retry_after_s or 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Admitted:
-    """A call that was let in, `waited_s` seconds after it asked. Exactly one of the two is said of it in the end."""
+    """A call that was let in, `waited_s` seconds after it asked, by the account of `seat`.
+
+    Exactly one of `answered`, `failed` and `unmade` is said of it in the end.
+    """
 
     _by: Admission
     _hop: Hop
+    seat: Seat
     _terms: Terms
     _need: Need
     _reservation: Reservation | None
@@ -157,6 +194,10 @@ class Admitted:
         else:
             self._settle(self._need)
 
-    def _settle(self, use: Need) -> None:
+    def unmade(self) -> None:
+        """Say that it was not made after all."""
+        self._settle(None)
+
+    def _settle(self, use: Need | None) -> None:
         if self._reservation is not None and self._by._limiter is not None:
             self._by._limiter.settle(self._reservation, use)

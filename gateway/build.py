@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from gateway.admission import Admission
     from gateway.catalog import Catalog
-    from gateway.catalog_entries import ProviderEntry
+    from gateway.catalog_entries import AccountEntry, ProviderEntry
     from gateway.redis_line import RedisLine
 
 
@@ -53,7 +53,10 @@ def build_gateway(
     """
     registry = analyses or load_analyses()
     catalog.check_analyses(registry.names())
-    configs = {name: provider_config(name, entry, env) for name, entry in catalog.configured(env).items()}
+    configs = {
+        name: [provider_config(name, entry, env, account) for account in entry.configured_accounts(env)]
+        for name, entry in catalog.configured(env).items()
+    }
     options = GatewayOptions(trace_requests=settings.trace_requests, log_token_usage=settings.log_token_usage)
     cache = answer_cache(settings, line) if settings.cache_enabled else None
     providers = ProviderSet(configs, create)
@@ -66,8 +69,10 @@ def answer_cache(settings: Settings, line: RedisLine | None) -> AnswerCache:
     return AnswerCache(MemoryLayer(), shared, ttl_s=settings.cache_ttl_s)
 
 
-def provider_config(name: str, entry: ProviderEntry, env: Mapping[str, str]) -> ProviderConfig:
-    """Return what an adapter needs to know of a configured provider.
+def provider_config(
+    name: str, entry: ProviderEntry, env: Mapping[str, str], account: AccountEntry | None = None
+) -> ProviderConfig:
+    """Return what an adapter needs to know of a configured provider's account (None: the first).
 
     Raises:
         ConfigurationError: the key's file cannot be read.
@@ -75,9 +80,9 @@ def provider_config(name: str, entry: ProviderEntry, env: Mapping[str, str]) -> 
     return ProviderConfig(
         name=name,
         dialect=entry.dialect,
-        base_url=entry.url(env),
-        api_key=entry.key(env),
+        base_url=entry.url(env, account),
+        api_key=entry.key(env, account),
         timeout_s=entry.timeout_s,
         options=entry.options,
-        account=entry.account(env).name,
+        account=(account or entry.account(env)).name,
     )

@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, TypeVar
 
-from gateway.catalog_entries import Counting
 from gateway.errors import GatewayError, Timeout
 from gateway.ledger import CallEnd, CallKind, CallLedger, CallOutcome, CallStart
 from gateway.messages import Usage
@@ -22,36 +21,14 @@ from gateway.pricing import cost_usd, worst_cost_usd
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
-    from gateway.admission import Admission, Terms
-    from gateway.catalog_entries import ModelEntry
-    from gateway.limits.group import LimitGroup
-    from gateway.messages import Completion, CompletionRequest, ModelRef
+    from gateway.admission import Admission, Admitted, Terms
+    from gateway.hop import Hop
+    from gateway.messages import Completion, CompletionRequest
     from gateway.providers.base import Provider
 
 T = TypeVar("T")
 
 NOTHING_USD = Decimal(0)
-EACH_TOKEN = Counting()
-
-
-@dataclass(frozen=True, slots=True)
-class Hop:
-    """Where a call goes: the model and its entry, whose limits it draws on, the provider's usual deadline, its adapter.
-
-    counting: what the provider counts against the limits.
-    """
-
-    ref: ModelRef
-    entry: ModelEntry
-    group: LimitGroup
-    timeout_s: float
-    provider: Provider
-    counting: Counting = EACH_TOKEN
-
-    @property
-    def account(self) -> str:
-        """Name of the account that pays for the call."""
-        return self.group.account
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,14 +64,14 @@ async def call(
     start = CallStart(hop.ref, hop.account, kind, request.max_tokens, worst)
     call_no = await _open(ledger, start)
     try:
-        admitted = await admission.enter(hop, request, terms)
+        admitted = await _admitted(admission, hop, request, terms, ledger, call_no)
     except BaseException as error:
         await _to_its_end(ledger.close(call_no, _refusal(error)))
         raise
     request = replace(request, timeout_s=min(request.timeout_s, terms.left_s - admitted.waited_s))
     started = clock()
     try:
-        completion = await _within_deadline(hop.provider, request)
+        completion = await _within_deadline(admitted.seat.provider, request)
     except BaseException as error:
         admitted.failed(error)
         await _to_its_end(ledger.close(call_no, _failure(error, hop, request, clock() - started)))
@@ -104,6 +81,20 @@ async def call(
     answered = Answered(completion, cost, clock() - started, admitted.waited_s)
     await _to_its_end(ledger.close(call_no, _success(answered)))
     return answered
+
+
+async def _admitted(
+    admission: Admission, hop: Hop, request: CompletionRequest, terms: Terms, ledger: CallLedger, call_no: int
+) -> Admitted:
+    """Be let in; where another account pays than the call was opened for, write that down."""
+    admitted = await admission.enter(hop, request, terms)
+    if admitted.seat.account != hop.account:
+        try:
+            await ledger.charge(call_no, admitted.seat.account)
+        except BaseException:
+            admitted.unmade()
+            raise
+    return admitted
 
 
 async def _open(ledger: CallLedger, start: CallStart) -> int:

@@ -38,7 +38,7 @@ class Catalog(Entry):
     _source: YamlSource = PrivateAttr()
     _configured: frozenset[str] = PrivateAttr(default=frozenset())
     _preferred: tuple[str, ...] = PrivateAttr(default=())
-    _accounts: dict[str, str] = PrivateAttr(default_factory=dict)
+    _accounts: dict[str, tuple[str, ...]] = PrivateAttr(default_factory=dict)
     _chosen: dict[str, str] = PrivateAttr(default_factory=dict)
     _unusable: dict[str, tuple[str, ...]] = PrivateAttr(default_factory=dict)
 
@@ -55,7 +55,11 @@ class Catalog(Entry):
         return self.analyses.get(analysis, self.defaults)
 
     def account(self, provider: str) -> str:
-        """Return the name of the account that makes a provider's calls."""
+        """Return the name of the account that makes a provider's calls as long as it has room."""
+        return self._accounts[provider][0]
+
+    def accounts(self, provider: str) -> tuple[str, ...]:
+        """Return the names of a provider's configured accounts, in the order in which they are asked."""
         return self._accounts[provider]
 
     def chosen_model(self, provider: str) -> str | None:
@@ -150,7 +154,10 @@ def build_catalog(source: YamlSource, env: Mapping[str, str]) -> Catalog:
     catalog._unusable = {
         name: missing for name in catalog._preferred if (missing := catalog.providers[name].missing(env))
     }
-    catalog._accounts = {name: entry.account(env).name for name, entry in catalog.providers.items()}
+    catalog._accounts = {
+        name: tuple(account.name for account in entry.configured_accounts(env)) or (entry.accounts[0].name,)
+        for name, entry in catalog.providers.items()
+    }
     catalog._chosen = dict(_chosen(catalog, env))
     return catalog
 

@@ -216,7 +216,7 @@ class ProviderEntry(Entry):
     other_models: what holds for models that are not listed, where the provider serves what its operator installs.
     slots: calls in flight in one worker process; timeout_s: longest time of one call.
     counting: what it counts against its token limits.
-    accounts: of several, the first that the environment configures makes the calls.
+    accounts: of several that the environment configures, the first that has room in its limits makes a call.
     """
 
     dialect: str
@@ -250,30 +250,34 @@ class ProviderEntry(Entry):
         return self._missing(self.account(env), env)
 
     def account(self, env: Mapping[str, str]) -> AccountEntry:
-        """Return the account that makes the calls: the first whose variables are set, else the first."""
-        return next((account for account in self.accounts if not self._missing(account, env)), self.accounts[0])
+        """Return the account that makes the calls first: the first whose variables are set, else the first."""
+        return next(iter(self.configured_accounts(env)), self.accounts[0])
 
-    def url(self, env: Mapping[str, str]) -> str | None:
-        """Return the base URL in force: the environment's, else the catalog's."""
-        name = self._url_env(self.account(env))
+    def configured_accounts(self, env: Mapping[str, str]) -> tuple[AccountEntry, ...]:
+        """Return the accounts whose variables are set, in the order in which they are asked."""
+        return tuple(account for account in self.accounts if not self._missing(account, env))
+
+    def url(self, env: Mapping[str, str], account: AccountEntry | None = None) -> str | None:
+        """Return the base URL in force of an account (None: the first): the environment's, else the catalog's."""
+        name = self._url_env(account or self.account(env))
         return (text(env, name) if name else None) or self.base_url
 
-    def address(self, env: Mapping[str, str]) -> str | None:
-        """Return the base URL in force as it may be shown: without user, password and query."""
-        url = self.url(env)
+    def address(self, env: Mapping[str, str], account: AccountEntry | None = None) -> str | None:
+        """Return an account's base URL in force as it may be shown: without user, password and query."""
+        url = self.url(env, account)
         if url is None:
             return None
         scheme, separator, rest = url.rpartition("://")
         host, slash, path = re.split(r"[?#]", rest, maxsplit=1)[0].partition("/")
         return scheme + separator + host.rpartition("@")[2] + slash + path
 
-    def key(self, env: Mapping[str, str]) -> str | None:
-        """Return the key in force, None where there is none.
+    def key(self, env: Mapping[str, str], account: AccountEntry | None = None) -> str | None:
+        """Return the key in force of an account (None: the first), None where there is none.
 
         Raises:
             ConfigurationError: its file cannot be read.
         """
-        name = self.account(env).key_env or self.key_env
+        name = (account or self.account(env)).key_env or self.key_env
         return secret(env, name) if name else None
 
     def listed(self, model: str) -> ModelEntry | None:

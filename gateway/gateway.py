@@ -21,9 +21,10 @@ from typing import TYPE_CHECKING, Any
 from gateway.admission import LEAST_LEFT_S, Admission, Terms
 from gateway.analyses.base import Ask
 from gateway.cache.key import answer_key
-from gateway.call import Answered, Hop, call
+from gateway.call import Answered, call
 from gateway.catalog_entries import Lane
 from gateway.errors import AnswerAwaited, BudgetSpent, ConfigurationError, ExceedsLimit, GatewayError, LimitReached
+from gateway.hop import Hop, Seat
 from gateway.ledger import CallKind, CallLedger, MemoryLedger
 from gateway.limits.groups import LimitGroups
 from gateway.messages import AnalysisResult, Completion, CompletionRequest, JsonObject, Message, ModelRef
@@ -277,8 +278,11 @@ class Gateway:
     def _hop(self, ref: ModelRef) -> Hop:
         entry = self.catalog.model(ref)
         at = self.catalog.providers[ref.provider]
-        group = self._groups.of(ref, self.catalog.account(ref.provider))
-        return Hop(ref, entry, group, at.timeout_s, self.providers.get(ref.provider), at.counting)
+        seats = tuple(
+            Seat(self._groups.of(ref, provider.config.account), provider)
+            for provider in self.providers.get(ref.provider)
+        )
+        return Hop(ref, entry, seats, at.timeout_s, at.counting)
 
     def _log_result(self, result: AnalysisResult) -> None:
         """Write the seeds' line."""

@@ -7,7 +7,7 @@ the process dies. A call that was opened and never closed stays `unknown`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from enum import StrEnum
 from typing import Protocol
@@ -76,6 +76,14 @@ class CallLedger(Protocol):
         """
         ...
 
+    async def charge(self, call_no: int, account: str) -> None:
+        """Write that another account than it was opened for makes the call.
+
+        Raises:
+            ClaimLost: somebody else owns the job now; the call must not be made.
+        """
+        ...
+
     async def close(self, call_no: int, end: CallEnd) -> None:
         """Write how the call ended."""
         ...
@@ -116,6 +124,11 @@ class MemoryLedger:
             raise BudgetSpent(f"{self._made()} of {self.max_calls} calls are made")
         self.calls.append(MemoryCall(call))
         return len(self.calls)
+
+    async def charge(self, call_no: int, account: str) -> None:
+        """Write the account down; see `CallLedger.charge`."""
+        call = self.calls[call_no - 1]
+        self.calls[call_no - 1] = replace(call, start=replace(call.start, account=account))
 
     async def close(self, call_no: int, end: CallEnd) -> None:
         """Write down how the call ended; see `CallLedger.close`.

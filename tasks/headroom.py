@@ -13,8 +13,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from gateway.catalog_entries import Lane
-from gateway.limits.group import GroupState, LimitGroup
-from gateway.limits.groups import LimitGroups
+from gateway.limits.groups import LimitGroups, Shared
 from gateway.limits.limiter import Limiter
 from gateway.redis_line import RedisAway
 
@@ -64,17 +63,18 @@ class LimitHeadroom:
 
     async def rooms(self, provider: str, lane: str, slots: int) -> Sequence[GroupRoom]:
         """See `Headroom.rooms`."""
-        limited = [(group, models) for group, models in self._groups.at(provider).items() if not group.unlimited]
-        return await asyncio.gather(*(self._room(group, models, Lane(lane), slots) for group, models in limited))
+        limited = [shared for shared in self._groups.at(provider) if not any(one.unlimited for one in shared.groups)]
+        return await asyncio.gather(*(self._room(shared, Lane(lane), slots) for shared in limited))
 
-    async def _room(self, group: LimitGroup, models: tuple[str, ...] | None, lane: Lane, slots: int) -> GroupRoom:
+    async def _room(self, shared: Shared, lane: Lane, slots: int) -> GroupRoom:
+        """The room of all accounts together."""
         try:
-            state = await self._limiter.state(group)
+            states = await asyncio.gather(*(self._limiter.state(group) for group in shared.groups))
         except RedisAway:
-            return GroupRoom(models, IN_THE_DARK, 0.0)
-        return _room(state, models, lane, max(1, int(slots * WAITING_SHARE)))
-
-
-def _room(state: GroupState, models: tuple[str, ...] | None, lane: Lane, may_wait: int) -> GroupRoom:
-    bookable = state.admits(lane, MOST_BOOKED, may_wait=may_wait)
-    return GroupRoom(models, state.open + bookable, state.opens_in_s(lane, bookable, may_wait=may_wait))
+            return GroupRoom(shared.models, IN_THE_DARK, 0.0)
+        may_wait = max(1, int(slots * WAITING_SHARE))
+        bookable = [state.admits(lane, MOST_BOOKED, may_wait=may_wait) for state in states]
+        opens_in_s = [
+            state.opens_in_s(lane, calls, may_wait=may_wait) for state, calls in zip(states, bookable, strict=True)
+        ]
+        return GroupRoom(shared.models, sum(state.open for state in states) + sum(bookable), min(opens_in_s))

@@ -101,6 +101,11 @@ class JobLedger:
         """See `CallLedger.spared`; written with the job's end. No call is opened, so the attempt is given back."""
         self._end = end
 
+    async def charge(self, call_no: int, account: str) -> None:
+        """See `CallLedger.charge`."""
+        if not await self._store.charge_call(self._claim, call_no, account):
+            raise ClaimLost(f"job {self._claim.id} is no longer held by claim {self._claim.claim_no}")
+
     async def close(self, call_no: int, end: CallEnd) -> None:
         """See `CallLedger.close`; written with the next opening or the job's end."""
         self._end = end

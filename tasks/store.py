@@ -150,6 +150,13 @@ class JobStore:
         )
         return bool(rows[0]["opened"]), bool(rows[0]["owned"])
 
+    async def charge_call(self, claim: Claim, call_no: int, account: str) -> bool:
+        """Write that another account makes an open call; False: the fence fell. Tried again while Postgres is away."""
+        rows = await self._patiently(
+            "charge_call", id=claim.id, claim_no=claim.claim_no, call_no=call_no, account=account
+        )
+        return bool(rows[0]["yes"])
+
     async def succeed(
         self, claim: Claim, call_no: int, end: CallEnd, result: AnalysisResult, *, refund: int = 0
     ) -> bool:

@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from gateway.limits.group import UNLIMITED, LimitGroup
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Sequence
 
     from gateway.catalog import Catalog
     from gateway.messages import ModelRef
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """Models that share limits, and the group of each account that may make their calls.
+
+    models: None stands for all that no other group names.
+    """
+
+    models: tuple[str, ...] | None
+    groups: tuple[LimitGroup, ...]
 
 
 class LimitGroups:
@@ -29,16 +41,22 @@ class LimitGroups:
         """
         return self._group(model.provider, account, self._catalog.model(model).limit_group)
 
-    def at(self, provider: str) -> Mapping[LimitGroup, tuple[str, ...] | None]:
-        """Return the groups of a provider's account, each with its models; None stands for all that are not listed."""
-        entry, account = self._catalog.providers[provider], self._catalog.account(provider)
-        models = defaultdict[LimitGroup, list[str]](list)
+    def at(self, provider: str) -> Sequence[Shared]:
+        """Return what a provider's models share."""
+        models = defaultdict[str, list[str]](list)
         for name, model in self._catalog.models_of(provider).items():
-            models[self._group(provider, account, model.limit_group)].append(name)
-        found: dict[LimitGroup, tuple[str, ...] | None] = {group: tuple(names) for group, names in models.items()}
-        if entry.other_models is not None:
-            found[self._group(provider, account, entry.other_models.limit_group)] = None
+            models[model.limit_group].append(name)
+        shared = {group: tuple(names) for group, names in models.items()}
+        found = [Shared(names, self._of_all_accounts(provider, group)) for group, names in shared.items()]
+        others = self._catalog.providers[provider].other_models
+        # Where models that are not listed share a group with some that are, they share its room, too.
+        if others is not None:
+            found = [one for one in found if one.groups[0].name != others.limit_group]
+            found.append(Shared(None, self._of_all_accounts(provider, others.limit_group)))
         return found
+
+    def _of_all_accounts(self, provider: str, name: str) -> tuple[LimitGroup, ...]:
+        return tuple(self._group(provider, account, name) for account in self._catalog.accounts(provider))
 
     def _group(self, provider: str, account: str, name: str) -> LimitGroup:
         key = (provider, account, name)

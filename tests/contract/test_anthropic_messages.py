@@ -10,7 +10,7 @@ from decimal import Decimal
 import pytest
 
 from gateway.admission import Admission, Terms
-from gateway.call import Hop, call
+from gateway.call import call
 from gateway.catalog_entries import ModelEntry, Price
 from gateway.errors import (
     AuthRejected,
@@ -27,6 +27,7 @@ from gateway.errors import (
     Timeout,
     Unreachable,
 )
+from gateway.hop import Hop, Seat
 from gateway.ledger import CallKind, MemoryLedger
 from gateway.limits.group import LimitGroup
 from gateway.messages import FinishReason, Message, ModelRef, Usage
@@ -287,7 +288,7 @@ async def test_an_answer_that_filled_the_window_was_paid_for(wire, claude, ask):
         checked=date(2026, 11, 21),
     )
     hop, ledger = (
-        Hop(ModelRef("claude", "m"), entry, LimitGroup("claude", "default", "default"), 20, claude()),
+        Hop(ModelRef("claude", "m"), entry, (Seat(LimitGroup("claude", "default", "default"), claude()),), 20),
         MemoryLedger(),
     )
     with pytest.raises(ContextTooLong):

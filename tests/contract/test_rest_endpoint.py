@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from gateway.admission import Admission, Terms
-from gateway.call import Hop, call
+from gateway.call import call
 from gateway.catalog_entries import ModelEntry
 from gateway.errors import (
     AuthRejected,
@@ -31,6 +31,7 @@ from gateway.errors import (
     Throttled,
     Timeout,
 )
+from gateway.hop import Hop, Seat
 from gateway.ledger import CallKind, CallOutcome, MemoryLedger
 from gateway.limits.group import LimitGroup
 from gateway.messages import Message, ModelRef, Usage
@@ -153,7 +154,7 @@ async def test_an_estimate_is_marked_in_the_ledger(wire, endpoint, ask):
     for described, body in ((SEEDS, {"output": "hello"}), (FULL, ANSWER)):
         wire.answers(body=body)
         ledger = MemoryLedger()
-        hop = Hop(ModelRef("p", "m"), entry, LimitGroup("p", "default", "default"), 60.0, endpoint(described))
+        hop = Hop(ModelRef("p", "m"), entry, (Seat(LimitGroup("p", "default", "default"), endpoint(described)),), 60.0)
         await call(hop, ask(), ledger, CallKind.ANSWER, time.monotonic, Admission(), Terms())
         ends[described] = ledger.calls[0].end
     assert ends[SEEDS].outcome is ends[FULL].outcome is CallOutcome.SUCCEEDED

@@ -414,6 +414,19 @@ async def test_a_fallen_fence_opens_no_further_call_and_closes_the_last(world: J
     assert world.job(claim.id)["attempts_used"] == 1
 
 
+async def test_another_account_pays_only_while_the_fence_holds(world: JobWorld) -> None:
+    _, claim = await world.claimed()
+    ledger = JobLedger(world.store, claim)
+    number = await ledger.open(start(claim))
+    await ledger.charge(number, "second")
+    accounts = "SELECT account FROM assayline.calls WHERE job_id = %s"
+    assert [row["account"] for row in world.sql(accounts, claim.id)] == ["second"]
+    world.cancel(claim.id)
+    with pytest.raises(ClaimLost):
+        await ledger.charge(number, "third")
+    assert [row["account"] for row in world.sql(accounts, claim.id)] == ["second"]
+
+
 async def test_a_call_opened_twice_is_one_call(world: JobWorld, monkeypatch: pytest.MonkeyPatch) -> None:
     """The first opening went through, and the connection broke before its reply came: it is tried again."""
     _, claim = await world.claimed(max_attempts=2)

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from gateway.analyses.base import Ask
 from gateway.analyses.registry import load_analyses
 from gateway.cache.key import answer_key, parts
-from gateway.call import Hop
 from gateway.catalog import load_catalog
+from gateway.hop import Hop, Seat
 from gateway.limits.group import LimitGroup
 from gateway.messages import Message, ModelRef
 from gateway.providers.base import ProviderConfig
@@ -49,7 +49,7 @@ class Served(FakeProvider):
 
 def hop(config: ProviderConfig = CONFIG, ref: ModelRef = MINI, **entry: Any) -> Hop:
     listed = CATALOG.model(ref).model_copy(update=entry)
-    return Hop(ref, listed, LimitGroup(ref.provider, "main", "default"), 120.0, Served(config))
+    return Hop(ref, listed, (Seat(LimitGroup(ref.provider, "main", "default"), Served(config)),), 120.0)
 
 
 def question(ask: Ask = ASK, at: Hop | None = None, analysis: str = "completion", **wishes: Any) -> Question:
@@ -123,11 +123,9 @@ def test_the_parts_are_those_that_were_thought_of() -> None:
 
 
 def test_what_no_answer_depends_on_is_no_part() -> None:
-    richer = replace(
-        hop(replace(CONFIG, api_key="another", timeout_s=1.0)),
-        group=LimitGroup("fake", "second", "default"),
-        timeout_s=7.0,
-    )
+    plain = hop(replace(CONFIG, api_key="another", timeout_s=1.0))
+    seats = (Seat(LimitGroup("fake", "second", "default"), plain.provider),)
+    richer = replace(plain, seats=seats, timeout_s=7.0)
     assert key(at=richer, timeout_s=3.0) == key()
 
 

@@ -13,13 +13,14 @@ import pytest
 
 from gateway.admission import LEAST_LEFT_S, LIMITS_UNKNOWN_S, Admission, Terms
 from gateway.analyses.registry import load_analyses
-from gateway.call import Answered, Hop, call
+from gateway.call import Answered, call
 from gateway.catalog import load_catalog
 from gateway.catalog_entries import Counting, Lane, Limits, ModelEntry, OutputCounted, Price
 from gateway.errors import ExceedsLimit, GatewayError, InvalidOutput, LimitReached, OutputTruncated, Throttled, Timeout
 from gateway.gateway import Gateway
+from gateway.hop import Hop, Seat
 from gateway.ledger import CallKind, CallOutcome, MemoryLedger
-from gateway.limits.group import LimitGroup
+from gateway.limits.group import BOOKED_AHEAD_S, LimitGroup
 from gateway.limits.limiter import Reservation
 from gateway.limits.rates import Need
 from gateway.messages import Completion, CompletionRequest, FinishReason, Message, ModelRef, Usage
@@ -97,7 +98,7 @@ class World:
             return self.script or Completion("fine", FinishReason.STOP, usage, "m")
 
         provider = FakeProvider(ProviderConfig("openai", "fake"), script=answer)
-        hop = Hop(ModelRef("openai", "m"), ENTRY, GROUP, TIMEOUT_S, provider, self.counting)
+        hop = Hop(ModelRef("openai", "m"), ENTRY, (Seat(GROUP, provider),), TIMEOUT_S, self.counting)
         request = CompletionRequest("m", (Message("user", "x" * 30),), max_tokens, timeout_s=TIMEOUT_S)
         return await call(hop, request, self.ledger, CallKind.ANSWER, lambda: 0.0, self.admission, terms or Terms())
 
@@ -233,7 +234,7 @@ def reasking(limiter: Told, sleep: Sleep) -> Gateway:
     good = json.dumps({"evidence": "it crashes", "label": "bug", "confidence_percent": 90})
     script = [Completion(text, FinishReason.STOP, USAGE, "m") for text in ("no JSON at all", good)]
     provider = FakeProvider(ProviderConfig("claude", "fake"), script=script)
-    providers = ProviderSet({"claude": provider.config}, lambda _: provider)
+    providers = ProviderSet({"claude": [provider.config]}, lambda _: provider)
     admission = Admission(limiter, sleep=sleep)  # type: ignore[arg-type]
     return Gateway(load_catalog(None, env), load_analyses([]), providers, admission=admission, clock=lambda: 0.0)
 
@@ -277,7 +278,75 @@ async def test_a_group_without_limits_asks_nobody() -> None:
     good = json.dumps({"evidence": "it crashes", "label": "bug", "confidence_percent": 90})
     provider = FakeProvider(ProviderConfig("openai", "fake"), script=[Completion(good, FinishReason.STOP, USAGE, "m")])
     admission = Admission(limiter)  # type: ignore[arg-type]
-    providers = ProviderSet({"openai": provider.config}, lambda _: provider)
+    providers = ProviderSet({"openai": [provider.config]}, lambda _: provider)
     gateway = Gateway(load_catalog(None, env), load_analyses([]), providers, admission=admission)
     await classified(gateway, model=ModelRef("openai", "gpt-5.4-mini"))
     assert (limiter.asked, limiter.settled) == ([], [])
+
+
+# -- several accounts ----------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class ByAccount(Told):
+    """Refuses by account: for how long, or for ever (None); grants a date so far ahead where it may wait for it."""
+
+    refuses: dict[str, float | None] = field(default_factory=dict)
+    accounts: list[str] = field(default_factory=list)
+
+    async def reserve(self, group: LimitGroup, need: Need, lane: Lane, *, may_wait: bool = True) -> Reservation:
+        self.accounts.append(group.account)
+        wait_s = self.refuses.get(group.account, 0.0)
+        if wait_s is None:
+            raise ExceedsLimit("too large")
+        if wait_s > BOOKED_AHEAD_S[lane] or (wait_s and not may_wait):
+            raise reached(wait_s)
+        return Reservation(str(len(self.accounts)), group, (), 0, wait_s)
+
+
+async def called_by(limiter: ByAccount, sleep: Sleep) -> tuple[MemoryLedger, list[str]]:
+    """One call of a provider with three accounts; the ledger, and whose adapter was asked."""
+    asked: list[str] = []
+
+    def adapter(account: str) -> FakeProvider:
+        def answer(_: CompletionRequest) -> Answer:
+            asked.append(account)
+            return Completion("fine", FinishReason.STOP, USAGE, "m")
+
+        return FakeProvider(ProviderConfig("openai", "fake", account=account), script=answer)
+
+    limits = Limits(requests_per_min=60)
+    seats = tuple(Seat(LimitGroup("openai", name, "default", limits), adapter(name)) for name in ("a", "b", "c"))
+    hop, ledger = Hop(ModelRef("openai", "m"), ENTRY, seats, TIMEOUT_S), MemoryLedger()
+    request = CompletionRequest("m", (Message("user", "x"),), 100, timeout_s=TIMEOUT_S)
+    admission = Admission(limiter, sleep=sleep)  # type: ignore[arg-type]
+    await call(hop, request, ledger, CallKind.ANSWER, lambda: 0.0, admission, Terms())
+    return ledger, asked
+
+
+@pytest.mark.parametrize(("refuses", "account", "slept"), [
+    ({}, "a", []),
+    ({"a": 2.0}, "b", []),
+    ({"a": 2.0, "b": None}, "c", []),
+    ({"a": 3.0, "b": 1.0, "c": 2.0}, "b", [1.0]),
+    ({"a": None, "b": None, "c": 2.0}, "c", [2.0]),
+])  # fmt: skip
+async def test_the_account_that_is_ready_first_makes_the_call(
+    refuses: dict[str, float | None], account: str, slept: list[float]
+) -> None:
+    sleep = Sleep()
+    ledger, asked = await called_by(ByAccount(refuses=refuses), sleep)
+    assert (asked, sleep.slept) == ([account], slept)
+    assert [written.start.account for written in ledger.calls] == [account], "the ledger says who paid"
+
+
+async def test_where_no_account_has_room_the_soonest_says_when() -> None:
+    limiter = ByAccount(refuses={"a": 9.0, "b": 7.0, "c": None})
+    with pytest.raises(LimitReached) as caught:
+        await called_by(limiter, Sleep())
+    assert caught.value.retry_after_s == 7.0
+
+
+async def test_where_no_account_can_ever_hold_it_no_one_waits() -> None:
+    with pytest.raises(ExceedsLimit):
+        await called_by(ByAccount(refuses=dict.fromkeys("abc")), Sleep())

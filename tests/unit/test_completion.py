@@ -10,9 +10,9 @@ from gateway.analyses.base import Ask
 from gateway.analyses.registry import load_analyses
 from gateway.analyses.shapes import OutputFormat, SchemaShape, TextShape
 from gateway.analyses.text.completion import ANALYSIS
-from gateway.call import Hop
 from gateway.catalog import load_catalog
 from gateway.errors import RequestError
+from gateway.hop import Hop, Seat
 from gateway.limits.group import LimitGroup
 from gateway.messages import Message, ModelRef
 from gateway.providers.base import ProviderConfig
@@ -50,9 +50,8 @@ def asked(content="Where?", **fields):
     hop = Hop(
         ref,
         catalog.model(ref),
-        LimitGroup(ref.provider, "default", "default"),
+        (Seat(LimitGroup(ref.provider, "default", "default"), create(ProviderConfig("fake", "fake"))),),
         120,
-        create(ProviderConfig("fake", "fake")),
     )
     return write_question(load_analyses(offered=[]).get("completion"), Ask(content, **fields), hop, Wishes())
 

@@ -74,7 +74,7 @@ def scripted(*answers: Answer | dict[str, Any]) -> FakeProvider:
 def gateway_over(
     provider: Provider, clock: Callable[[], float] | None = None, options: GatewayOptions | None = None
 ) -> Gateway:
-    providers = ProviderSet({"openai": provider.config, "fake": provider.config}, lambda _: provider)
+    providers = ProviderSet({"openai": [provider.config], "fake": [provider.config]}, lambda _: provider)
     return Gateway(catalog(), REGISTRY, providers, options=options, clock=clock or Clock())
 
 
@@ -554,10 +554,10 @@ async def test_providers_are_made_once_at_first_use_and_all_closed():
         made.append(config.name)
         return FakeProvider(config)
 
-    providers = ProviderSet({name: ProviderConfig(name, "fake") for name in "abc"}, create)
-    first = providers.get("a")
-    assert providers.get("a") is first
-    second = providers.get("b")
+    providers = ProviderSet({name: [ProviderConfig(name, "fake")] for name in "abc"}, create)
+    [first] = providers.get("a")
+    assert providers.get("a") == (first,)
+    [second] = providers.get("b")
     assert made == ["a", "b"]
     await providers.aclose()
     assert not await first.is_available()
@@ -570,8 +570,8 @@ async def test_a_provider_that_does_not_close_keeps_no_other_open():
             raise RuntimeError("stuck")
 
     kinds = {"bad": Stuck, "good": FakeProvider}
-    providers = ProviderSet({name: ProviderConfig(name, "fake") for name in kinds}, lambda c: kinds[c.name](c))
-    good = providers.get("good")
+    providers = ProviderSet({name: [ProviderConfig(name, "fake")] for name in kinds}, lambda c: kinds[c.name](c))
+    [good] = providers.get("good")
     providers.get("bad")
     with pytest.raises(ExceptionGroup, match="did not close"):
         await providers.aclose()

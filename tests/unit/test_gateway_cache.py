@@ -52,7 +52,7 @@ class World:
 
     def __init__(self, *answers: Answer, registry: AnalysisRegistry = REGISTRY, ttl_s: int | None = None) -> None:
         self.provider = FakeProvider(ProviderConfig("openai", "fake"), script=answers)
-        providers = ProviderSet({"openai": self.provider.config}, lambda _: self.provider)
+        providers = ProviderSet({"openai": [self.provider.config]}, lambda _: self.provider)
         self.clock_s = 100.0
         cache = AnswerCache(MemoryLayer(), ttl_s=ttl_s)
         self.gateway = Gateway(load_catalog(None, ENV), registry, providers, cache=cache, clock=lambda: self.clock_s)

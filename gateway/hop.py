@@ -1,0 +1,53 @@
+"""Where a call goes: a model, and the accounts with its provider that can pay for it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from gateway.catalog_entries import Counting
+
+if TYPE_CHECKING:
+    from gateway.catalog_entries import ModelEntry
+    from gateway.limits.group import LimitGroup
+    from gateway.messages import ModelRef
+    from gateway.providers.base import Provider
+
+EACH_TOKEN = Counting()
+
+
+@dataclass(frozen=True, slots=True)
+class Seat:
+    """One account: whose limits a call draws on, and the adapter with its key and address."""
+
+    group: LimitGroup
+    provider: Provider
+
+    @property
+    def account(self) -> str:
+        """Its name, as the ledger has it."""
+        return self.group.account
+
+
+@dataclass(frozen=True, slots=True)
+class Hop:
+    """A model and its entry, its accounts in the order in which they are asked, the provider's usual deadline.
+
+    counting: what the provider counts against its limits.
+    """
+
+    ref: ModelRef
+    entry: ModelEntry
+    seats: tuple[Seat, ...]
+    timeout_s: float
+    counting: Counting = EACH_TOKEN
+
+    @property
+    def provider(self) -> Provider:
+        """The first account's adapter, for what needs no account: all of them speak alike."""
+        return self.seats[0].provider
+
+    @property
+    def account(self) -> str:
+        """The account that pays as long as it has room."""
+        return self.seats[0].account

@@ -1,0 +1,8 @@
+-- Writes down that another account makes the call than it was opened for. False: the fence refused it.
+WITH owned AS (
+    SELECT EXISTS (SELECT FROM assayline.jobs WHERE id = :id AND claim_no = :claim_no AND state = 'running') AS yes
+), charged AS (
+    UPDATE assayline.calls SET account = :account
+     WHERE job_id = :id AND claim_no = :claim_no AND call_no = :call_no AND (SELECT yes FROM owned)
+)
+SELECT yes FROM owned
