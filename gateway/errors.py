@@ -37,15 +37,18 @@ Each class states four facts, so nobody needs an isinstance ladder:
 `paid`            True: it cost money. False: it did not. None: nobody can tell (it may have)
 
 An instance adds what the moment knew: `retry_after_s` (seconds, from the provider), `usage`,
-`provider_request_id`, `raw_text`. The SDK's exception is kept as `__cause__`; it never leaves its
-adapter otherwise. Messages are bounded and hold neither keys nor prompts.
+`provider_request_id`, `raw_text`, `told` (what the provider said of its limits). The SDK's exception is
+kept as `__cause__`; it never leaves its adapter otherwise. Messages are bounded and hold neither keys nor prompts.
 """
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from gateway.messages import Usage
+
+if TYPE_CHECKING:
+    from gateway.limits.told import ToldLimits
 
 MAX_MESSAGE_CHARS = 500
 """Longest message an error keeps: enough for a provider's sentence, too short for a prompt echoed back."""
@@ -67,12 +70,14 @@ class GatewayError(Exception):
         usage: Usage | None = None,
         provider_request_id: str | None = None,
         raw_text: str | None = None,
+        told: ToldLimits | None = None,
     ) -> None:
         super().__init__(message[:MAX_MESSAGE_CHARS])
         self.retry_after_s = retry_after_s
         self.usage = usage
         self.provider_request_id = provider_request_id
         self.raw_text = raw_text
+        self.told = told
 
     @property
     def name(self) -> str:

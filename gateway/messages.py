@@ -9,7 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from decimal import Decimal
 from enum import StrEnum
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from gateway.limits.told import ToldLimits
 
 Role = Literal["system", "user", "assistant"]
 JsonObject = dict[str, Any]
@@ -91,6 +94,7 @@ class Completion:
     """One answer: the text as it came, why it ended, and what the provider says it used.
 
     `usage_estimated`: the provider tells no usage, by its own description in the catalog, and this one is our estimate.
+    `told`: what it said of its limits with the answer; None where it said nothing.
     """
 
     text: str
@@ -100,6 +104,7 @@ class Completion:
     provider_request_id: str | None = None
     headers: dict[str, str] = field(default_factory=dict)
     usage_estimated: bool = False
+    told: ToldLimits | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -97,6 +97,11 @@ class Exchange:
         """Whether the status is one of success."""
         return 200 <= self.status < 300
 
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """The answer's headers, found by a name in any case."""
+        return self._response.headers
+
     async def answer(self) -> Answer:
         """Read the answer to its end.
 

@@ -20,9 +20,10 @@ from gateway.providers.base import Provider, check_stream_end, whole
 from gateway.providers.wire import AVAILABLE_TIMEOUT_S, MOST_BODY_BYTES
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+    from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 
     from gateway.messages import Completion, CompletionRequest, FinishReason, JsonObject
+    from gateway.providers.limit_headers import LimitHeaders
 
 ONE_USE = {"Connection": "close"}
 """Sent with a stream. llama.cpp promises to keep the connection and drops it once the stream has ended, so the next
@@ -34,6 +35,10 @@ NO_KEY = "none"
 
 class EventStream(Protocol):
     """A stream of events that can be left early."""
+
+    @property
+    def response(self) -> Any:
+        """What came before the events, as `SdkProvider.headers` takes it."""
 
     def __aiter__(self) -> AsyncIterator[Any]:
         """Yield the events."""
@@ -70,6 +75,9 @@ class SdkProvider(Provider):
     failures: ClassVar[tuple[type[Exception], ...]]
     """What a call through the SDK may raise because of the other side."""
 
+    limit_headers: ClassVar[LimitHeaders]
+    """How it tells its limits."""
+
     @abstractmethod
     def body(self, request: CompletionRequest) -> JsonObject:
         """Write the request."""
@@ -98,6 +106,11 @@ class SdkProvider(Provider):
     def translate(self, error: Exception) -> ProviderError:
         """Return our error for one of `failures`."""
 
+    def headers(self, response: Any) -> Mapping[str, str]:
+        """Return a bare response's headers, found by lower-case names."""
+        found: Mapping[str, str] = response.headers
+        return found
+
     async def complete(self, request: CompletionRequest) -> Completion:
         """Ask once; see `Provider.complete`."""
         allowed_s = self.deadline_s(request)
@@ -105,7 +118,8 @@ class SdkProvider(Provider):
         with self._translated(allowed_s), _unsendable_refused():
             async with asyncio.timeout(allowed_s):
                 response = await self.post(request, body)
-        return whole(self.read(response, request))
+        with self.limit_headers.added_to_errors(self.headers(response)):
+            return whole(self.limit_headers.added_to(self.read(response, request)))
 
     async def stream(self, request: CompletionRequest) -> AsyncGenerator[str, None]:
         """Ask once and yield text; see `Provider.stream`.
@@ -121,15 +135,16 @@ class SdkProvider(Provider):
             async with asyncio.timeout_at(deadline):
                 stream = await self.post_stream(request, body)
         try:
-            events = aiter(stream)
-            while (event := await self._next(events, deadline, allowed_s)) is not None:
-                text, stopped = self.read_event(event)
-                finish_reason = stopped or finish_reason
-                if text:
-                    yield text
+            with self.limit_headers.added_to_errors(self.headers(stream.response)):
+                events = aiter(stream)
+                while (event := await self._next(events, deadline, allowed_s)) is not None:
+                    text, stopped = self.read_event(event)
+                    finish_reason = stopped or finish_reason
+                    if text:
+                        yield text
+                check_stream_end(finish_reason)
         finally:
             await stream.close()
-        check_stream_end(finish_reason)
 
     async def is_available(self) -> bool:
         """Ask for the models. True too where the server is only busy, or has no such list."""

@@ -124,6 +124,15 @@ def retry_after_s(headers: Mapping[str, str]) -> float | None:
     return believable_wait_s(_waits(headers))
 
 
+def moment(text: str | None) -> datetime | None:
+    """Read an HTTP date; None where it is none."""
+    try:
+        read = None if text is None else parsedate_to_datetime(text)
+    except (ValueError, OverflowError):
+        return None
+    return read.replace(tzinfo=UTC) if read is not None and read.tzinfo is None else read
+
+
 def believable_wait_s(waits: Iterable[float | None]) -> float | None:
     """Return the first of `waits` that is a possible wait, at most `MAX_RETRY_AFTER_S`, or None."""
     for seconds in waits:
@@ -192,7 +201,7 @@ def _waits(headers: Mapping[str, str]) -> Iterator[float | None]:
     milliseconds = _number(headers.get("retry-after-ms"))
     yield None if milliseconds is None else milliseconds / 1000
     yield _number(headers.get("retry-after"))
-    until, now = _moment(headers.get("retry-after")), _moment(headers.get("date"))
+    until, now = moment(headers.get("retry-after")), moment(headers.get("date"))
     yield None if until is None else max(0.0, (until - (now or datetime.now(UTC))).total_seconds())
 
 
@@ -201,14 +210,6 @@ def _number(text: str | None) -> float | None:
         return None if text is None else float(text)
     except ValueError:
         return None
-
-
-def _moment(text: str | None) -> datetime | None:
-    try:
-        moment = None if text is None else parsedate_to_datetime(text)
-    except (ValueError, OverflowError):
-        return None
-    return moment.replace(tzinfo=UTC) if moment is not None and moment.tzinfo is None else moment
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

@@ -26,6 +26,7 @@ from gateway.errors import (
     Throttled,
     Timeout,
 )
+from gateway.limits.told import ToldLimits
 from gateway.messages import Message, Usage
 from gateway.providers.command import process
 
@@ -200,6 +201,7 @@ async def test_how_long_to_wait_is_believed_within_bounds(program, ask, said, wa
     with pytest.raises(Throttled, match="slow") as caught:
         await program(says({"error": {"kind": "throttled", "message": "slow", "retry_after_s": said}})).complete(ask())
     assert caught.value.retry_after_s == wait_s
+    assert caught.value.told == (None if wait_s is None else ToldLimits({}, retry_after_s=wait_s))
 
 
 async def test_what_a_failed_answer_has_cost_is_kept(program, ask):

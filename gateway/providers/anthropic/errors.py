@@ -26,6 +26,7 @@ from gateway.errors import (
     Throttled,
     Timeout,
 )
+from gateway.providers.anthropic.limits import LIMIT_HEADERS
 from gateway.providers.wire import (
     TRANSPORT_FAILURES,
     by_status,
@@ -135,4 +136,9 @@ def _built(
 ) -> ProviderError:
     said = ", ".join(str(facts[key]) for key in ("type", "message") if facts.get(key))
     message = storable(without_keys(f"{what}: {said}" if said else what, api_key))
-    return failure(message, retry_after_s=retry_after_s(headers), provider_request_id=request_id(headers))
+    return failure(
+        message,
+        retry_after_s=retry_after_s(headers),
+        provider_request_id=request_id(headers),
+        told=LIMIT_HEADERS.read(headers),
+    )

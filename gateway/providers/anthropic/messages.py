@@ -14,9 +14,11 @@ from anthropic import AsyncAnthropic, AsyncStream, DefaultAioHttpClient
 from gateway.errors import ProviderError
 from gateway.messages import Capabilities, Completion, CompletionRequest, FinishReason, JsonObject
 from gateway.providers.anthropic.errors import SDK_FAILURES, translate
+from gateway.providers.anthropic.limits import LIMIT_HEADERS
 from gateway.providers.anthropic.request import AnthropicOptions, messages_body
 from gateway.providers.anthropic.response import read_completion, read_event
 from gateway.providers.base import ProviderConfig, read_options
+from gateway.providers.limit_headers import LimitHeaders
 from gateway.providers.sdk import NO_KEY, ONE_USE, BoundedAnswers, SdkProvider
 from gateway.providers.wire import CONNECT_TIMEOUT_S, UNLIMITED_CONNECTIONS, check_sendable_key, checked_base_url
 
@@ -29,6 +31,7 @@ class AnthropicMessages(SdkProvider):
     """A provider that speaks Anthropic's Messages API. Options: `request.AnthropicOptions`."""
 
     failures: ClassVar[tuple[type[Exception], ...]] = SDK_FAILURES
+    limit_headers: ClassVar[LimitHeaders] = LIMIT_HEADERS
 
     def __init__(self, config: ProviderConfig) -> None:
         super().__init__(config)

@@ -24,7 +24,7 @@ STOP_REASONS: dict[str, FinishReason] = {
 WINDOW_FULL = "model_context_window_exceeded"
 """The answer ended where the window did: only a larger one helps."""
 
-KEPT_HEADERS = ("retry-after", "request-id", "date", "anthropic-organization-id")
+KEPT_HEADERS = ("retry-after", "retry-after-ms", "request-id", "date", "anthropic-organization-id")
 KEPT_HEADER_PREFIX = "anthropic-ratelimit-"
 
 

@@ -31,6 +31,7 @@ from gateway.errors import (
     Timeout,
     Unreachable,
 )
+from gateway.limits.told import ToldLimits
 from gateway.messages import Completion, FinishReason, JsonObject, Usage
 from gateway.providers.wire import (
     MAX_RETRY_AFTER_S,
@@ -145,12 +146,14 @@ def _object(written: bytes) -> JsonObject | None:
 def _told(error: object, usage: object, exit_code: int, api_key: str | None) -> ProviderError:
     facts: dict[str, Any] = error if isinstance(error, dict) else {"message": error}
     failure = KINDS.get(str(facts.get("kind"))) or BY_EXIT_CODE.get(exit_code, ServerError)
+    wait_s = believable_wait_s([_seconds(facts.get("retry_after_s"))])
     words = storable(str(facts.get("message") or "the program says no more"), MOST_WORDS_CHARS)
     return failure(
         without_keys(words, api_key),
-        retry_after_s=believable_wait_s([_seconds(facts.get("retry_after_s"))]),
+        retry_after_s=wait_s,
         usage=_usage(usage),
         provider_request_id=name_or_none(facts.get("request_id")),
+        told=None if wait_s is None else ToldLimits({}, retry_after_s=wait_s),
     )
 
 

@@ -31,6 +31,7 @@ from gateway.errors import (
     Throttled,
     Timeout,
 )
+from gateway.providers.limit_headers import WAIT_ONLY
 from gateway.providers.wire import (
     TRANSPORT_FAILURES,
     believable_wait_s,
@@ -129,7 +130,8 @@ def from_error_object(
     what = f"HTTP {status}" if status else "an error in place of an answer"
     message = _KEYS.sub("[key]", without_keys(f"{what}: {said}" if said else what, api_key))
     wait_s = believable_wait_s((*_waits(facts), retry_after_s(headers or {})))
-    return failure(message, retry_after_s=wait_s, provider_request_id=_request_id(facts))
+    told = WAIT_ONLY.read(headers or {}, wait_s)
+    return failure(message, retry_after_s=wait_s, provider_request_id=_request_id(facts), told=told)
 
 
 def listed_error(error: ValueError) -> list[object] | None:

@@ -21,10 +21,11 @@ from gateway.providers.gemini.client import endpoint, open_client, open_session
 from gateway.providers.gemini.errors import SDK_FAILURES, listed_error, translate
 from gateway.providers.gemini.request import GeminiOptions, generate_body, model_path
 from gateway.providers.gemini.response import parsed, read_completion, read_event
+from gateway.providers.limit_headers import WAIT_ONLY, LimitHeaders
 from gateway.providers.sdk import SdkProvider
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Iterator, Mapping
 
     from google import genai
 
@@ -35,6 +36,7 @@ class Gemini(SdkProvider):
     """A provider that speaks Gemini's API. Options: `request.GeminiOptions`."""
 
     failures: ClassVar[tuple[type[Exception], ...]] = SDK_FAILURES
+    limit_headers: ClassVar[LimitHeaders] = WAIT_ONLY
 
     def __init__(self, config: ProviderConfig) -> None:
         super().__init__(config)
@@ -69,7 +71,11 @@ class Gemini(SdkProvider):
 
     def read(self, response: Any, request: CompletionRequest) -> Completion:
         """See `SdkProvider.read`."""
-        return read_completion(response.body, response.headers or {}, request.model, self.config.api_key)
+        return read_completion(response.body, self.headers(response), request.model, self.config.api_key)
+
+    def headers(self, response: Any) -> Mapping[str, str]:
+        """See `SdkProvider.headers`."""
+        return {name.lower(): value for name, value in (response.headers or {}).items()}
 
     def read_event(self, event: Any) -> tuple[str, FinishReason | None]:
         """See `SdkProvider.read_event`."""
@@ -102,11 +108,11 @@ class _Events:
     """The SDK's iterator of parsed events."""
 
     def __init__(self, response: Any) -> None:
-        self._response = response
+        self.response = response
 
     async def __aiter__(self) -> AsyncIterator[Any]:
         try:
-            async for event in self._response:
+            async for event in self.response:
                 yield event
         except ValueError as error:
             # Outside its events Google lists an error, `[{"error": …}]`, which the SDK cuts after the object.
@@ -116,7 +122,7 @@ class _Events:
             yield found
 
     async def close(self) -> None:
-        self._response.response_stream.close()
+        self.response.response_stream.close()
 
 
 @contextmanager

@@ -44,7 +44,7 @@ KEPT_HEADERS = ("retry-after", "date", "server-timing", "x-gemini-service-tier")
 
 
 def read_completion(body: str | None, headers: Mapping[str, str], asked_model: str, api_key: str | None) -> Completion:
-    """Return the answer, finished or cut, by the version of the model that gave it.
+    """Return the answer, finished or cut, by the version of the model that gave it. `headers` have lower-case names.
 
     Raises:
         MalformedCompletion: it is no answer. `raw_text` has the text, or the body.
@@ -53,7 +53,7 @@ def read_completion(body: str | None, headers: Mapping[str, str], asked_model: s
     """
     answer = parsed(body)
     if answer.get("error"):
-        raise from_error_object(answer, api_key, headers={name.lower(): value for name, value in headers.items()})
+        raise from_error_object(answer, api_key, headers=headers)
     answered_by = name_or_none(answer.get("responseId"))
     usage = _usage(answer.get("usageMetadata"))
     text, reason = candidate(answer, usage, answered_by)
@@ -67,7 +67,7 @@ def read_completion(body: str | None, headers: Mapping[str, str], asked_model: s
         usage=usage,
         model=name_or_none(answer.get("modelVersion")) or asked_model,
         provider_request_id=answered_by,
-        headers={name.lower(): value for name, value in headers.items() if name.lower() in KEPT_HEADERS},
+        headers={name: value for name, value in headers.items() if name in KEPT_HEADERS},
     )
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from gateway.messages import Capabilities, Completion, CompletionRequest, FinishReason
 from gateway.providers.base import Provider, ProviderConfig, check_stream_end, read_options, whole
 from gateway.providers.json_http import JsonHttp
+from gateway.providers.limit_headers import OPENAI
 from gateway.providers.ollama.chat_request import OllamaOptions, Windows, chat_body
 from gateway.providers.ollama.chat_response import read_completion, read_line
 from gateway.providers.ollama.errors import refused
@@ -41,9 +42,11 @@ class Ollama(Provider):
         window_tokens = self._window_tokens(request)
         body = chat_body(request, self._options, window_tokens, stream=False)
         answer = await self._http.post(CHAT_PATH, body, self.deadline_s(request))
-        if not answer.good:
-            raise refused(answer, self.config.api_key)
-        return whole(read_completion(answer, request.model, window_tokens, self.config.api_key))
+        with OPENAI.added_to_errors(answer.headers):
+            if not answer.good:
+                raise refused(answer, self.config.api_key)
+            completion = read_completion(answer, request.model, window_tokens, self.config.api_key)
+            return whole(OPENAI.added_to(completion))
 
     async def stream(self, request: CompletionRequest) -> AsyncGenerator[str, None]:
         """Ask once and yield text; see `Provider.stream`."""
@@ -51,14 +54,15 @@ class Ollama(Provider):
         body = chat_body(request, self._options, window_tokens, stream=True)
         finish_reason: FinishReason | None = None
         async with self._http.exchange("POST", CHAT_PATH, body, self.deadline_s(request)) as exchange:
-            if not exchange.good:
-                raise refused(await exchange.answer(), self.config.api_key)
-            async for line in exchange.lines():
-                text, stopped = read_line(line, window_tokens, self.config.api_key) if line else ("", None)
-                finish_reason = stopped or finish_reason
-                if text:
-                    yield text
-        check_stream_end(finish_reason)
+            with OPENAI.added_to_errors(exchange.headers):
+                if not exchange.good:
+                    raise refused(await exchange.answer(), self.config.api_key)
+                async for line in exchange.lines():
+                    text, stopped = read_line(line, window_tokens, self.config.api_key) if line else ("", None)
+                    finish_reason = stopped or finish_reason
+                    if text:
+                        yield text
+                check_stream_end(finish_reason)
 
     async def is_available(self) -> bool:
         """Ask for the server's version: free of charge. True too where the server is only busy."""

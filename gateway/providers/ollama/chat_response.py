@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 FINISH_REASONS: Mapping[str, FinishReason] = {"stop": FinishReason.STOP, "length": FinishReason.LENGTH}
 """`done_reason` in our words. `load` and `unload` are not among them: nothing was written then."""
 
-KEPT_HEADERS = frozenset({"retry-after", "date", "x-request-id"})
+KEPT_HEADERS = frozenset({"retry-after", "retry-after-ms", "date", "x-request-id"})
 KEPT_HEADER_PREFIX = "x-ratelimit-"
 
 

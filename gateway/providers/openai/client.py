@@ -10,6 +10,7 @@ from openai import AsyncOpenAI, AsyncStream, DefaultAioHttpClient
 from gateway.errors import ProviderError
 from gateway.messages import CompletionRequest, JsonObject
 from gateway.providers.base import ProviderConfig
+from gateway.providers.limit_headers import OPENAI, LimitHeaders
 from gateway.providers.openai.errors import SDK_FAILURES, translate
 from gateway.providers.sdk import NO_KEY, ONE_USE, BoundedAnswers, EventStream, SdkProvider
 from gateway.providers.wire import CONNECT_TIMEOUT_S, UNLIMITED_CONNECTIONS, check_sendable_key, checked_base_url
@@ -21,6 +22,7 @@ class OpenAIProvider(SdkProvider):
     """What both APIs share; `path` is where a question is posted."""
 
     failures: ClassVar[tuple[type[Exception], ...]] = SDK_FAILURES
+    limit_headers: ClassVar[LimitHeaders] = OPENAI
     path: ClassVar[str]
 
     def __init__(self, config: ProviderConfig, keepalive_s: float) -> None:

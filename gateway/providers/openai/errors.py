@@ -26,6 +26,7 @@ from gateway.errors import (
     ServerError,
     Throttled,
 )
+from gateway.providers.limit_headers import OPENAI
 from gateway.providers.wire import (
     TRANSPORT_FAILURES,
     by_status,
@@ -136,4 +137,6 @@ def _built(
     failure = throttled_if_short(failure, wait_s)
     said = ", ".join(str(facts[key]) for key in ("code", "message") if facts.get(key))
     message = storable(without_keys(f"{what}: {said}" if said else what, api_key))
-    return failure(message, retry_after_s=wait_s, provider_request_id=request_id(headers))
+    return failure(
+        message, retry_after_s=wait_s, provider_request_id=request_id(headers), told=OPENAI.read(headers, wait_s)
+    )

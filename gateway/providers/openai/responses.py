@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, cast
 
 from gateway.messages import Capabilities, Completion, CompletionRequest, FinishReason, JsonObject
 from gateway.providers.base import ProviderConfig, read_options
@@ -58,6 +58,11 @@ class AnswerEvents:
     def __aiter__(self) -> AsyncGenerator[object, None]:
         """Yield the events."""
         return without_commentary(aiter(self._events))
+
+    @property
+    def response(self) -> Response:
+        """What came before the events."""
+        return cast("Response", self._events.response)
 
     async def close(self) -> None:
         """Close the connection."""

@@ -9,6 +9,7 @@ from gateway.errors import InvalidRequest
 from gateway.messages import Capabilities, Completion, CompletionRequest, FinishReason, JsonObject
 from gateway.providers.base import Provider, ProviderConfig, check_stream_end, read_options, whole
 from gateway.providers.json_http import JsonHttp
+from gateway.providers.limit_headers import OPENAI
 from gateway.providers.rest.errors import refused
 from gateway.providers.rest.events import READERS
 from gateway.providers.rest.options import RestOptions, Stream
@@ -38,10 +39,12 @@ class RestEndpoint(Provider):
     async def complete(self, request: CompletionRequest) -> Completion:
         """Ask once; see `Provider.complete`."""
         answer = await self._http.post(self._path_for(request), self._body(request), self.deadline_s(request))
-        if not answer.good or answer.status in self._options.errors:
-            raise refused(answer, self._options, self.config.api_key)
-        estimate_tokens = self.count_tokens(request)
-        return whole(read_completion(answer, request, self._options, estimate_tokens, self.config.api_key))
+        with OPENAI.added_to_errors(answer.headers):
+            if not answer.good or answer.status in self._options.errors:
+                raise refused(answer, self._options, self.config.api_key)
+            estimate_tokens = self.count_tokens(request)
+            completion = read_completion(answer, request, self._options, estimate_tokens, self.config.api_key)
+            return whole(OPENAI.added_to(completion))
 
     async def stream(self, request: CompletionRequest) -> AsyncGenerator[str, None]:
         """Ask once and yield text; see `Provider.stream`. An endpoint that does not stream gives it in one piece."""
@@ -53,14 +56,15 @@ class RestEndpoint(Provider):
         finish_reason: FinishReason | None = None
         allowed_s = self.deadline_s(request)
         async with self._http.exchange("POST", self._path_for(request), body, allowed_s) as exchange:
-            if not exchange.good or exchange.status in self._options.errors:
-                raise refused(await exchange.answer(), self._options, self.config.api_key)
-            async for data in READERS[described.format](exchange.lines()):
-                text, stopped = self._read_event(data, described)
-                finish_reason = stopped or finish_reason
-                if text:
-                    yield text
-        check_stream_end(finish_reason)
+            with OPENAI.added_to_errors(exchange.headers):
+                if not exchange.good or exchange.status in self._options.errors:
+                    raise refused(await exchange.answer(), self._options, self.config.api_key)
+                async for data in READERS[described.format](exchange.lines()):
+                    text, stopped = self._read_event(data, described)
+                    finish_reason = stopped or finish_reason
+                    if text:
+                        yield text
+                check_stream_end(finish_reason)
 
     async def is_available(self) -> bool:
         """GET the availability path, or the base URL: free of charge. True too where that is unknown or busy."""
