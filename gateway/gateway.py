@@ -89,6 +89,7 @@ class Gateway:
         self.providers = providers
         self._admission = admission or Admission()
         self._groups = LimitGroups(catalog)
+        self._used: set[str] = set()
         self._cache = cache
         self._options = options or GatewayOptions()
         self._clock = clock
@@ -254,6 +255,7 @@ class Gateway:
         self, hop: Hop, request: CompletionRequest, ledger: CallLedger, kind: CallKind, terms: Terms
     ) -> Answered:
         """Make one call, trace it, and look at its finish reason."""
+        self._tell_first_use(hop.ref.provider)
         self._trace("LLM call", hop, kind=kind.value)
         try:
             answered = await call(hop, request, ledger, kind, self._clock, self._admission, terms)
@@ -263,6 +265,11 @@ class Gateway:
         self._trace("LLM call answered", hop, kind=kind.value, **_facts(answered))
         whole(answered.completion)
         return answered
+
+    def _tell_first_use(self, provider: str) -> None:
+        if provider not in self._used:
+            self._used.add(provider)
+            logger.info("Using %s for content generation", provider)
 
     def _trace(self, event: str, hop: Hop, **facts: object) -> None:
         if self._options.trace_requests:

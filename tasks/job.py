@@ -17,6 +17,7 @@ class Claim:
     `deadline_in_s`: seconds from the claim to the caller's deadline by Postgres's clock, None without one.
     `spent_usd` and `unpriced_calls`, only where there is a `max_cost_usd`: what earlier claims' calls cost, and how
     many of them cost nobody knows what.
+    `fallen`: `provider: error` of each hop that the job has left behind.
     `chain` holds the hops, `hop` the index of the one in force, which `model` names.
     """
 
@@ -44,6 +45,7 @@ class Claim:
     context: JsonObject
     messages: tuple[Message, ...]
     schema: JsonObject | None
+    fallen: tuple[str, ...] = ()
 
     @property
     def attempts_left(self) -> int:
@@ -64,7 +66,7 @@ class Claim:
     def from_row(cls, fields: dict[str, Any]) -> Claim:
         """Read the columns that `claim.sql` returns."""
         fields["model"] = ModelRef(fields.pop("provider"), fields["model"])
-        fields["chain"] = tuple(fields["chain"])
+        fields["chain"], fields["fallen"] = tuple(fields["chain"]), tuple(fields["fallen"])
         fields["messages"] = tuple(Message(m["role"], m["content"]) for m in fields["messages"] or ())
         return cls(**fields)
 

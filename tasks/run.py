@@ -22,8 +22,21 @@ from tasks.announce import Announcer
 from tasks.job import Claim
 from tasks.ledger import JobLedger
 from tasks.patience import away
+from tasks.sparingly import Sparingly
 from tasks.store import Incarnation, JobStore, LastCall
-from tasks.verdict import DeadLetter, Fallback, Retry, Rules, Snooze, Succeed, Verdict, cause, kept_text, verdict
+from tasks.verdict import (
+    ALL_FAILED,
+    DeadLetter,
+    Fallback,
+    Retry,
+    Rules,
+    Snooze,
+    Succeed,
+    Verdict,
+    cause,
+    kept_text,
+    verdict,
+)
 from tasks.whereabouts import whereabouts
 
 log = logging.getLogger(__name__)
@@ -91,6 +104,7 @@ class Runner:
     abandoned: list[LastCall] = field(default_factory=list)
     """What is known of the calls that were cancelled, until `hand_back`."""
     stopping: bool = False
+    sparingly: Sparingly = field(default_factory=lambda: Sparingly(log))
 
     async def run(self, job_id: UUID, release: int, provider: str) -> Ending:
         """Run one released job to the end of this attempt. Never raises for what a provider or a model does."""
@@ -168,10 +182,21 @@ class Runner:
         if isinstance(decided, Succeed):
             await self.announcer.ended(claim.id, "succeeded", decided.result.data)
             return Ending.SUCCEEDED
+        self._tell(decided, claim)
         if isinstance(decided, DeadLetter):
             await self.announcer.ended(claim.id, "failed", None)
             return Ending.FAILED
         return Ending.RESCHEDULED
+
+    def _tell(self, decided: Verdict, claim: Claim) -> None:
+        """Write the seeds' lines: who did not answer and who is asked instead, and that nobody did."""
+        match decided:
+            case Fallback(hop, error):
+                at, to = claim.model.provider, ModelRef.parse(claim.chain[hop]).provider
+                self.sparingly.say(logging.WARNING, "%s: %s, switching to %s", at, error.name.replace("_", " "), to)
+            case DeadLetter(reason, error) if reason == ALL_FAILED:
+                causes = ", ".join((*claim.fallen, f"{claim.model.provider}: {error.name}"))
+                self.sparingly.say(logging.ERROR, "All LLM providers failed: [%s]", causes)
 
     async def _write(self, decided: Verdict, claim: Claim, ledger: JobLedger) -> bool:
         call_no, end = ledger.last

@@ -16,6 +16,8 @@ from tasks.job import Claim
 
 BACKOFF_BASE_S = 1.0
 BACKOFF_CAP_S = 60.0
+ALL_FAILED = "all_providers_failed"
+"""Why a job is a dead letter that went from provider to provider and found none that answers; its causes name each."""
 LONGEST_RETRY_AFTER_S = 3600.0
 """A provider that asks for more than an hour is treated like one without quota: the next hop, or the dead letter."""
 
@@ -93,12 +95,12 @@ def verdict(outcome: AnalysisResult | GatewayError, job: Claim, rules: Rules, rn
     remaining_s = math.inf if rules.remaining_s is None else rules.remaining_s
     if isinstance(outcome, LimitReached) and (outcome.retry_after_s or 0.0) < remaining_s:
         return Snooze(outcome.retry_after_s or 0.0, outcome)
+    reason = ALL_FAILED if job.fallen and job.next_hop is None and outcome.try_next_model else outcome.name
     if job.attempts_left == 0 or isinstance(outcome, RequestError):
-        return DeadLetter(outcome.name, outcome)
+        return DeadLetter(reason, outcome)
     if remaining_s <= 0:
         return DeadLetter("deadline", outcome)
     following = _next_hop(outcome, job, rules)
-    reason = outcome.name
     if _worth_retrying(outcome) and (following is None or job.attempts_left > 1):
         delay_s = backoff_s(job.attempts_used, outcome.retry_after_s, rng)
         if delay_s < remaining_s:

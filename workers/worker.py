@@ -15,7 +15,7 @@ from celery.signals import worker_shutting_down
 from kombu.entity import Exchange, Queue
 from kombu.transport.redis import Channel
 
-from gateway.catalog import Catalog
+from gateway.catalog import DEFAULTS, Catalog
 from gateway.catalog_entries import Lane
 from gateway.errors import ConfigurationError
 from gateway.settings import Settings
@@ -58,7 +58,7 @@ def run_worker(settings: Settings, catalog: Catalog, options: WorkerOptions) -> 
 
     worker_shutting_down.connect(on_shutting_down, weak=False)
     try:
-        return _consume(providers, slots, options)
+        return _consume(catalog, providers, slots, options)
     finally:
         worker_shutting_down.disconnect(on_shutting_down)
         runtime.stop()
@@ -81,7 +81,13 @@ def chosen(catalog: Catalog, wanted: Sequence[str]) -> tuple[str, ...]:
     return tuple(wanted) or available
 
 
-def _consume(providers: Sequence[str], slots: int, options: WorkerOptions) -> int:
+def primary_and_fallbacks(catalog: Catalog) -> str:
+    """Say where an analysis without a route of its own goes: the first provider, and those after it."""
+    primary, *fallbacks = dict.fromkeys(hop.provider for hop in catalog.chain(DEFAULTS)) or ["none"]
+    return f"primary provider: {primary}" + (f", fallbacks: {', '.join(fallbacks)}" if fallbacks else "")
+
+
+def _consume(catalog: Catalog, providers: Sequence[str], slots: int, options: WorkerOptions) -> int:
     names = [f"{provider}.{lane.value}" for provider in providers for lane in Lane]
     for name in (*names, SYSTEM_QUEUE):
         # The default exchange: nothing to bind, so nothing that a FLUSHALL could unbind.
@@ -103,6 +109,7 @@ def _consume(providers: Sequence[str], slots: int, options: WorkerOptions) -> in
         without_gossip=True,
         optimization="fair",
     )
+    log.info("LLM gateway initialized with %s", primary_and_fallbacks(catalog))
     log.info("serving %s with %d slots", ", ".join(names), slots)
     worker.start()
     return int(worker.exitcode or 0)
