@@ -24,6 +24,7 @@ from sqlalchemy import RowMapping
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from tasks.diversion import Diversion
 from tasks.headroom import Headroom, NoLimits
 from tasks.job import Released
 from tasks.listen import listen
@@ -106,6 +107,7 @@ class Dispatcher:
         """When a limit group of a provider has room again for what was left behind, by the loop's clock."""
         self._slots: dict[str, int] = {}
         """Live slots of each provider, as the last pass has seen them."""
+        self._diversion = Diversion(log)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Work until `stop` is set. Survives the absence of Postgres and of the broker."""
@@ -126,7 +128,7 @@ class Dispatcher:
             locked = await connection.execute(statement("lock_provider"), {"provider": provider})
             if not locked.scalar_one():
                 return -1
-            rows = [row for lane in lanes for row in await self._release_lane(connection, provider, lane)]
+            rows = [row for lane in lanes for row in await self._fill_lane(connection, provider, lane)]
         await self._publish(rows)
         return len(rows)
 
@@ -225,9 +227,20 @@ class Dispatcher:
                 self._blind_until = asyncio.get_running_loop().time() + self._policy.dead_after_s
             await asyncio.sleep(self._policy.poll_s)
 
-    async def _release_lane(self, connection: AsyncConnection, provider: str, lane: str) -> Sequence[RowMapping]:
+    async def _fill_lane(self, connection: AsyncConnection, provider: str, lane: str) -> Sequence[RowMapping]:
+        """Release what is due; where there is room left, take over from providers that are out of order."""
+        moved, spare = await self._release_lane(connection, provider, lane)
+        if spare and await self._diversion.take_over(connection, provider, lane, spare):
+            moved = [*moved, *(await self._release_lane(connection, provider, lane))[0]]
+        return moved
+
+    async def _release_lane(
+        self, connection: AsyncConnection, provider: str, lane: str
+    ) -> tuple[Sequence[RowMapping], int]:
+        """Release what is due; returns what has moved, and how many more there is room for, 0 where any is left."""
         policy = self._policy
         rooms = await self._headroom.rooms(provider, lane, self._slots.get(provider, 0))
+        self._diversion.note(provider, rooms)
         parameters = {
             "groups": json.dumps([{"models": room.models, "most": room.most} for room in rooms]),
             "provider": provider,
@@ -246,7 +259,8 @@ class Dispatcher:
         if closed := rows[0]["closed"]:
             opens_at = asyncio.get_running_loop().time() + min(rooms[at - 1].next_in_s for at in closed)
             self._opens_at[provider] = min(opens_at, self._opens_at.get(provider, math.inf))
-        return moved
+        left_behind = rows[0]["short"] or closed
+        return moved, 0 if left_behind else rows[0]["room"] - len(moved)
 
     async def _write(self, name: str, **parameters: Any) -> Sequence[RowMapping]:
         async with self._engine.connect() as connection:

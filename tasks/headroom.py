@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from gateway.catalog_entries import Lane
+from gateway.errors import GatewayError
 from gateway.limits.groups import LimitGroups, Shared
 from gateway.limits.limiter import Limiter
 from gateway.redis_line import RedisAway
@@ -28,21 +29,23 @@ IN_THE_DARK = 4
 
 @dataclass(frozen=True, slots=True)
 class GroupRoom:
-    """How many jobs of some models may be queued or running at once: `most`.
+    """How many jobs of some models may be queued or running at once: `most`, None for as many as the slots bear.
 
     models: None stands for all that no other group names. next_in_s: when there may be room for one more.
+    out: why no account makes any call at all, None where one does.
     """
 
     models: tuple[str, ...] | None
-    most: int
+    most: int | None
     next_in_s: float
+    out: GatewayError | None = None
 
 
 class Headroom(Protocol):
     """Where a dispatcher asks."""
 
     async def rooms(self, provider: str, lane: str, slots: int) -> Sequence[GroupRoom]:
-        """Return the rooms of a provider's groups that have limits. `slots`: of all its workers."""
+        """Return the rooms of a provider's groups. `slots`: of all its workers."""
         ...
 
 

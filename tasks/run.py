@@ -192,8 +192,8 @@ class Runner:
         """Write the seeds' lines: who did not answer and who is asked instead, and that nobody did."""
         match decided:
             case Fallback(hop, error):
-                at, to = claim.model.provider, ModelRef.parse(claim.chain[hop]).provider
-                self.sparingly.say(logging.WARNING, "%s: %s, switching to %s", at, error.name.replace("_", " "), to)
+                to = ModelRef.parse(claim.chain[hop]).provider
+                self.sparingly.switching(claim.model.provider, error.name, to)
             case DeadLetter(reason, error) if reason == ALL_FAILED:
                 causes = ", ".join((*claim.fallen, f"{claim.model.provider}: {error.name}"))
                 self.sparingly.say(logging.ERROR, "All LLM providers failed: [%s]", causes)

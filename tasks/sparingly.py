@@ -21,6 +21,10 @@ class Sparingly:
         self._told: dict[Hashable, tuple[float, int]] = {}
         """When a kind was written, and how many were not written since."""
 
+    def switching(self, at: str, error: str, to: str) -> None:
+        """Write the seeds' line of a fallback: who does not answer, why, and who is asked instead."""
+        self.say(logging.WARNING, "%s: %s, switching to %s", at, error.replace("_", " "), to)
+
     def say(self, level: int, message: str, *arguments: object) -> None:
         """Write a line, unless the same one was written within `EVERY_S`; the next then says how many there were."""
         kind = (message, arguments)

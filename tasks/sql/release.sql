@@ -74,5 +74,5 @@ WITH RECURSIVE live AS (
 )
 -- At least one row: what was left behind is told even where nothing moved. short: for want of slots; closed: the groups
 -- that had no room for more, by their place in the array.
-SELECT m.id, m.release, m.provider, m.lane, m.state, r.slots, r.slots > 0 AND l.short AS short, l.closed
+SELECT m.id, m.release, m.provider, m.lane, m.state, r.slots, r.n AS room, r.slots > 0 AND l.short AS short, l.closed
   FROM room r CROSS JOIN left_behind l LEFT JOIN moved m ON true ORDER BY m.priority, m.not_before, m.id

@@ -498,7 +498,7 @@ def _enqueue_elsewhere(world: JobWorld) -> UUID:
 # History ----------------------------------------------------------------------------------------------------------
 
 
-RECURRING = ("release", "republish", "rescue", "expire", "hand_back", "forget_workers")
+RECURRING = ("release", "divert", "republish", "rescue", "expire", "hand_back", "forget_workers")
 
 
 async def test_no_recurring_statement_reads_what_has_ended(world: JobWorld) -> None:
@@ -520,6 +520,7 @@ async def explained(world: JobWorld, name: str) -> list[str]:
         "provider": "one",
         "lane": "bulk",
         "groups": "[]",
+        **{"target": "two", "out": ["one"], "looked": 200, "error": "unreachable", "message": "gone"},
         "most": policy.most_per_pass,
         "backlog_share": policy.backlog_share,
         "least_backlog": policy.least_backlog,

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from jobworld import ANALYSES, MODELS, JobWorld, job_world
 from psycopg.types.json import Jsonb
 
+from gateway.errors import GatewayError, Unreachable
 from tasks.dispatch import Policy
 from tasks.headroom import GroupRoom
 from tasks.mirror import mirror
@@ -153,3 +155,99 @@ async def test_no_pass_reads_through_the_jobs_of_a_closed_group(world: JobWorld)
         [(plan,)] = (await connection.execute(explain, parameters)).all()
     [whole] = plan
     assert whole["Plan"]["Shared Hit Blocks"] + whole["Plan"]["Shared Read Blocks"] < 500
+
+
+# -- providers that are out of order -------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class OneIsOut:
+    """`one` is out of order; the other has room."""
+
+    out: GatewayError | None = field(default_factory=lambda: Unreachable("nobody is there"))
+    most_at_two: int | None = None
+
+    async def rooms(self, provider: str, lane: str, slots: int) -> Sequence[GroupRoom]:
+        if provider == "two":
+            return [GroupRoom(None, self.most_at_two, 60.0)]
+        return [GroupRoom(None, 0 if self.out else None, 60.0, self.out)]
+
+
+async def passed(world: JobWorld, headroom: OneIsOut) -> dict[str, int]:
+    """One pass over both providers; how many messages went to each."""
+    dispatcher = world.dispatcher(headroom=headroom)
+    for provider in ("one", "two"):
+        await dispatcher.release(provider)
+    providers = [message.provider for message in world.broker.take()]
+    return {provider: providers.count(provider) for provider in ("one", "two")}
+
+
+async def test_jobs_of_a_provider_that_is_out_go_where_there_is_room(world: JobWorld) -> None:
+    jobs = [world.enqueue(content=str(n)) for n in range(30)]
+    await world.worker(slots=8)
+    assert await passed(world, OneIsOut()) == {"one": 0, "two": 8 + Policy().least_backlog}
+    rows = [world.job(job) for job in jobs]
+    gone = [row for row in rows if row["provider"] == "two"]
+    assert [row["state"] for row in gone] == ["queued"] * (8 + Policy().least_backlog)
+    assert {row["state"] for row in rows if row["provider"] == "one"} == {"scheduled"}, "the others wait where they are"
+    [written] = gone[0]["causes"]
+    assert (gone[0]["model"], gone[0]["hop"], gone[0]["attempts_used"]) == ("large", 1, 0)
+    assert written.pop("at").startswith(f"{datetime.now(UTC):%Y-%m-}")
+    assert written == {
+        "claim_no": 0,
+        "provider": "one",
+        "model": "small",
+        "move": "fallback",
+        "error": "unreachable",
+        "message": "nobody is there",
+        "retry_after_s": None,
+    }
+
+
+async def test_a_claim_of_a_diverted_job_knows_what_it_left_behind(world: JobWorld) -> None:
+    world.enqueue()
+    incarnation = await world.worker()
+    dispatcher = world.dispatcher(headroom=OneIsOut())
+    await dispatcher.release("one")
+    await dispatcher.release("two")
+    [message] = world.broker.take()
+    claim = await world.claim(incarnation, message)
+    assert claim is not None
+    assert (str(claim.model), claim.fallen) == ("two/large", ("one: unreachable",))
+
+
+async def test_no_more_go_than_the_next_group_takes(world: JobWorld) -> None:
+    for n in range(30):
+        world.enqueue(content=str(n))
+    await world.worker(slots=8)
+    headroom = OneIsOut(most_at_two=3)
+    assert (await passed(world, headroom))["two"] == 3
+    for _ in range(3):
+        assert (await passed(world, headroom))["two"] == 0
+    assert len([row for row in world.sql("SELECT provider FROM assayline.jobs") if row["provider"] == "two"]) <= 12
+
+
+@pytest.mark.parametrize("options", [{"use_fallback": False}, {"chain": ["one/small"]}])
+async def test_jobs_that_may_not_move_wait(world: JobWorld, options: dict[str, Any]) -> None:
+    world.enqueue(**options)
+    await world.worker()
+    assert await passed(world, OneIsOut()) == {"one": 0, "two": 0}
+
+
+async def test_nobody_moves_when_all_is_well_or_nowhere_is(world: JobWorld) -> None:
+    world.enqueue()
+    await world.worker()
+    assert await passed(world, OneIsOut(out=None)) == {"one": 1, "two": 0}
+
+    class BothOut(OneIsOut):
+        async def rooms(self, provider: str, lane: str, slots: int) -> Sequence[GroupRoom]:
+            return [GroupRoom(None, 0, 60.0, self.out)]
+
+    world.enqueue(content="another")
+    assert await passed(world, BothOut()) == {"one": 0, "two": 0}
+
+
+async def test_jobs_that_wait_for_their_time_are_left_alone(world: JobWorld) -> None:
+    world.enqueue(not_before=(datetime.now(UTC) + timedelta(hours=1)).isoformat())
+    await world.worker()
+    assert await passed(world, OneIsOut()) == {"one": 0, "two": 0}

@@ -1,0 +1,42 @@
+-- Moves due jobs of a provider that is out of order to another one: to the next model of their chain whose provider is
+-- not out of order too, where that is at the target. Most urgent first; nothing is called, no attempt is used. Of each
+-- model and priority `:looked` jobs are looked at: what is not found behind those waits for the next pass, or for
+-- the provider.
+WITH RECURSIVE waiting AS ( -- the models that wait, one look into the index each
+    (SELECT model FROM assayline.jobs WHERE provider = :provider AND lane = :lane AND state = 'scheduled'
+      ORDER BY model LIMIT 1)
+    UNION ALL
+    SELECT (SELECT j.model FROM assayline.jobs j
+             WHERE j.provider = :provider AND j.lane = :lane AND j.state = 'scheduled' AND j.model > w.model
+             ORDER BY j.model LIMIT 1)
+      FROM waiting w WHERE w.model IS NOT NULL
+), movable AS (
+    SELECT d.id, d.next
+      FROM waiting w
+     CROSS JOIN generate_series(0, 9) AS p(priority)
+     CROSS JOIN LATERAL (
+        SELECT j.id, j.priority, j.not_before, j.chain, j.use_fallback,
+               (SELECT min(n) FROM generate_subscripts(j.chain, 1) AS n
+                 WHERE n > j.hop + 1 AND NOT split_part(j.chain[n], '/', 1) = ANY(CAST(:out AS text[]))) AS next
+          FROM assayline.jobs j
+         WHERE j.provider = :provider AND j.lane = :lane AND j.model = w.model AND j.state = 'scheduled'
+           AND j.priority = p.priority AND j.not_before <= clock_timestamp()
+         ORDER BY j.not_before, j.id LIMIT :looked
+     ) d
+     WHERE d.use_fallback AND split_part(d.chain[d.next], '/', 1) = CAST(:target AS text)
+     ORDER BY d.priority, d.not_before, d.id LIMIT :most
+), held AS (
+    SELECT j.id, m.next FROM assayline.jobs j JOIN movable m USING (id)
+     WHERE j.id = ANY (ARRAY(SELECT id FROM movable)) AND j.state = 'scheduled' AND j.provider = :provider
+       FOR UPDATE OF j SKIP LOCKED
+), moved AS (
+    UPDATE assayline.jobs j
+       SET state = 'scheduled', reason = 'divert', hop = h.next - 1, provider = split_part(j.chain[h.next], '/', 1),
+           model = substr(j.chain[h.next], length(split_part(j.chain[h.next], '/', 1)) + 2),
+           causes = causes || jsonb_build_array(jsonb_build_object(
+               'at', clock_timestamp(), 'claim_no', j.claim_no, 'provider', j.provider, 'model', j.model,
+               'move', 'fallback', 'error', CAST(:error AS text), 'message', CAST(:message AS text), 'retry_after_s', NULL))
+      FROM held h WHERE j.id = h.id AND j.id = ANY (ARRAY(SELECT id FROM held))
+    RETURNING j.id
+)
+SELECT count(*) AS jobs FROM moved
