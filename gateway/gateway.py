@@ -18,17 +18,16 @@ import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from gateway.admission import LEAST_LEFT_S, Admission, Terms
+from gateway.admission import LEAST_LEFT_S, Terms
 from gateway.analyses.base import Ask
 from gateway.cache.key import answer_key
-from gateway.call import Answered, call
+from gateway.call import Caller
 from gateway.catalog_entries import Lane
-from gateway.errors import AnswerAwaited, BudgetSpent, ConfigurationError, ExceedsLimit, GatewayError, LimitReached
+from gateway.errors import AnswerAwaited, BudgetSpent, ConfigurationError, ExceedsLimit, LimitReached
 from gateway.hop import Hop, Seat
 from gateway.ledger import CallKind, CallLedger, MemoryLedger
 from gateway.limits.groups import LimitGroups
 from gateway.messages import AnalysisResult, Completion, CompletionRequest, JsonObject, Message, ModelRef
-from gateway.providers.base import whole
 from gateway.question import Question, Wishes, write_question
 from gateway.response import Parsed, Unusable, reask_messages
 from gateway.results import entry_of, fresh_result, invalid_output, remembered_result, spared_call
@@ -36,9 +35,11 @@ from gateway.results import entry_of, fresh_result, invalid_output, remembered_r
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from gateway.admission import Admission
     from gateway.analyses.registry import AnalysisRegistry
     from gateway.cache.answers import AnswerCache
     from gateway.cache.entry import Entry
+    from gateway.call_end import Answered
     from gateway.catalog import Catalog
     from gateway.provider_set import ProviderSet
 
@@ -87,12 +88,11 @@ class Gateway:
         self.catalog = catalog
         self.analyses = analyses
         self.providers = providers
-        self._admission = admission or Admission()
         self._groups = LimitGroups(catalog)
-        self._used: set[str] = set()
         self._cache = cache
         self._options = options or GatewayOptions()
         self._clock = clock
+        self._caller = Caller(admission, clock=clock, trace_requests=self._options.trace_requests)
 
     async def analyze(
         self,
@@ -183,7 +183,7 @@ class Gateway:
             ProviderError: the provider did not answer, or cut or refused the answer.
         """
         hop = self._hop(ModelRef(provider, request.model))
-        answered = await self._call(hop, request, ledger or MemoryLedger(), CallKind.ANSWER, Terms(like=hop.ref))
+        answered = await self._caller.call(hop, request, ledger or MemoryLedger(), CallKind.ANSWER, Terms(like=hop.ref))
         return answered.completion
 
     async def aclose(self) -> None:
@@ -222,7 +222,7 @@ class Gateway:
         question = asking.question
         deadline = self._clock() + question.request.timeout_s
         terms = Terms(asking.lane, question.likeness, asking.ends_at - self._clock())
-        first = await self._call(question.hop, question.request, asking.ledger, CallKind.ANSWER, terms)
+        first = await self._caller.call(question.hop, question.request, asking.ledger, CallKind.ANSWER, terms)
         read = question.shape.read(first.completion.text)
         if isinstance(read, Parsed):
             return read, (first,)
@@ -247,33 +247,9 @@ class Gateway:
         # What the first answer cost is lost without it: it waits for its turn.
         terms = Terms(asking.lane, question.likeness, left_s, patient=True)
         try:
-            return await self._call(question.hop, request, asking.ledger, CallKind.REPAIR, terms)
+            return await self._caller.call(question.hop, request, asking.ledger, CallKind.REPAIR, terms)
         except (BudgetSpent, LimitReached, ExceedsLimit) as error:
             raise invalid_output(problem, (first,)) from error
-
-    async def _call(
-        self, hop: Hop, request: CompletionRequest, ledger: CallLedger, kind: CallKind, terms: Terms
-    ) -> Answered:
-        """Make one call, trace it, and look at its finish reason."""
-        self._tell_first_use(hop.ref.provider)
-        self._trace("LLM call", hop, kind=kind.value)
-        try:
-            answered = await call(hop, request, ledger, kind, self._clock, self._admission, terms)
-        except GatewayError as error:
-            self._trace("LLM call failed", hop, kind=kind.value, error=error.name)
-            raise
-        self._trace("LLM call answered", hop, kind=kind.value, **_facts(answered))
-        whole(answered.completion)
-        return answered
-
-    def _tell_first_use(self, provider: str) -> None:
-        if provider not in self._used:
-            self._used.add(provider)
-            logger.info("Using %s for content generation", provider)
-
-    def _trace(self, event: str, hop: Hop, **facts: object) -> None:
-        if self._options.trace_requests:
-            logger.info(event, extra={"provider": hop.ref.provider, "model": hop.ref.model, **facts})
 
     def _first_hop(self, analysis: str) -> ModelRef:
         chain = self.catalog.chain(analysis)
@@ -312,11 +288,3 @@ def _in_what_is_left(question: Question, waited_s: float) -> Question:
     if left_s < LEAST_LEFT_S:
         raise AnswerAwaited(f"an equal question was being asked for {waited_s:.1f} s; there is no time left to ask it")
     return replace(question, request=replace(question.request, timeout_s=left_s))
-
-
-def _facts(answered: Answered) -> dict[str, object]:
-    return {
-        "finish_reason": answered.completion.finish_reason.value,
-        "latency_ms": round(answered.latency_s * 1_000),
-        "provider_request_id": answered.completion.provider_request_id,
-    }

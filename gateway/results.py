@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gateway.cache.entry import Entry
-from gateway.call import NOTHING_USD
+from gateway.call_end import NOTHING_USD
 from gateway.errors import InvalidOutput
 from gateway.ledger import CallEnd, CallKind, CallOutcome, CallStart
 from gateway.messages import AnalysisResult, Usage
@@ -18,7 +18,7 @@ from gateway.response import Parsed
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from gateway.call import Answered
+    from gateway.call_end import Answered
     from gateway.question import Question
     from gateway.response import Unusable
 

@@ -9,8 +9,8 @@ from decimal import Decimal
 
 import pytest
 
-from gateway.admission import Admission, Terms
-from gateway.call import call
+from gateway.admission import Terms
+from gateway.call import Caller
 from gateway.catalog_entries import ModelEntry, Price
 from gateway.errors import (
     AuthRejected,
@@ -292,7 +292,7 @@ async def test_an_answer_that_filled_the_window_was_paid_for(wire, claude, ask):
         MemoryLedger(),
     )
     with pytest.raises(ContextTooLong):
-        await call(hop, ask(), ledger, CallKind.ANSWER, lambda: 0.0, Admission(), Terms())
+        await Caller().call(hop, ask(), ledger, CallKind.ANSWER, Terms())
     [written] = ledger.calls
     assert (written.end.cost_usd, written.end.usage) == (Decimal("0.000055"), Usage(20, 7))
 

@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import json
 import re
-import time
 from datetime import date
 
 import pytest
 import yaml
 
-from gateway.admission import Admission, Terms
-from gateway.call import call
+from gateway.admission import Terms
+from gateway.call import Caller
 from gateway.catalog_entries import ModelEntry
 from gateway.errors import (
     AuthRejected,
@@ -155,7 +154,7 @@ async def test_an_estimate_is_marked_in_the_ledger(wire, endpoint, ask):
         wire.answers(body=body)
         ledger = MemoryLedger()
         hop = Hop(ModelRef("p", "m"), entry, (Seat(LimitGroup("p", "default", "default"), endpoint(described)),), 60.0)
-        await call(hop, ask(), ledger, CallKind.ANSWER, time.monotonic, Admission(), Terms())
+        await Caller().call(hop, ask(), ledger, CallKind.ANSWER, Terms())
         ends[described] = ledger.calls[0].end
     assert ends[SEEDS].outcome is ends[FULL].outcome is CallOutcome.SUCCEEDED
     assert (ends[SEEDS].estimated, ends[FULL].estimated) == (True, False)

@@ -13,7 +13,8 @@ import pytest
 
 from gateway.admission import LEAST_LEFT_S, LIMITS_UNKNOWN_S, Admission, Terms
 from gateway.analyses.registry import load_analyses
-from gateway.call import Answered, call
+from gateway.call import Caller
+from gateway.call_end import Answered
 from gateway.catalog import load_catalog
 from gateway.catalog_entries import Counting, Lane, Limits, ModelEntry, OutputCounted, Price
 from gateway.errors import ExceedsLimit, GatewayError, InvalidOutput, LimitReached, OutputTruncated, Throttled, Timeout
@@ -100,7 +101,7 @@ class World:
         provider = FakeProvider(ProviderConfig("openai", "fake"), script=answer)
         hop = Hop(ModelRef("openai", "m"), ENTRY, (Seat(GROUP, provider),), TIMEOUT_S, self.counting)
         request = CompletionRequest("m", (Message("user", "x" * 30),), max_tokens, timeout_s=TIMEOUT_S)
-        return await call(hop, request, self.ledger, CallKind.ANSWER, lambda: 0.0, self.admission, terms or Terms())
+        return await Caller(self.admission).call(hop, request, self.ledger, CallKind.ANSWER, terms or Terms())
 
     def outcomes(self) -> list[CallOutcome]:
         return [item.end.outcome for item in self.ledger.calls if item.end is not None]
@@ -320,7 +321,7 @@ async def called_by(limiter: ByAccount, sleep: Sleep) -> tuple[MemoryLedger, lis
     hop, ledger = Hop(ModelRef("openai", "m"), ENTRY, seats, TIMEOUT_S), MemoryLedger()
     request = CompletionRequest("m", (Message("user", "x"),), 100, timeout_s=TIMEOUT_S)
     admission = Admission(limiter, sleep=sleep)  # type: ignore[arg-type]
-    await call(hop, request, ledger, CallKind.ANSWER, lambda: 0.0, admission, Terms())
+    await Caller(admission).call(hop, request, ledger, CallKind.ANSWER, Terms())
     return ledger, asked
 
 
