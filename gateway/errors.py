@@ -12,6 +12,7 @@
     │   │   └── CostLimit         the call could cost more than the job may, or nobody knows its price
     │   └── ClaimLost             another claim owns the job
     ├── LimitReached              the account's limits are used up for now; no call was made
+    ├── BreakerOpen               the provider is not well, by what other calls met; no call was made
     ├── ExceedsLimit              the call needs more than a limit ever holds; no call was made
     ├── AnswerAwaited             the same question was being asked, and its answer did not come; no call was made
     ├── ProviderError             a call was made, or tried, and did not answer
@@ -135,6 +136,13 @@ class LimitReached(GatewayError):
     """The account has no room for the call yet. `retry_after_s` says when a date could be booked for it."""
 
     retryable = True
+
+
+class BreakerOpen(GatewayError):
+    """Calls of this account lately failed, so none is made. `retry_after_s` says when one may look how things are."""
+
+    retryable = True
+    try_next_model = True
 
 
 class ExceedsLimit(GatewayError):

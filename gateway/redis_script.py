@@ -1,4 +1,8 @@
-"""A Lua script beside the module that runs it: sent by its hash, in full where the server does not know it yet."""
+"""A Lua script beside the module that runs it: sent by its hash, in full where the server does not know it yet.
+
+A script may be made of several files, those first whose functions the others call, and of constants that its process
+goes by. What only people read of it is not sent.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from redis.exceptions import NoScriptError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from gateway.redis_line import Command, RedisLine
 
@@ -23,9 +27,19 @@ class Script:
     sha: str
 
     @classmethod
-    def read(cls, room: str, name: str) -> Script:
-        """Read `gateway/<room>/<name>`."""
-        text = files("gateway").joinpath(room, name).read_text(encoding="utf-8")
+    def read(cls, *paths: str, policy: Mapping[str, int | float] | None = None) -> Script:
+        """Read `gateway/<path>`, one file after the other.
+
+        Args:
+            paths: of the files.
+            policy: constants, which the script finds in a table `policy`.
+        """
+        parts = [_without_comments(files("gateway").joinpath(path).read_text(encoding="utf-8")) for path in paths]
+        text = "\n".join(parts)
+        used = {name: number for name, number in (policy or {}).items() if f"policy.{name}" in text}
+        if used:
+            constants = ", ".join(f"{name} = {number!r}" for name, number in used.items())
+            text = f"local policy = {{{constants}}}\n{text}"
         return cls(text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
 
     async def run(self, line: RedisLine, keys: Sequence[str | bytes], arguments: Sequence[str | bytes | int]) -> Any:
@@ -44,3 +58,9 @@ class Script:
     def whole(self, keys: Sequence[str | bytes], arguments: Sequence[str | bytes | int]) -> Command:
         """The command that holds the whole script, for `RedisLine.post`, which sees no reply."""
         return ("EVAL", self.text, len(keys), *keys, *arguments)
+
+
+def _without_comments(text: str) -> str:
+    """Leave out lines that are comments, and indentation. A comment behind code stays: it could be a string."""
+    lines = (line.strip() for line in text.splitlines())
+    return "\n".join(line for line in lines if line and not line.startswith("--"))

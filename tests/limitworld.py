@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import redis
 
+from gateway.breaker.breakers import BreakerReport
+from gateway.breaker.health import Health
+from gateway.breaker.policy import SECOND_US
 from gateway.catalog_entries import Lane
-from gateway.errors import LimitReached
-from gateway.limits.group import SECOND_US, GroupState, LimitGroup, RateState, unused
+from gateway.errors import BreakerOpen, LimitReached
+from gateway.limits.group import GroupState, LimitGroup, unused
 from gateway.limits.limiter import LEASE_S, Limiter, Reservation
 from gateway.limits.rates import buckets, rates
 from gateway.redis_line import RedisLine
@@ -54,12 +57,13 @@ class LimitWorld:
     url: str
     limits: Limits
     now_us: int = START_US
+    name: str = "default"
     loop: asyncio.Runner = field(default_factory=asyncio.Runner)
     lines: list[RedisLine] = field(default_factory=list)
 
     @property
     def group(self) -> LimitGroup:
-        return LimitGroup("openai", "default", "default", self.limits)
+        return LimitGroup("openai", "default", self.name, self.limits)
 
     def do(self, work: Coroutine[Any, Any, Any]) -> Any:
         return self.loop.run(work)
@@ -70,10 +74,12 @@ class LimitWorld:
         limiter = Limiter(self.lines[-1], name, now_us=lambda: self.now_us, clock=lambda: self.now_us / SECOND_US)
         return Process(limiter)
 
-    def reserve(self, process: Process, need: Need, lane: Lane = Lane.BULK) -> Admitted | LimitReached:
+    def reserve(
+        self, process: Process, need: Need, lane: Lane = Lane.BULK, *, retry: bool = False
+    ) -> Admitted | LimitReached | BreakerOpen:
         try:
-            reservation = self.do(process.limiter.reserve(self.group, need, lane))
-        except LimitReached as reached:
+            reservation = self.do(process.limiter.reserve(self.group, need, lane, retry=retry))
+        except (LimitReached, BreakerOpen) as reached:
             return reached
         process.lapses_us = self.now_us + round(LEASE_S * SECOND_US)
         return Admitted(process, lane, need, reservation)
@@ -92,11 +98,11 @@ class LimitWorld:
                 self.pass_s(outcome.retry_after_s + 1e-6)
         return dates
 
-    def settle(self, admitted: Admitted, used: Need | None) -> None:
-        self._said(admitted.process, lambda: admitted.process.limiter.settle(admitted.reservation, used))
+    def settle(self, admitted: Admitted, used: Need | None, health: Health = Health.SILENT) -> None:
+        self.said(admitted.process, lambda: admitted.process.limiter.settle(admitted.reservation, used, health))
 
     def renew(self, process: Process) -> None:
-        self._said(process, process.limiter._renew)
+        self.said(process, process.limiter._renew)
         process.lapses_us = self.now_us + round(LEASE_S * SECOND_US)
 
     def largest(self, process: Process, need: Need) -> Need:
@@ -107,14 +113,18 @@ class LimitWorld:
         state: GroupState = self.do(process.limiter.state(self.group))
         return state
 
+    def breaker(self, process: Process) -> BreakerReport:
+        report: BreakerReport = self.do(process.limiter.breakers.describe(self.group.owner))
+        return report
+
     def admits(self, process: Process, need: Need, lane: Lane, at_most: int) -> int:
         """What the state says of calls of this size, whatever calls lately were."""
         state, largest = self.state(process), self.largest(process, need)
         sizes = {
-            bucket.kind: RateState(
-                state.rates.get(bucket.kind, unused(bucket, state.now_us)).tat_us,
-                bucket.us(bucket.amount),
-                bucket.slack_us,
+            bucket.kind: replace(
+                state.rates.get(bucket.kind, unused(bucket, state.now_us)),
+                cost_us=bucket.us(bucket.amount),
+                slack_us=bucket.slack_us,
             )
             for bucket in buckets(self.limits, need, largest)
             if bucket.amount
@@ -138,7 +148,7 @@ class LimitWorld:
         self.do(closed())
         self.loop.close()
 
-    def _said(self, process: Process, post: Callable[[], None]) -> None:
+    def said(self, process: Process, post: Callable[[], None]) -> None:
         """Post something, and let it reach the server."""
 
         async def posted() -> None:
@@ -148,11 +158,16 @@ class LimitWorld:
         self.do(posted())
 
 
-def admitted(outcome: Admitted | LimitReached) -> Admitted:
+def admitted(outcome: Admitted | LimitReached | BreakerOpen) -> Admitted:
     assert isinstance(outcome, Admitted), outcome
     return outcome
 
 
-def refused(outcome: Admitted | LimitReached) -> LimitReached:
+def refused(outcome: Admitted | LimitReached | BreakerOpen) -> LimitReached:
     assert isinstance(outcome, LimitReached), outcome
+    return outcome
+
+
+def kept_out(outcome: Admitted | LimitReached | BreakerOpen) -> BreakerOpen:
+    assert isinstance(outcome, BreakerOpen), outcome
     return outcome

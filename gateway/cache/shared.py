@@ -44,7 +44,7 @@ FIRST_LOOK_S, LONGEST_LOOK_S = 0.05, 0.25
 _LEASE = b"L1 "
 
 
-TAKE, GIVE_UP = Script.read("cache", "take.lua"), Script.read("cache", "give_up.lua")
+TAKE, GIVE_UP = Script.read("cache/take.lua"), Script.read("cache/give_up.lua")
 
 
 class SharedLayer:

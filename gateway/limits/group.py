@@ -1,26 +1,27 @@
-"""A limit group: whose limits they are, what is reserved of them, and how many calls could still be booked."""
+"""A limit group: whose limits they are, what is reserved of them, and how many calls could still be let in."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from gateway.breaker.account import Account
+from gateway.breaker.policy import PROBE_AGAIN_S, SECOND_US
+from gateway.breaker.view import ALL_WELL, Standing, read_standing
 from gateway.catalog_entries import Lane, Limits
+from gateway.limits.policy import BULK_SHARE
 from gateway.limits.rates import LimitKind, Need, buckets, rates
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from gateway.limits.rates import Bucket
 
 
-PREFIX = "assayline:limits:"
-SECOND_US = 1_000_000
 UNLIMITED = Limits()
 BOOKED_AHEAD_S: Mapping[Lane, float] = {Lane.INTERACTIVE: 5.0, Lane.BULK: 0.5}
 """How far ahead a date may be booked. Bulk less: interactive calls may pass what it booked only within the reserve."""
-BULK_SHARE = 0.8
-"""Of the calls that an account allows at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +37,13 @@ class LimitGroup:
         return f"{self.provider}/{self.account}/{self.name}"
 
     def key(self, what: str) -> str:
-        """A key of the group. All of one account have one hash tag, so they lie in one slot of a Redis Cluster."""
-        return f"{PREFIX}{{{self.provider}/{self.account}}}:{self.name}:{what}"
+        """A key of the group, in the slot of its account."""
+        return self.owner.key(f"{self.name}:{what}")
+
+    @property
+    def owner(self) -> Account:
+        """Whose breaker and whose retries its calls go by."""
+        return Account(self.provider, self.account)
 
     @property
     def unlimited(self) -> bool:
@@ -49,11 +55,6 @@ class LimitGroup:
         """Calls that may be open at once, 0 for no limit."""
         return self.limits.concurrent_calls or 0
 
-    @property
-    def most_open_bulk(self) -> int:
-        """Of them in the bulk lane; at least one, or bulk would never go."""
-        return max(1, int(self.most_open * BULK_SHARE))
-
 
 @dataclass(frozen=True, slots=True)
 class RateState:
@@ -61,27 +62,37 @@ class RateState:
 
     tat_us: when all that is reserved would be used up.
     cost_us: of a call as they lately are. slack_us: how far the tat may be where no date is booked ahead.
+    unused: nobody has used it yet, and one call goes at once, however large or small.
     """
 
     tat_us: int
     cost_us: int
     slack_us: int
+    unused: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class GroupState:
-    """What is reserved of a group, by Redis's clock. A rate whose calls nobody knows the size of has no entry."""
+    """What is reserved of a group, by Redis's clock, and what else keeps calls out of it.
+
+    rates: one whose calls nobody knows the size of has no entry.
+    ceiling: calls that may be open after an overload; None: no overload holds any back.
+    breaker: of the account.
+    """
 
     group: LimitGroup
     now_us: int
     open: int
     open_bulk: int
     rates: Mapping[LimitKind, RateState]
+    ceiling: int | None = None
+    breaker: Standing = ALL_WELL
 
     def admits(self, lane: Lane, at_most: int, *, may_wait: int | None = None) -> int:
         """Return how many calls, as they lately are, could be booked now, one after the other.
 
-        More may go ahead of a date. Where the size of calls is not known, one could: it makes it known.
+        More may go ahead of a date. Where the size of calls is not known, one could: it makes it known. Where the
+        breaker is half-open, one could: the probe.
 
         Args:
             lane: of all of them.
@@ -90,7 +101,7 @@ class GroupState:
         """
         fits = (self._fit(rate, self._horizon_us(rate, lane, may_wait)) for rate in self.rates.values())
         most = at_most if self.rates.keys() >= rates(self.group.limits).keys() else min(1, at_most)
-        return max(0, min(most, self._slots_left(lane, at_most), *fits))
+        return max(0, min(most, self._slots_left(lane, at_most), self._lets_in(at_most), *fits))
 
     def opens_in_s(self, lane: Lane, calls: int, *, may_wait: int | None = None) -> float:
         """Return in how many seconds one more could be booked than `calls`; 0 where that is now or nobody knows."""
@@ -102,31 +113,50 @@ class GroupState:
             - self.now_us
             for rate in self.rates.values()
         )
-        return max(0, *distances, 0) / SECOND_US
+        return max(0, self._breaker_opens_in_s(calls), *(us / SECOND_US for us in distances))
+
+    def _lets_in(self, at_most: int) -> int:
+        if self.breaker.closed:
+            return at_most
+        return min(1, at_most) if self.breaker.half_open and self.breaker.again_s == 0 else 0
+
+    def _breaker_opens_in_s(self, calls: int) -> float:
+        # How long the probe takes that may go now, nobody knows.
+        unknown = self.breaker.half_open and calls > 0
+        return max(self.breaker.again_s, PROBE_AGAIN_S) if unknown else self.breaker.again_s
 
     def _horizon_us(self, rate: RateState, lane: Lane, may_wait: int | None) -> int:
         horizon_us = round(BOOKED_AHEAD_S[lane] * SECOND_US)
         return horizon_us if may_wait is None else min(horizon_us, may_wait * rate.cost_us)
 
     def _slots_left(self, lane: Lane, at_most: int) -> int:
-        if not self.group.most_open:
+        most = min(self.group.most_open or math.inf, math.inf if self.ceiling is None else self.ceiling)
+        if most == math.inf:
             return at_most
-        left = self.group.most_open - self.open
-        return left if lane is Lane.INTERACTIVE else min(left, self.group.most_open_bulk - self.open_bulk)
+        left = int(most) - self.open
+        return left if lane is Lane.INTERACTIVE else min(left, most_open_bulk(int(most)) - self.open_bulk)
 
     def _fit(self, rate: RateState, horizon_us: int) -> int:
         # The last one is booked where the tat is no farther than this, and each takes it farther by its cost.
-        return (horizon_us + rate.slack_us - max(0, rate.tat_us - self.now_us)) // rate.cost_us + 1
+        fit = (horizon_us + rate.slack_us - max(0, rate.tat_us - self.now_us)) // rate.cost_us + 1
+        return max(1, fit) if rate.unused else fit
 
 
 def unused(bucket: Bucket, now_us: int) -> RateState:
-    """A rate that nobody has used yet: `reserve.lua` lets one call go at once, however large."""
+    """A rate that nobody has used yet: `reserve.lua` has room for this call alone, whatever larger ones would need."""
     cost_us = bucket.us(bucket.amount)
-    return RateState(now_us + max(0, bucket.us(bucket.room) - cost_us), cost_us, bucket.slack_us)
+    return RateState(now_us + max(0, bucket.us(bucket.room) - cost_us), cost_us, bucket.slack_us, unused=True)
 
 
-def group_state(group: LimitGroup, now_us: int, open_calls: int, open_bulk: int, kept: Mapping[str, int]) -> GroupState:
-    """Read what `state.lua` returns. `kept`: a rate's tat by its name, and its "<name> cost" and "<name> slack"."""
+def most_open_bulk(most_open: int) -> int:
+    """Of so many calls that may be open, how many in the bulk lane; at least one, or bulk would never go."""
+    return max(1, int(most_open * BULK_SHARE))
+
+
+def group_state(group: LimitGroup, reply: Sequence[Any]) -> GroupState:
+    """Read what `state.lua` returns."""
+    now_us, open_calls, open_bulk, ceiling, stands, *pairs = reply
+    kept: dict[str, int] = dict(zip((field.decode() for field in pairs[::2]), pairs[1::2], strict=True))
     seen = {
         kind: RateState(kept[kind], kept[f"{kind} cost"], kept[f"{kind} slack"])
         for kind in rates(group.limits)
@@ -135,4 +165,5 @@ def group_state(group: LimitGroup, now_us: int, open_calls: int, open_bulk: int,
     for bucket in buckets(group.limits, Need(), Need()):
         if bucket.kind is LimitKind.REQUESTS and bucket.kind not in seen:  # of it each call takes one
             seen[bucket.kind] = unused(bucket, now_us)
-    return GroupState(group, now_us, open_calls, open_bulk, seen)
+    held_back = None if ceiling < 0 else ceiling
+    return GroupState(group, now_us, open_calls, open_bulk, seen, held_back, read_standing(stands))

@@ -1,5 +1,7 @@
 """A process's side of the limits: it reserves before each call, settles after it, and says that it is alive.
 
+By the same scripts it asks the account's breaker, tells it how calls end, and draws on the fleet's retry budget.
+
 The scripts decide, by Redis's clock; what comes back is how long to wait, so no worker's clock has a say. A process
 that dies leaves its slots to lapse within `LEASE_S`, and what it had reserved of a rate flows off at that rate: no
 capacity is ever lost.
@@ -10,16 +12,21 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from redis.exceptions import ResponseError
 
-from gateway.errors import LimitReached
-from gateway.limits.group import BOOKED_AHEAD_S, SECOND_US, GroupState, LimitGroup, group_state
+from gateway.breaker.breakers import Breakers
+from gateway.breaker.health import Health
+from gateway.breaker.policy import SECOND_US
+from gateway.breaker.view import read_standing
+from gateway.limits.group import BOOKED_AHEAD_S, GroupState, LimitGroup, group_state
+from gateway.limits.policy import Policy
 from gateway.limits.rates import buckets, check_fits
+from gateway.limits.refusals import breaker_open, refusal
+from gateway.limits.scripts import scripts
 from gateway.limits.sizes import LargestCalls
 from gateway.redis_line import RedisAway
-from gateway.redis_script import Script
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -32,26 +39,24 @@ LEASE_S = 20.0
 """So long a dead process's slots stay taken: as long as it takes until its jobs are run again."""
 RENEWALS = 4
 """In a lease's time: three may be lost."""
-SLOT_RETRY_S = 1.0
-"""When to ask again where every slot is taken: when one is given back, nobody can know."""
-
-SLOTS = "concurrent_calls"
-"""The script's word for what stands in the way where it is no rate."""
-
-RESERVE, SETTLE, RENEW, STATE = (
-    Script.read("limits", name) for name in ("reserve.lua", "settle.lua", "renew.lua", "state.lua")
-)
 
 
 @dataclass(frozen=True, slots=True)
 class Reservation:
-    """Room for one call, from `wait_s` seconds after the reply on. `wait_s` is 0 for most."""
+    """Room for one call, from `wait_s` seconds after the reply on. `wait_s` is 0 for most.
+
+    epoch: of the breaker; the call's outcome counts in it alone. probe: whether it is the one call that shows if the
+    provider is well again. admitted_us: when, by Redis's clock.
+    """
 
     id: str
     group: LimitGroup
     buckets: tuple[Bucket, ...]
     date_us: int
     wait_s: float
+    epoch: int = 0
+    probe: bool = False
+    admitted_us: int = 0
 
 
 class Limiter:
@@ -62,6 +67,7 @@ class Limiter:
         line: RedisLine,
         holder: str,
         *,
+        policy: Policy | None = None,
         lease_s: float = LEASE_S,
         now_us: Callable[[], int] | None = None,
         clock: Callable[[], float] = time.monotonic,
@@ -71,10 +77,14 @@ class Limiter:
         Args:
             line: the process's line to Redis.
             holder: letters, digits and -; in keys and in members of sets.
-            lease_s: how long slots count without a renewal.
+            policy: for breakers, overloads and retries; the same in all processes.
+            lease_s: how long slots, and a probe, count without a renewal.
             now_us: the time, for tests; None: Redis's own.
             clock: for how long ago a large call was; nothing else goes by it.
         """
+        policy = policy or Policy()
+        self.breakers = Breakers(line, policy=policy.breaker, now_us=now_us)
+        self._scripts = scripts(policy)
         self._line = line
         self._holder = holder
         self._lease_us = round(lease_s * SECOND_US)
@@ -86,7 +96,9 @@ class Limiter:
         self._renewal: asyncio.TimerHandle | None = None
         self._closed = False
 
-    async def reserve(self, group: LimitGroup, need: Need, lane: Lane, *, may_wait: bool = True) -> Reservation:
+    async def reserve(
+        self, group: LimitGroup, need: Need, lane: Lane, *, may_wait: bool = True, retry: bool = False
+    ) -> Reservation:
         """Reserve all that a call needs. The caller waits `wait_s`, makes the call, and settles.
 
         Args:
@@ -94,10 +106,14 @@ class Limiter:
             need: of the call.
             lane: of the call.
             may_wait: whether a date ahead of now will do.
+            retry: whether it repeats a call that failed, and so draws on the fleet's retry budget. A call of the next
+                hop does not.
 
         Raises:
             ExceedsLimit: it needs more than a minute holds.
-            LimitReached: no date within `BOOKED_AHEAD_S` is free, or none now; nothing is reserved.
+            LimitReached: no date within `BOOKED_AHEAD_S` is free, or none now, or no slot, or no retry; nothing is
+                reserved.
+            BreakerOpen: the account's calls lately failed; nothing is reserved.
             RedisAway: nobody knows what is free.
         """
         check_fits(group.limits, need)  # before it is counted: what never goes must not slow down the others
@@ -109,28 +125,46 @@ class Limiter:
         held[reservation_id] = (lane, None)
         self._renew_later()
         try:
-            admitted, date, now, in_the_way = await self._asked(group, reservation_id, lane, horizon_us, drawn)
+            reply = await self._asked(group, reservation_id, lane, horizon_us, drawn, retry=retry)
         except BaseException as error:
             # It may be reserved without our knowing: the reply was lost, or came too late.
             self._end(group, reservation_id, drawn, None)
             if isinstance(error, ResponseError):
                 raise RedisAway("Redis refuses the limiter's script") from error
             raise
+        admitted, what, now, in_the_way, stands, *admission = reply
+        standing = read_standing(stands)
+        self.breakers.hear(group.owner, standing)
         if not admitted:
             del held[reservation_id]
-            raise _reached(group, in_the_way.decode(), (date - now - horizon_us) / SECOND_US)
-        held[reservation_id] = (lane, date)
-        return Reservation(reservation_id, group, drawn, date, (date - now) / SECOND_US)
+            raise refusal(group, in_the_way.decode(), what, horizon_us, standing)
+        epoch, admitted_us, probe = admission
+        held[reservation_id] = (lane, what)
+        wait_s = (what - now) / SECOND_US
+        return Reservation(reservation_id, group, drawn, what, wait_s, int(epoch), bool(probe), admitted_us)
 
-    def settle(self, reservation: Reservation, used: Need | None) -> None:
+    def confirm(self, reservation: Reservation) -> None:
+        """Look once more when a reservation's date has come. Asks nobody: it goes by what this process has been told.
+
+        Raises:
+            BreakerOpen: the breaker has opened since; the caller settles, with nothing used.
+        """
+        account = reservation.group.owner
+        standing = self.breakers.standing(account)
+        if not standing.closed and standing.epoch > reservation.epoch:
+            raise breaker_open(account, standing)
+
+    def settle(self, reservation: Reservation, used: Need | None, health: Health = Health.SILENT) -> None:
         """End a reservation, once the call has ended. Never waits, never fails: what is lost is made good by a renewal.
 
         Args:
             reservation: from `reserve`; a second time does nothing.
             used: what the provider counted; None: nothing, for no call was made. More than was reserved is a debt that
                 the next calls wait for. A request is spent either way: its date cannot be given to another call.
+            health: what the outcome says about the provider, see `health_of`.
         """
-        self._end(reservation.group, reservation.id, reservation.buckets, used)
+        admitted = (health.value, reservation.epoch, reservation.admitted_us)
+        self._end(reservation.group, reservation.id, reservation.buckets, used, admitted)
 
     async def state(self, group: LimitGroup) -> GroupState:
         """Look at what is reserved, by whomever; nothing changes.
@@ -138,13 +172,14 @@ class Limiter:
         Raises:
             RedisAway: nobody knows.
         """
-        keys = [group.key(what) for what in ("buckets", "slots", "alive")]
+        keys = [*_keys(group, "buckets", "slots", "alive", "ceiling"), group.owner.key("breaker")]
         try:
-            now, open_calls, open_bulk, *pairs = await STATE.run(self._line, keys, (self._now(),))
+            reply = await self._scripts.state.run(self._line, keys, (self._now(),))
         except ResponseError as error:
             raise RedisAway("Redis refuses the limiter's script") from error
-        kept = dict(zip((field.decode() for field in pairs[::2]), pairs[1::2], strict=True))
-        return group_state(group, now, open_calls, open_bulk, kept)
+        state = group_state(group, reply)
+        self.breakers.hear(group.owner, state.breaker)
+        return state
 
     def close(self) -> None:
         """Stop renewing, for good."""
@@ -154,25 +189,41 @@ class Limiter:
             self._renewal = None
 
     async def _asked(
-        self, group: LimitGroup, reservation_id: str, lane: Lane, horizon_us: int, drawn: Sequence[Bucket]
-    ) -> tuple[int, int, int, bytes]:
-        keys = [group.key(what) for what in ("buckets", "slots", "alive", f"held:{self._holder}", "ahead")]
+        self,
+        group: LimitGroup,
+        reservation_id: str,
+        lane: Lane,
+        horizon_us: int,
+        drawn: Sequence[Bucket],
+        *,
+        retry: bool = False,
+    ) -> list[Any]:
+        keys = _keys(group, "buckets", "slots", "alive", f"held:{self._holder}", "ahead", "ceiling")
+        keys += [group.owner.key("breaker"), group.owner.key("retries")]
         arguments: tuple[str | int, ...] = (
             reservation_id, self._holder, lane.value, horizon_us, self._lease_us,
-            group.most_open, group.most_open_bulk, self._now(),
+            group.most_open, int(retry), self._now(),
         )  # fmt: skip
         for bucket in drawn:
             arguments += tuple(bucket.arguments())
-        admitted, date, now, in_the_way = await RESERVE.run(self._line, keys, arguments)
-        return admitted, date, now, in_the_way
+        reply: list[Any] = await self._scripts.reserve.run(self._line, keys, arguments)
+        return reply
 
-    def _end(self, group: LimitGroup, reservation_id: str, drawn: Sequence[Bucket], used: Need | None) -> None:
+    def _end(
+        self,
+        group: LimitGroup,
+        reservation_id: str,
+        drawn: Sequence[Bucket],
+        used: Need | None,
+        admitted: tuple[str | int, ...] = (Health.SILENT.value, "", ""),
+    ) -> None:
+        """End a reservation. `admitted`: what its outcome says, epoch and time; what nobody knows of says nothing."""
         self._held.get(group, {}).pop(reservation_id, None)
-        keys = [group.key(what) for what in ("buckets", "slots", f"held:{self._holder}")]
-        arguments: tuple[str | int, ...] = (reservation_id, self._holder)
+        keys = _keys(group, "buckets", "slots", "alive", f"held:{self._holder}", "ceiling")
+        arguments: tuple[str | int, ...] = (reservation_id, self._holder, self._now(), *admitted)
         for bucket in drawn:
             arguments += (bucket.kind.value, bucket.difference_us(used))
-        self._post(SETTLE.whole(keys, arguments))
+        self._post(self._scripts.settle.whole([*keys, group.owner.key("breaker")], arguments))
 
     def _renew_later(self) -> None:
         if self._renewal is None and not self._closed:
@@ -189,11 +240,11 @@ class Limiter:
             self._renew_later()
 
     def _renewed(self, group: LimitGroup, held: Mapping[str, tuple[Lane, int | None]]) -> Command:
-        keys = [group.key(what) for what in ("slots", "alive", f"held:{self._holder}")]
+        keys = [*_keys(group, "slots", "alive", f"held:{self._holder}"), group.owner.key("breaker")]
         arguments: tuple[str | int, ...] = (self._holder, self._lease_us, self._now())
         for reservation_id, (lane, date) in held.items():
             arguments += (reservation_id, lane.value, "" if date is None else date)
-        return RENEW.whole(keys, arguments)
+        return self._scripts.renew.whole(keys, arguments)
 
     def _now(self) -> int | str:
         return "" if self._now_us is None else self._now_us()
@@ -206,8 +257,6 @@ class Limiter:
             return
 
 
-def _reached(group: LimitGroup, in_the_way: str, wait_s: float) -> LimitReached:
-    if in_the_way == SLOTS:
-        message = f"{group} may have {group.most_open} calls open, {group.most_open_bulk} of them in bulk: none is free"
-        return LimitReached(message, retry_after_s=SLOT_RETRY_S)
-    return LimitReached(f"{group} has no {in_the_way} to book for {wait_s:.1f} s", retry_after_s=wait_s)
+def _keys(group: LimitGroup, *names: str) -> list[str]:
+    prefix = group.key("")
+    return [prefix + name for name in names]

@@ -1,16 +1,16 @@
 -- Says that a holder is alive, and what it holds: what a flush or a lapse took is there again, what it has ended is gone.
 --
--- KEYS[1]  ...:slots   KEYS[2]  ...:alive   KEYS[3]  ...:held:<holder>
+-- KEYS[1]  ...:slots   KEYS[2]  ...:alive   KEYS[3]  ...:held:<holder>   KEYS[4]  ...:breaker
 -- ARGV[1]  holder   ARGV[2]  how long its slots count, in us   ARGV[3]  the time in us, for tests; '' for the server's
 -- ARGV[4]  id, lane, date in us, again and again: its reservations; date '' for one whose reply is still on its way
-local now = tonumber(ARGV[3])
-if not now then
-    local time = redis.call('TIME')
-    now = time[1] * 1000000 + time[2]
-end
+local now = time_us(ARGV[3])
+local probe = redis.call('HGET', KEYS[4], 'probe')
 local known = {}
 for at = 4, #ARGV, 3 do
     known[ARGV[at]] = true
+    if probe == ARGV[1] .. '/' .. ARGV[at] then
+        redis.call('HSET', KEYS[4], 'probe_until', whole(now + ARGV[2]))
+    end
     if ARGV[at + 2] ~= '' and redis.call('HGET', KEYS[3], ARGV[at]) ~= 'ended' then
         redis.call('HSET', KEYS[3], ARGV[at], ARGV[at + 1] .. ' ' .. ARGV[at + 2])
     end
@@ -33,8 +33,8 @@ for lane, calls in pairs(open) do
         redis.call('HDEL', KEYS[1], field)
     end
 end
-redis.call('ZADD', KEYS[2], string.format('%.0f', now + ARGV[2]), ARGV[1])
-redis.call('PEXPIRE', KEYS[1], 86400000)
-redis.call('PEXPIRE', KEYS[2], 86400000)
-redis.call('PEXPIRE', KEYS[3], string.format('%.0f', ARGV[2] / 1000))
+redis.call('ZADD', KEYS[2], whole(now + ARGV[2]), ARGV[1])
+redis.call('PEXPIRE', KEYS[1], DAY_MS)
+redis.call('PEXPIRE', KEYS[2], DAY_MS)
+redis.call('PEXPIRE', KEYS[3], whole(ARGV[2] / 1000))
 return false

@@ -1,4 +1,5 @@
--- Reserves all that one call needs of a limit group, or nothing: one round trip, by the server's clock.
+-- Reserves all that one call needs of a limit group, or nothing: one round trip, by the server's clock. It lets nothing in
+-- that the breaker of the account, its retry budget, or the ceiling after an overload keep out.
 --
 -- Each rate is a GCRA (ITU-T I.371, the virtual scheduling algorithm): `tat` is the time at which all that was reserved so
 -- far would be used up, were it used at exactly the rate. All amounts come as the microseconds they take at that rate.
@@ -10,33 +11,32 @@
 --                            mean), and "<name> slack" of the latest, for those who look on
 -- KEYS[2]  ...:slots          a hash: calls open, by "<holder> <lane>"
 -- KEYS[3]  ...:alive          a sorted set: until when each holder's slots count
--- KEYS[4]  ...:held:<holder>  a hash: this holder's reservations, "<lane> <date>" by id, or "ended"
+-- KEYS[4]  ...:held:<holder>  a hash: this holder's reservations, "<lane> <date> <epoch> <admitted>" by id, or "ended"
 -- KEYS[5]  ...:ahead          a sorted set: what went ahead of its date, by that date
+-- KEYS[6]  ...:ceiling        see overload.lua
+-- KEYS[7]  ...:breaker        of the account, see breaker.lua
+-- KEYS[8]  ...:retries        of the account, see retries.lua
 -- ARGV[1]  id of the reservation, unique for its holder: the same id again changes nothing
 -- ARGV[2]  holder
 -- ARGV[3]  lane: interactive or bulk
 -- ARGV[4]  how far ahead a date may be booked, in us
 -- ARGV[5]  how long the holder's slots count without a renewal, in us
--- ARGV[6]  calls open at once at most, 0 for no limit; ARGV[7]  of them in the bulk lane
+-- ARGV[6]  calls open at once at most, 0 for no limit
+-- ARGV[7]  1 where it is a retry
 -- ARGV[8]  the time in us, for tests; '' for the server's
 -- ARGV[9]  name, cost, room, slack, reserve, again and again: one bucket each, in us; `slack`: how far its tat may be
 --          from now where no date is booked ahead
 --
--- Returns {1, date, now, ''}, or {0, what would have to be within the horizon, now, what stands in the way}.
-local DAY_US = 86400 * 1000000
+-- Returns {1, date, now, '', the standing of the breaker, epoch, admitted, 1 where it is the probe}, or
+-- {0, how far from now what would have to be within the horizon is, now, what stands in the way, the standing of the
+-- breaker}; in the second place, where slots stand in the way, how many there are, where retries do, when one could go.
+local DAY_US = DAY_MS * 1000
 
-local now = tonumber(ARGV[8])
-if not now then
-    local time = redis.call('TIME')
-    now = time[1] * 1000000 + time[2]
-end
+local now = time_us(ARGV[8])
 local id, holder, lane = ARGV[1], ARGV[2], ARGV[3]
 local horizon, lease = tonumber(ARGV[4]), tonumber(ARGV[5])
-local most, most_bulk = tonumber(ARGV[6]), tonumber(ARGV[7])
-
-local function whole(number)
-    return string.format('%.0f', number)
-end
+local is_retry, member = ARGV[7] == '1', holder .. '/' .. id
+local breaker = breaker_at(KEYS[7], now)
 
 for _, dead in ipairs(redis.call('ZRANGEBYSCORE', KEYS[3], '-inf', whole(now))) do
     redis.call('HDEL', KEYS[2], dead .. ' interactive', dead .. ' bulk')
@@ -47,7 +47,20 @@ if not redis.call('ZSCORE', KEYS[3], holder) then
 end
 local held = redis.call('HGET', KEYS[4], id)
 if held then
-    return {1, tonumber(string.match(held, '%d+') or '') or now, now, ''}
+    local date, epoch, admitted = string.match(held, '(%d+) (%d+) (%d+)')
+    return {1, tonumber(date or now), now, '', breaker_standing(breaker, now), epoch or '', tonumber(admitted or now),
+            breaker.probe == member and 1 or 0}
+end
+
+local function refused(what, in_the_way)
+    return {0, what, now, in_the_way, breaker_standing(breaker, now)}
+end
+if breaker.state == 'open' or breaker.probing then
+    return refused(0, 'breaker')
+end
+local paid_at = retries_paid_at(KEYS[8], now)
+if is_retry and retry_in(paid_at, now) > 0 then
+    return refused(retry_in(paid_at, now), 'retries')
 end
 
 local open, open_bulk = 0, 0
@@ -58,8 +71,10 @@ for at = 1, #slots, 2 do
         open_bulk = open_bulk + slots[at + 1]
     end
 end
-if most > 0 and (open >= most or (lane == 'bulk' and open_bulk >= most_bulk)) then
-    return {0, now, now, 'concurrent_calls'}
+local limit, ceiling = tonumber(ARGV[6]), ceiling_at(KEYS[6], now)
+local most, most_bulk = most_open(limit, ceiling)
+if open >= most or (lane == 'bulk' and open_bulk >= most_bulk) then
+    return refused(most, most == limit and 'concurrent_calls' or 'overload')
 end
 
 -- Without a tat (a flush, or nothing for a day) a bucket has room for this call alone: nobody knows what went before.
@@ -68,11 +83,11 @@ for at = 9, #ARGV, 5 do
     local bucket = {name = ARGV[at], cost = tonumber(ARGV[at + 1]), slack = tonumber(ARGV[at + 3]), reserve = tonumber(ARGV[at + 4])}
     if bucket.cost > 0 then
         local room = math.max(tonumber(ARGV[at + 2]), bucket.cost)
-        local tat = tonumber(redis.call('HGET', KEYS[1], bucket.name) or '') or now + room - bucket.cost
-        bucket.from = math.max(tat, now)
+        local tat = tonumber(redis.call('HGET', KEYS[1], bucket.name) or '')
+        bucket.from = math.max(tat or now + room - bucket.cost, now)
         bucket.date = bucket.from + bucket.cost - room
         date = math.max(date, bucket.date)
-        if bucket.from - bucket.slack > farthest then
+        if tat and bucket.from - bucket.slack > farthest then
             farthest, in_the_way = bucket.from - bucket.slack, bucket.name
         end
         buckets[#buckets + 1] = bucket
@@ -80,15 +95,15 @@ for at = 9, #ARGV, 5 do
 end
 
 if farthest - now > horizon then
-    return {0, farthest, now, in_the_way}
+    return refused(farthest - now, in_the_way)
 end
 
 local own_date, goes_ahead = date, lane == 'interactive' and date > now
 if goes_ahead then
     redis.call('ZREMRANGEBYSCORE', KEYS[5], '-inf', whole(now))
     local ahead = {}
-    for _, member in ipairs(redis.call('ZRANGE', KEYS[5], 0, -1)) do
-        for name, cost in string.gmatch(member, ' (%S+)=(%d+)') do
+    for _, went in ipairs(redis.call('ZRANGE', KEYS[5], 0, -1)) do
+        for name, cost in string.gmatch(went, ' (%S+)=(%d+)') do
             ahead[name] = (ahead[name] or 0) + cost
         end
     end
@@ -99,7 +114,7 @@ if goes_ahead then
     date = goes_ahead and now or date
 end
 
-local latest, member = now, holder .. '/' .. id
+local latest, goes = now, member
 for _, bucket in ipairs(buckets) do
     local tat = math.max(bucket.from, date) + bucket.cost
     local cost = tonumber(redis.call('HGET', KEYS[1], bucket.name .. ' cost') or '') or bucket.cost
@@ -108,20 +123,25 @@ for _, bucket in ipairs(buckets) do
                bucket.name .. ' slack', whole(bucket.slack))
     latest = math.max(latest, tat)
     if bucket.date > now then
-        member = member .. ' ' .. bucket.name .. '=' .. whole(bucket.cost)
+        goes = goes .. ' ' .. bucket.name .. '=' .. whole(bucket.cost)
     end
 end
 if #buckets > 0 then
     redis.call('PEXPIRE', KEYS[1], whole((latest - now + DAY_US) / 1000))
 end
 if goes_ahead then
-    redis.call('ZADD', KEYS[5], whole(own_date), member)
-    redis.call('PEXPIRE', KEYS[5], whole(DAY_US / 1000))
+    redis.call('ZADD', KEYS[5], whole(own_date), goes)
+    redis.call('PEXPIRE', KEYS[5], DAY_MS)
 end
 redis.call('HINCRBY', KEYS[2], holder .. ' ' .. lane, 1)
 redis.call('ZADD', KEYS[3], whole(now + lease), holder)
-redis.call('HSET', KEYS[4], id, lane .. ' ' .. whole(date))
-redis.call('PEXPIRE', KEYS[2], whole(DAY_US / 1000))
-redis.call('PEXPIRE', KEYS[3], whole(DAY_US / 1000))
+redis.call('HSET', KEYS[4], id, string.format('%s %.0f %s %.0f', lane, date, breaker.epoch, now))
+redis.call('PEXPIRE', KEYS[2], DAY_MS)
+redis.call('PEXPIRE', KEYS[3], DAY_MS)
 redis.call('PEXPIRE', KEYS[4], whole(lease / 1000))
-return {1, date, now, ''}
+local probes = breaker.state == 'half-open'
+if probes then
+    redis.call('HSET', KEYS[7], 'probe', member, 'probe_until', whole(now + lease))
+end
+retries_count(KEYS[8], now, paid_at, is_retry)
+return {1, date, now, '', breaker_standing(breaker, now), breaker.epoch, now, probes and 1 or 0}

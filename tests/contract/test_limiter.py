@@ -12,8 +12,9 @@ from limitworld import Admitted, LimitWorld, admitted, refused
 from gateway.catalog_entries import Lane
 from gateway.errors import ExceedsLimit
 from gateway.limits.group import BOOKED_AHEAD_S, LimitGroup
-from gateway.limits.limiter import LEASE_S, SLOT_RETRY_S
+from gateway.limits.limiter import LEASE_S
 from gateway.limits.rates import LimitKind, Need
+from gateway.limits.refusals import SLOT_RETRY_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable

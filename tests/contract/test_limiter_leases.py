@@ -56,6 +56,15 @@ def test_after_a_flush_a_bucket_has_room_for_one_call(world: Callable[..., Limit
     assert second > 0
 
 
+def test_after_a_flush_a_small_call_does_not_wait_for_the_large_ones(world: Callable[..., LimitWorld]) -> None:
+    """What the largest of them needs is kept by later calls; were it kept by the first, none would ever go."""
+    here = world(input_tokens_per_min=6_000)
+    process = here.process()
+    here.settle(admitted(here.reserve(process, Need(1, 600, 0))), None)
+    here.flush()
+    assert admitted(here.reserve(process, Need(1, 1, 0))).reservation.wait_s == 0
+
+
 def test_after_a_flush_renewals_bring_the_slots_back(world: Callable[..., LimitWorld]) -> None:
     here = world(concurrent_calls=2)
     process, other = here.process(), here.process()
@@ -114,7 +123,7 @@ def test_reserving_twice_is_reserving_once(world: Callable[..., LimitWorld]) -> 
     process = here.process()
     first = admitted(here.reserve(process, Need(), Lane.INTERACTIVE)).reservation
     again = here.do(process.limiter._asked(here.group, first.id, Lane.INTERACTIVE, 0, first.buckets))
-    assert again[:2] == (1, first.date_us)
+    assert again[:2] == [1, first.date_us]
     admitted(here.reserve(here.process(), Need(1, 0, 0), Lane.INTERACTIVE))
 
 

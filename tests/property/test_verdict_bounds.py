@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import gateway.errors as errors
-from gateway.errors import ContextTooLong, GatewayError, LimitReached
+from gateway.errors import BreakerOpen, ContextTooLong, GatewayError, LimitReached
 from gateway.messages import ModelRef
 from tasks.job import Claim
 from tasks.verdict import (
@@ -47,7 +47,8 @@ BASE = Claim(
 CLASSES = st.sampled_from([cls for cls in _all(GatewayError) if cls.__module__ == errors.__name__])
 WAITS = st.none() | st.floats(0, 100_000)
 ERRORS = st.builds(lambda cls, wait: cls("", retry_after_s=wait), CLASSES, WAITS)
-CALLED = ERRORS.filter(lambda error: not isinstance(error, LimitReached))
+NOT_ADMITTED = (LimitReached, BreakerOpen)
+CALLED = ERRORS.filter(lambda error: not isinstance(error, NOT_ADMITTED))
 RNGS = st.integers(0, 2**32).map(Random)
 
 
@@ -80,11 +81,11 @@ def test_every_verdict_can_be_carried_out(error: GatewayError, job: Claim, rules
         return
     assert rules.remaining_s is None or rules.remaining_s > 0
     if isinstance(decided, Snooze):
-        assert isinstance(error, LimitReached)
+        assert isinstance(error, NOT_ADMITTED)
         assert decided.delay_s == (error.retry_after_s or 0)
         assert rules.remaining_s is None or decided.delay_s < rules.remaining_s
         return
-    assert job.attempts_left > 0
+    assert job.attempts_left > 0 or isinstance(error, NOT_ADMITTED)
     if isinstance(decided, Retry):
         assert error.retryable
         assert decided.delay_s <= LONGEST_RETRY_AFTER_S + BACKOFF_CAP_S

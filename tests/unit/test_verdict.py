@@ -12,6 +12,7 @@ import pytest
 import gateway.errors as errors
 from gateway.errors import (
     AuthRejected,
+    BreakerOpen,
     ContentRefused,
     ContextTooLong,
     GatewayError,
@@ -62,6 +63,7 @@ FIRST_CHOICE = {
     "server_error": ("retry", "retry"),
     "answer_awaited": ("retry", "retry"),
     "limit_reached": ("snooze", "snooze"),
+    "breaker_open": ("fallback", "snooze"),
     "exceeds_limit": ("fallback", "dead letter"),
     "quota_exhausted": ("fallback", "dead letter"),
     "auth_rejected": ("fallback", "dead letter"),
@@ -122,7 +124,7 @@ def test_an_answer_succeeds_even_with_the_last_attempt_and_past_the_deadline() -
     assert decide(result, replace(JOB, attempts_used=4), remaining_s=-1.0) == Succeed(result)
 
 
-@pytest.mark.parametrize("name", sorted(set(CLASSES) - {"limit_reached"}))
+@pytest.mark.parametrize("name", sorted(set(CLASSES) - {"limit_reached", "breaker_open"}))
 def test_with_no_attempts_left_everything_is_a_dead_letter(name: Any) -> None:
     assert isinstance(decide(CLASSES[name](""), replace(JOB, attempts_used=4)), DeadLetter)
 
@@ -189,6 +191,25 @@ def test_a_date_that_the_deadline_would_not_see_is_not_waited_for() -> None:
     reached = LimitReached("", retry_after_s=30.0)
     assert decide(reached, LAST_HOP, remaining_s=20.0) == DeadLetter("deadline", reached)
     assert decide(reached, remaining_s=31.0) == Snooze(30.0, reached)
+
+
+def test_behind_an_open_breaker_the_next_hop_is_taken_at_once_and_costs_no_attempt() -> None:
+    kept_out = BreakerOpen("", retry_after_s=5.0)
+    assert decide(kept_out) == Fallback(1, kept_out)
+    assert decide(kept_out, replace(JOB, attempts_used=4)) == Fallback(1, kept_out)
+
+
+@pytest.mark.parametrize("job", [LAST_HOP, replace(JOB, use_fallback=False), replace(LAST_HOP, attempts_used=4)])
+def test_behind_an_open_breaker_with_nowhere_to_go_the_job_waits_for_the_probe(job: Any) -> None:
+    kept_out = BreakerOpen("", retry_after_s=5.0)
+    assert decide(kept_out, job) == Snooze(5.0, kept_out)
+
+
+def test_a_probe_that_the_deadline_would_not_see_is_not_waited_for() -> None:
+    kept_out = BreakerOpen("", retry_after_s=30.0)
+    assert decide(kept_out, LAST_HOP, remaining_s=20.0) == DeadLetter("deadline", kept_out)
+    assert decide(kept_out, remaining_s=20.0) == Fallback(1, kept_out)
+    assert decide(kept_out, remaining_s=0.0) == DeadLetter("deadline", kept_out)
 
 
 # Where to ---------------------------------------------------------------------------------------------------------

@@ -1,0 +1,153 @@
+"""All breakers as one process sees them, and what an operator may do with them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cache
+from typing import TYPE_CHECKING, Literal
+
+from pybreaker import STATE_HALF_OPEN, CircuitBreaker
+from redis.exceptions import ResponseError
+
+from gateway.breaker.policy import SECOND_US, BreakerPolicy
+from gateway.breaker.view import Changes, Mirror, Standing, breaker_view, read_standing
+from gateway.redis_line import RedisAway
+from gateway.redis_script import Script
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from gateway.breaker.account import Account
+    from gateway.redis_line import RedisLine
+
+Order = Literal["open", "closed"]
+"""How an operator holds a breaker."""
+PARTS = ("limits/time.lua", "breaker/breaker.lua")
+"""What every script needs that looks at a breaker, with a policy."""
+
+
+@dataclass(frozen=True, slots=True)
+class BreakerReport:
+    """All that is known of a breaker.
+
+    standing: see there. since: when it changed last; None where it never did. probing: whether a probe is under way.
+    calls, failed: that count for the rate. forced: how an operator holds it. changes: how often it has changed.
+    """
+
+    account: Account
+    standing: Standing
+    since: datetime | None
+    probing: bool
+    calls: int
+    failed: int
+    forced: str | None
+    changes: int
+
+    @property
+    def next_probe_s(self) -> float | None:
+        """In how many seconds a probe may go; None where none is needed, or none may."""
+        return None if self.standing.closed or self.forced else self.standing.again_s
+
+
+class Breakers:
+    """One process's. Lives on one event loop."""
+
+    def __init__(
+        self, line: RedisLine, *, policy: BreakerPolicy | None = None, now_us: Callable[[], int] | None = None
+    ) -> None:
+        """Make them.
+
+        Args:
+            line: the process's line to Redis.
+            policy: see there.
+            now_us: the time, for tests; None: Redis's own.
+        """
+        self._line = line
+        self._policy = policy or BreakerPolicy()
+        self._now_us = now_us
+        self._views: dict[Account, tuple[Mirror, CircuitBreaker]] = {}
+        self.changes = Changes()
+
+    def view(self, account: Account) -> CircuitBreaker:
+        """Return this process's view. Its `open()` and `close()` are orders for all; `half_open()` takes them back."""
+        return self._view(account)[1]
+
+    def standing(self, account: Account) -> Standing:
+        """Return how it stood when this process heard of it last."""
+        return self._view(account)[0].standing
+
+    def hear(self, account: Account, standing: Standing) -> None:
+        """Take over what a reply says; the first that says something new fires the listeners."""
+        mirror, breaker = self._view(account)
+        if standing != mirror.standing:
+            mirror.standing = standing
+            _ = breaker.state  # compares, and notifies
+
+    async def describe(self, account: Account) -> BreakerReport:
+        """Look at a breaker; nothing changes.
+
+        Raises:
+            RedisAway: nobody knows.
+        """
+        stands, probing, calls, failed, kept = await self._run(_describe(self._policy), account, self._now())
+        fields = dict(zip(kept[::2], kept[1::2], strict=True))
+        standing, forced = read_standing(stands), fields.get(b"forced")
+        return BreakerReport(
+            account=account,
+            standing=standing,
+            since=datetime.fromtimestamp(standing.epoch / SECOND_US, UTC) if standing.epoch else None,
+            probing=bool(probing),
+            calls=calls,
+            failed=failed,
+            forced=None if forced is None else forced.decode(),
+            changes=int(fields.get(b"changes", 0)),
+        )
+
+    async def force(self, account: Account, order: Order | None) -> Standing:
+        """Hold a breaker open or closed for all processes, across restarts, until it is taken back.
+
+        Args:
+            account: whose.
+            order: None takes it back: what was held closed is closed, what was held open lets a probe decide.
+
+        Returns:
+            How it is now.
+
+        Raises:
+            RedisAway: nobody knows whether it was done.
+        """
+        standing = read_standing(await self._run(_force(self._policy), account, order or "", self._now()))
+        self.hear(account, standing)
+        return standing
+
+    def _view(self, account: Account) -> tuple[Mirror, CircuitBreaker]:
+        if account not in self._views:
+            mirror = Mirror(account, lambda state: self._post_order(account, state))
+            self._views[account] = mirror, breaker_view(mirror, self._policy.failures_in_a_row, [self.changes])
+        return self._views[account]
+
+    def _post_order(self, account: Account, state: str) -> None:
+        """Send an order without waiting. Raises RedisAway where it cannot be sent."""
+        order = "" if state == STATE_HALF_OPEN else state
+        self._line.post(_force(self._policy).whole([account.key("breaker")], (order, self._now())))
+
+    async def _run(self, script: Script, account: Account, *arguments: str | int) -> list:  # type: ignore[type-arg]
+        try:
+            reply: list = await script.run(self._line, [account.key("breaker")], arguments)  # type: ignore[type-arg]
+        except ResponseError as error:
+            raise RedisAway("Redis refuses the breaker's script") from error
+        return reply
+
+    def _now(self) -> int | str:
+        return "" if self._now_us is None else self._now_us()
+
+
+@cache
+def _describe(policy: BreakerPolicy) -> Script:
+    return Script.read(*PARTS, "breaker/counts.lua", "breaker/describe.lua", policy=policy.constants())
+
+
+@cache
+def _force(policy: BreakerPolicy) -> Script:
+    return Script.read(*PARTS, "breaker/force.lua", policy=policy.constants())

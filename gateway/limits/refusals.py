@@ -1,0 +1,53 @@
+"""Why `reserve.lua` let a call not in, as errors."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from gateway.breaker.policy import SECOND_US
+from gateway.errors import BreakerOpen, LimitReached
+from gateway.limits.group import most_open_bulk
+
+if TYPE_CHECKING:
+    from gateway.breaker.account import Account
+    from gateway.breaker.view import Standing
+    from gateway.limits.group import LimitGroup
+
+SLOT_RETRY_S = 1.0
+"""When to ask again where every slot is taken: when one is given back, nobody can know."""
+BREAKER, RETRIES, SLOTS, OVERLOAD = "breaker", "retries", "concurrent_calls", "overload"
+"""The script's words for what stands in the way where it is no rate."""
+
+
+def refusal(
+    group: LimitGroup, in_the_way: str, what: int, ahead_us: int, standing: Standing
+) -> LimitReached | BreakerOpen:
+    """Return what is raised.
+
+    Args:
+        group: whose limits.
+        in_the_way: the script's word.
+        what: how many slots there are, or how far ahead of now the schedule is, in microseconds.
+        ahead_us: how far ahead it may be.
+        standing: of the breaker.
+    """
+    if in_the_way == BREAKER:
+        return breaker_open(group.owner, standing)
+    if in_the_way in (SLOTS, OVERLOAD):
+        overloaded = ", for its provider was overloaded" if in_the_way == OVERLOAD else ""
+        message = (
+            f"{group} may have {what} calls open, {most_open_bulk(what)} of them in bulk{overloaded}: none is free"
+        )
+        return LimitReached(message, retry_after_s=SLOT_RETRY_S)
+    if in_the_way == RETRIES:
+        wait_s = what / SECOND_US
+        message = f"{group.owner} has no retry left for {wait_s:.1f} s: too many of its calls are retries"
+        return LimitReached(message, retry_after_s=wait_s)
+    wait_s = (what - ahead_us) / SECOND_US
+    return LimitReached(f"{group} has no {in_the_way} to book for {wait_s:.1f} s", retry_after_s=wait_s)
+
+
+def breaker_open(account: Account, standing: Standing) -> BreakerOpen:
+    """Return what is raised where a breaker keeps a call out."""
+    how = "half-open, a probe is under way" if standing.half_open else "open"
+    return BreakerOpen(f"the breaker of {account} is {how}: {standing.reason}", retry_after_s=standing.again_s)
