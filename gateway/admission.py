@@ -12,9 +12,12 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from gateway.breaker.health import Health, health_of
 from gateway.catalog_entries import Lane
-from gateway.errors import ExceedsLimit, GatewayError, LimitReached
+from gateway.errors import BreakerOpen, ExceedsLimit, GatewayError, LimitReached, Timeout
+from gateway.limits.alone import Alone, OwnReservation
 from gateway.limits.estimate import OutputEstimates
+from gateway.limits.limiter import Reservation
 from gateway.limits.need import needed, used
 from gateway.limits.rates import Need
 from gateway.redis_line import RedisAway
@@ -23,15 +26,18 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Hashable, Sequence
 
     from gateway.hop import Hop, Seat
-    from gateway.limits.limiter import Limiter, Reservation
-    from gateway.messages import CompletionRequest, Usage
+    from gateway.limits.limiter import Limiter
+    from gateway.limits.told import ToldLimits
+    from gateway.messages import Completion, CompletionRequest
 
 WAITING_SHARE = 0.25
 """Of a process's slots as many may wait for a date: the others are there for calls that can be made."""
 LEAST_LEFT_S = 1.0
 """No call is begun with less time than this: it would be paid for, and its answer thrown away."""
-LIMITS_UNKNOWN_S = 5.0
-"""When to ask again while Redis is away."""
+HOPES: tuple[type[GatewayError], ...] = (LimitReached, BreakerOpen, ExceedsLimit)
+"""Why an account may refuse a call, the most hopeful first."""
+
+Held = Reservation | OwnReservation
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,13 +46,14 @@ class Terms:
 
     like: calls that are alike write answers of like length. left_s: seconds until its answer is of no use any more.
     patient: whether to wait, as long as there is time, where no date can be booked: for a call that completes what is
-    paid for already.
+    paid for already. retry: whether it repeats a call that failed.
     """
 
     lane: Lane = Lane.INTERACTIVE
     like: Hashable = None
     left_s: float = math.inf
     patient: bool = False
+    retry: bool = False
 
 
 class Admission:
@@ -72,6 +79,7 @@ class Admission:
         self._waiting = 0
         """Calls that wait for their date, or may have to: the reply is on its way."""
         self._estimates = OutputEstimates()
+        self._alone = Alone()
 
     async def enter(self, hop: Hop, request: CompletionRequest, terms: Terms) -> Admitted:
         """Let a call in: return when it may be made.
@@ -79,6 +87,7 @@ class Admission:
         Raises:
             ExceedsLimit: it needs more than a limit can ever hold.
             LimitReached: there is no room now, or none in the time that is left. Nothing stays reserved.
+            BreakerOpen: calls of every account lately failed.
         """
         limiter = self._limiter
         if limiter is None:
@@ -89,8 +98,7 @@ class Admission:
         while True:
             try:
                 seat, reservation = await self._dated(limiter, hop, need, terms, terms.left_s - waited_s)
-                own_wait_s = 0.0 if reservation is None else reservation.wait_s
-                return Admitted(self, hop, seat, terms, need, reservation, waited_s + own_wait_s)
+                return Admitted(self, hop, seat, terms, need, reservation, waited_s + reservation.wait_s)
             except LimitReached as reached:
                 pause_s = reached.retry_after_s or 0.0
                 if not terms.patient or waited_s + pause_s + LEAST_LEFT_S > terms.left_s:
@@ -98,57 +106,52 @@ class Admission:
                 await self._sleep(pause_s)
                 waited_s += pause_s
 
-    async def _dated(
-        self, limiter: Limiter, hop: Hop, need: Need, terms: Terms, left_s: float
-    ) -> tuple[Seat, Reservation | None]:
+    async def _dated(self, limiter: Limiter, hop: Hop, need: Need, terms: Terms, left_s: float) -> tuple[Seat, Held]:
         """Reserve with the account that is ready first, and wait for the date."""
         may_wait = self._most_waiting is None or self._waiting < self._most_waiting
         self._waiting += may_wait
         try:
-            seat, reservation = await self._seated(limiter, hop.seats, need, terms.lane, may_wait=may_wait)
-            if reservation is not None:
-                try:
-                    await self._until(reservation, left_s)
-                except BaseException:
-                    limiter.settle(reservation, None)
-                    raise
+            seat, reservation = await self._seated(limiter, hop.seats, need, terms, may_wait=may_wait)
+            try:
+                await self._until(limiter, reservation, left_s)
+            except BaseException:
+                self.settle(reservation, None, Health.SILENT)
+                raise
             return seat, reservation
         finally:
             self._waiting -= may_wait
 
     async def _seated(
-        self, limiter: Limiter, seats: Sequence[Seat], need: Need, lane: Lane, *, may_wait: bool
-    ) -> tuple[Seat, Reservation | None]:
+        self, limiter: Limiter, seats: Sequence[Seat], need: Need, terms: Terms, *, may_wait: bool
+    ) -> tuple[Seat, Held]:
         """Reserve with the first account that has room now; where none has, with the one that has it soonest.
 
         Raises:
-            GatewayError: what stands in the way of the one that has room soonest.
+            GatewayError: what stands in the way of the one that has room soonest. An account that is busy comes before
+                one whose calls fail: the call waits for it, and goes to no other provider.
         """
-        refusals: list[tuple[float, int, GatewayError]] = []
+        refusals: list[tuple[int, float, int, GatewayError]] = []
         for place, seat in enumerate(seats):
             try:
-                return seat, await self._reserved(limiter, seat, need, lane, may_wait=may_wait and len(seats) == 1)
-            except (LimitReached, ExceedsLimit) as refusal:
-                refusals.append((_soon(refusal), place, refusal))
-        soonest_s, place, reason = min(refusals, key=lambda found: found[:2])
-        if not may_wait or len(seats) == 1 or soonest_s == math.inf:
+                return seat, await self._reserved(limiter, seat, need, terms, may_wait=may_wait and len(seats) == 1)
+            except HOPES as refusal:
+                refusals.append((HOPES.index(type(refusal)), refusal.retry_after_s or 0.0, place, refusal))
+        hope, _, place, reason = min(refusals, key=lambda found: found[:3])
+        if not may_wait or len(seats) == 1 or hope > 0:
             raise reason
-        return seats[place], await self._reserved(limiter, seats[place], need, lane, may_wait=True)
+        return seats[place], await self._reserved(limiter, seats[place], need, terms, may_wait=True)
 
-    async def _reserved(
-        self, limiter: Limiter, seat: Seat, need: Need, lane: Lane, *, may_wait: bool
-    ) -> Reservation | None:
-        """Reserve with one account; None where it has no limits."""
-        if seat.group.unlimited:
-            return None
+    async def _reserved(self, limiter: Limiter, seat: Seat, need: Need, terms: Terms, *, may_wait: bool) -> Held:
+        """Reserve with one account; while Redis is away, out of this process's own share."""
         try:
-            return await limiter.reserve(seat.group, need, lane, may_wait=may_wait)
-        except RedisAway as away:
-            raise LimitReached(
-                f"what {seat.group} has left is not known: Redis is away", retry_after_s=LIMITS_UNKNOWN_S
-            ) from away
+            reservation = await limiter.reserve(seat.group, need, terms.lane, may_wait=may_wait, retry=terms.retry)
+        except RedisAway:
+            return self._alone.reserve(seat.group, need, terms.lane, limiter.processes, may_wait=may_wait)
+        self._alone.heard()
+        return reservation
 
-    async def _until(self, reservation: Reservation, left_s: float) -> None:
+    async def _until(self, limiter: Limiter, reservation: Held, left_s: float) -> None:
+        """Wait for the date, and look once more whether the call may go."""
         if reservation.wait_s <= 0:
             return
         if reservation.wait_s + LEAST_LEFT_S > left_s:
@@ -157,11 +160,15 @@ class Admission:
                 retry_after_s=left_s,
             )
         await self._sleep(reservation.wait_s)
+        if isinstance(reservation, Reservation):
+            limiter.confirm(reservation)
 
-
-def _soon(refusal: GatewayError) -> float:
-    """Seconds until the refused call may have room; infinity where no waiting helps."""
-    return math.inf if isinstance(refusal, ExceedsLimit) else refusal.retry_after_s or 0.0
+    def settle(self, reservation: Held, used: Need | None, health: Health) -> None:
+        """End a reservation; see `Limiter.settle`."""
+        if isinstance(reservation, OwnReservation):
+            self._alone.settle(reservation)
+        elif self._limiter is not None:
+            self._limiter.settle(reservation, used, health)
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,28 +183,39 @@ class Admitted:
     seat: Seat
     _terms: Terms
     _need: Need
-    _reservation: Reservation | None
+    _reservation: Held | None
     waited_s: float
 
-    def answered(self, usage: Usage, *, estimated: bool) -> None:
-        """Say that it was answered. `estimated`: the usage is our own count, and nothing is learned of it."""
-        if not estimated:
-            self._by._estimates.saw(self._terms.like, usage.output_tokens)
-        self._settle(used(self._hop.counting, self._need, usage))
+    def answered(self, completion: Completion) -> None:
+        """Say that it was answered. Of a usage that is our own count nothing is learned."""
+        if not completion.usage_estimated:
+            self._by._estimates.saw(self._terms.like, completion.usage.output_tokens)
+        self._settle(used(self._hop.counting, self._need, completion.usage), Health.WORKS, completion.told)
 
-    def failed(self, error: BaseException) -> None:
-        """Say that it was not answered. What nobody told is taken for what was reserved."""
-        if isinstance(error, GatewayError) and error.usage is not None:
-            self.answered(error.usage, estimated=False)
-        elif isinstance(error, GatewayError) and error.paid is False:
-            self._settle(Need())
-        else:
-            self._settle(self._need)
+    def failed(self, error: BaseException, *, impatient: bool = False) -> None:
+        """Say that it was not answered. What nobody told is taken for what was reserved.
+
+        `impatient`: it had less time than the provider usually has; that it was late says nothing of the provider.
+        """
+        told = error.told if isinstance(error, GatewayError) else None
+        silent = impatient and isinstance(error, Timeout)
+        self._settle(self._used_by(error), Health.SILENT if silent else health_of(error), told, error)
 
     def unmade(self) -> None:
         """Say that it was not made after all."""
-        self._settle(None)
+        if self._reservation is not None:
+            self._by.settle(self._reservation, None, Health.SILENT)
 
-    def _settle(self, use: Need | None) -> None:
-        if self._reservation is not None and self._by._limiter is not None:
-            self._by._limiter.settle(self._reservation, use)
+    def _used_by(self, error: BaseException) -> Need:
+        if isinstance(error, GatewayError) and error.usage is not None:
+            self._by._estimates.saw(self._terms.like, error.usage.output_tokens)
+            return used(self._hop.counting, self._need, error.usage)
+        return Need() if isinstance(error, GatewayError) and error.paid is False else self._need
+
+    def _settle(self, use: Need, health: Health, told: ToldLimits | None, error: BaseException | None = None) -> None:
+        if self._reservation is None:
+            return
+        self._by.settle(self._reservation, use, health)
+        limiter = self._by._limiter
+        if limiter is not None and isinstance(self._reservation, Reservation):
+            limiter.tighten(self._reservation, told, error if isinstance(error, GatewayError) else None)

@@ -66,7 +66,7 @@ class Caller:
 
         Raises:
             LedgerRefusal: the ledger forbids it; nothing was sent.
-            LimitReached: it was not admitted; nothing was sent.
+            LimitReached, BreakerOpen: it was not admitted; nothing was sent.
             ExceedsLimit: it never will be.
             ProviderError: it did not answer, or its answer is not whole; the ledger says how it ended.
         """
@@ -97,10 +97,10 @@ class Caller:
         try:
             completion = await _within_deadline(admitted.seat.provider, request)
         except BaseException as error:
-            admitted.failed(error)
+            admitted.failed(error, impatient=request.timeout_s < hop.timeout_s)
             await _to_its_end(ledger.close(call_no, failure(error, hop, request, self._clock() - started)))
             raise
-        admitted.answered(completion.usage, estimated=completion.usage_estimated)
+        admitted.answered(completion)
         cost = cost_usd(hop.entry, completion.usage)
         answered = Answered(completion, cost, self._clock() - started, admitted.waited_s)
         await _to_its_end(ledger.close(call_no, success(answered)))

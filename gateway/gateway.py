@@ -23,7 +23,7 @@ from gateway.analyses.base import Ask
 from gateway.cache.key import answer_key
 from gateway.call import Caller
 from gateway.catalog_entries import Lane
-from gateway.errors import AnswerAwaited, BudgetSpent, ConfigurationError, ExceedsLimit, LimitReached
+from gateway.errors import AnswerAwaited, BreakerOpen, BudgetSpent, ConfigurationError, ExceedsLimit, LimitReached
 from gateway.hop import Hop, Seat
 from gateway.ledger import CallKind, CallLedger, MemoryLedger
 from gateway.limits.groups import LimitGroups
@@ -67,6 +67,7 @@ class _Asking:
     question: Question
     ledger: CallLedger
     lane: Lane
+    retry: bool
     started: float
     ends_at: float
 
@@ -111,6 +112,7 @@ class Gateway:
         timeout_s: float | None = None,
         deadline_s: float | None = None,
         lane: Lane = Lane.INTERACTIVE,
+        retry: bool = False,
         ledger: CallLedger | None = None,
         use_cache: bool = True,
     ) -> AnalysisResult:
@@ -132,6 +134,7 @@ class Gateway:
                 room in a limit is not. None: the provider's.
             deadline_s: seconds until the answer is of no use any more, whatever it waits for; None: always of use.
             lane: whether somebody waits for it; bulk leaves room in the limits for those.
+            retry: whether its call repeats one that failed, and draws on the budget of all processes' retries.
             ledger: where the calls are written down; None: nowhere that lasts.
             use_cache: whether a remembered answer will do, and this one may be remembered.
 
@@ -140,6 +143,7 @@ class Gateway:
             ConfigurationError: no model of the chain is configured.
             LedgerRefusal: the ledger forbids the call.
             LimitReached: there is no room for the call in the account's limits now; nothing was sent.
+            BreakerOpen: calls of the model's provider lately failed; nothing was sent.
             ExceedsLimit: the call needs more than a limit can ever hold.
             AnswerAwaited: an equal question was being asked until the deadline, and had no answer.
             ProviderError: the provider did not answer, or cut or refused the answer.
@@ -156,6 +160,7 @@ class Gateway:
             question,
             ledger or MemoryLedger(),
             lane,
+            retry,
             started,
             started + (math.inf if deadline_s is None else deadline_s),
         )
@@ -221,7 +226,7 @@ class Gateway:
         """Ask, and once again if the answer is unusable."""
         question = asking.question
         deadline = self._clock() + question.request.timeout_s
-        terms = Terms(asking.lane, question.likeness, asking.ends_at - self._clock())
+        terms = Terms(asking.lane, question.likeness, asking.ends_at - self._clock(), retry=asking.retry)
         first = await self._caller.call(question.hop, question.request, asking.ledger, CallKind.ANSWER, terms)
         read = question.shape.read(first.completion.text)
         if isinstance(read, Parsed):
@@ -248,7 +253,7 @@ class Gateway:
         terms = Terms(asking.lane, question.likeness, left_s, patient=True)
         try:
             return await self._caller.call(question.hop, request, asking.ledger, CallKind.REPAIR, terms)
-        except (BudgetSpent, LimitReached, ExceedsLimit) as error:
+        except (BudgetSpent, LimitReached, BreakerOpen, ExceedsLimit) as error:
             raise invalid_output(problem, (first,)) from error
 
     def _first_hop(self, analysis: str) -> ModelRef:

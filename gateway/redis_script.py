@@ -7,6 +7,7 @@ goes by. What only people read of it is not sent.
 from __future__ import annotations
 
 import hashlib
+import json
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
@@ -27,7 +28,7 @@ class Script:
     sha: str
 
     @classmethod
-    def read(cls, *paths: str, policy: Mapping[str, int | float] | None = None) -> Script:
+    def read(cls, *paths: str, policy: Mapping[str, int | float | str] | None = None) -> Script:
         """Read `gateway/<path>`, one file after the other.
 
         Args:
@@ -36,9 +37,9 @@ class Script:
         """
         parts = [_without_comments(files("gateway").joinpath(path).read_text(encoding="utf-8")) for path in paths]
         text = "\n".join(parts)
-        used = {name: number for name, number in (policy or {}).items() if f"policy.{name}" in text}
+        used = {name: value for name, value in (policy or {}).items() if f"policy.{name}" in text}
         if used:
-            constants = ", ".join(f"{name} = {number!r}" for name, number in used.items())
+            constants = ", ".join(f"{name} = {json.dumps(value)}" for name, value in used.items())
             text = f"local policy = {{{constants}}}\n{text}"
         return cls(text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
 

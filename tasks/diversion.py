@@ -40,7 +40,13 @@ class Diversion:
         taken = 0
         for at, why in self._out.items() if provider not in self._out else ():
             parameters = {"provider": at, "lane": lane, "target": provider, "out": list(self._out)}
-            bounds = {"most": most - taken, "looked": LOOKED_AT, "error": why.name, "message": str(why)}
+            bounds = {
+                "most": most - taken,
+                "looked": LOOKED_AT,
+                "move": "fallback",
+                "error": why.name,
+                "message": str(why),
+            }
             jobs = int((await connection.execute(statement("divert"), parameters | bounds)).scalar_one())
             if jobs:
                 self._sparingly.switching(at, why.name, provider)

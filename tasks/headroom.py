@@ -14,8 +14,10 @@ from typing import Protocol
 
 from gateway.catalog_entries import Lane
 from gateway.errors import GatewayError
+from gateway.limits.group import GroupState
 from gateway.limits.groups import LimitGroups, Shared
 from gateway.limits.limiter import Limiter
+from gateway.limits.refusals import breaker_open
 from gateway.redis_line import RedisAway
 
 WAITING_SHARE = 0.15
@@ -66,18 +68,29 @@ class LimitHeadroom:
 
     async def rooms(self, provider: str, lane: str, slots: int) -> Sequence[GroupRoom]:
         """See `Headroom.rooms`."""
-        limited = [shared for shared in self._groups.at(provider) if not any(one.unlimited for one in shared.groups)]
-        return await asyncio.gather(*(self._room(shared, Lane(lane), slots) for shared in limited))
+        return await asyncio.gather(*(self._room(one, Lane(lane), slots) for one in self._groups.at(provider)))
 
     async def _room(self, shared: Shared, lane: Lane, slots: int) -> GroupRoom:
         """The room of all accounts together."""
         try:
             states = await asyncio.gather(*(self._limiter.state(group) for group in shared.groups))
         except RedisAway:
-            return GroupRoom(shared.models, IN_THE_DARK, 0.0)
+            unlimited = any(group.unlimited for group in shared.groups)
+            return GroupRoom(shared.models, None if unlimited else IN_THE_DARK, 0.0)
+        if not all(state.held_back for state in states):
+            return GroupRoom(shared.models, None, 0.0)
         may_wait = max(1, int(slots * WAITING_SHARE))
         bookable = [state.admits(lane, MOST_BOOKED, may_wait=may_wait) for state in states]
         opens_in_s = [
             state.opens_in_s(lane, calls, may_wait=may_wait) for state, calls in zip(states, bookable, strict=True)
         ]
-        return GroupRoom(shared.models, sum(state.open for state in states) + sum(bookable), min(opens_in_s))
+        most = sum(state.open for state in states) + sum(bookable)
+        return GroupRoom(shared.models, most, min(opens_in_s), _outage(states))
+
+
+def _outage(states: Sequence[GroupState]) -> GatewayError | None:
+    """Why no account makes a call, None where one does."""
+    if not all(state.out for state in states):
+        return None
+    soonest = min(states, key=lambda state: state.breaker.again_s)
+    return breaker_open(soonest.group.owner, soonest.breaker)

@@ -18,6 +18,7 @@ class Claim:
     `spent_usd` and `unpriced_calls`, only where there is a `max_cost_usd`: what earlier claims' calls cost, and how
     many of them cost nobody knows what.
     `fallen`: `provider: error` of each hop that the job has left behind.
+    `is_retry`: whether its last attempt failed and was this hop's.
     `chain` holds the hops, `hop` the index of the one in force, which `model` names.
     """
 
@@ -46,6 +47,7 @@ class Claim:
     messages: tuple[Message, ...]
     schema: JsonObject | None
     fallen: tuple[str, ...] = ()
+    is_retry: bool = False
 
     @property
     def attempts_left(self) -> int:

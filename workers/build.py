@@ -91,6 +91,7 @@ class GatewayAnalyst:
             timeout_s=self._timeout_s(claim),
             deadline_s=claim.deadline_in_s,
             lane=Lane(claim.lane),
+            retry=claim.is_retry,
             use_cache=claim.use_cache,
             ledger=ledger,
         )

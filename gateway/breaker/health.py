@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from gateway.errors import GatewayError, Overloaded
+from gateway.errors import AuthRejected, GatewayError, Overloaded, QuotaExhausted
 
 
 class Health(StrEnum):
@@ -15,8 +15,16 @@ class Health(StrEnum):
     FAILS = "fails"
     OVERLOADED = "overloaded"
     """It fails, for it is short of capacity: fewer calls at once may go."""
+    REJECTED = "rejected"
+    """The account's key is wrong, or may not do this: no call of it will go."""
+    EXHAUSTED = "exhausted"
+    """The account has no quota or no money left."""
     SILENT = "silent"
     """Nothing: no call was made, or it was refused for what was asked, by whom, or how fast."""
+
+
+OF_ACCOUNT = {AuthRejected: Health.REJECTED, QuotaExhausted: Health.EXHAUSTED}
+"""What says nothing of a provider, and all of the account that asked."""
 
 
 def health_of(error: BaseException | None) -> Health:
@@ -30,6 +38,9 @@ def health_of(error: BaseException | None) -> Health:
         return Health.WORKS
     if not isinstance(error, GatewayError):
         return Health.SILENT
+    for kind, health in OF_ACCOUNT.items():
+        if isinstance(error, kind):
+            return health
     if error.trips_breaker:
         return Health.OVERLOADED if isinstance(error, Overloaded) else Health.FAILS
     return Health.WORKS if error.paid else Health.SILENT

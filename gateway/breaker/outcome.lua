@@ -1,4 +1,5 @@
 -- What a breaker makes of the outcome of a call: of `member`, admitted in `epoch`. Works, fails, or silent: says nothing.
+-- An account that is rejected or exhausted is out at once: every other call would end the same way.
 local function breaker_counts_one(breaker, now, fails)
     local span, calls, failed, calls_before, failed_before = breaker_counts(breaker, now)
     local row = fails and breaker.row + 1 or 0
@@ -11,8 +12,18 @@ local function breaker_counts_one(breaker, now, fails)
     return row, calls + calls_before, failed + failed_before
 end
 
+local account_out = {
+    rejected = {us = policy.rejected_us, reason = policy.rejected_reason},
+    exhausted = {us = policy.exhausted_us, reason = policy.exhausted_reason},
+}
+
 local function breaker_hears(breaker, now, member, epoch, health)
-    if breaker.probe == member then
+    local out = account_out[health]
+    if out then
+        if breaker.probe == member or (breaker.state == 'closed' and not breaker.forced and epoch == breaker.epoch) then
+            breaker_opens(breaker, now, out.us, out.reason)
+        end
+    elseif breaker.probe == member then
         if health == 'works' then
             breaker_changes(breaker, now, 'closed', 'the probe succeeded')
         elseif health == 'silent' then

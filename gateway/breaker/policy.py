@@ -12,7 +12,7 @@ LONGEST_FIRST_OPEN_S, LONGEST_OPEN_S = 20.0, 45.0
 PROBE_AGAIN_S = 1.0
 """When to ask again while a probe is under way: how long it takes, nobody knows."""
 
-Constants = Mapping[str, int | float]
+Constants = Mapping[str, int | float | str]
 """What a script is given, by name."""
 
 
@@ -29,6 +29,8 @@ class BreakerPolicy:
     growth, longest_open_s: each failed probe makes that longer, up to a bound.
     probe_again_s: see `PROBE_AGAIN_S`.
     forced_again_s: when to ask again while an operator holds it open.
+    rejected_s, exhausted_s: how long an account is out whose key was rejected, or that has no quota or money left: no
+        failures of the provider's, so the bound of how long those keep it out does not hold.
     """
 
     failures_in_a_row: int = 5
@@ -40,6 +42,8 @@ class BreakerPolicy:
     longest_open_s: float = 45.0
     probe_again_s: float = PROBE_AGAIN_S
     forced_again_s: float = 10.0
+    rejected_s: float = 300.0
+    exhausted_s: float = 60.0
 
     def __post_init__(self) -> None:
         """Refuse what would never open, never close, or stay open longer than is promised."""
@@ -53,6 +57,8 @@ class BreakerPolicy:
             "longest_open_s": self.open_s <= self.longest_open_s <= LONGEST_OPEN_S,
             "probe_again_s": self.probe_again_s > 0,
             "forced_again_s": self.forced_again_s > 0,
+            "rejected_s": self.rejected_s > 0,
+            "exhausted_s": self.exhausted_s > 0,
         }
         if wrong := [name for name, right in within.items() if not right]:
             raise ValueError(f"a breaker cannot go by this {wrong[0]}: {getattr(self, wrong[0])}")
@@ -69,4 +75,8 @@ class BreakerPolicy:
             "longest_open_us": round(self.longest_open_s * SECOND_US),
             "probe_again_us": round(self.probe_again_s * SECOND_US),
             "forced_again_us": round(self.forced_again_s * SECOND_US),
+            "rejected_us": round(self.rejected_s * SECOND_US),
+            "rejected_reason": "the key was rejected",
+            "exhausted_us": round(self.exhausted_s * SECOND_US),
+            "exhausted_reason": "its quota is used up",
         }

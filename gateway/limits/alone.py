@@ -62,6 +62,8 @@ class Alone:
             LimitReached: the share has no room, or Redis has been away for too long.
         """
         check_fits(group.limits, need)
+        if group.unlimited:
+            return OwnReservation(group, 0.0)
         now = self._clock()
         self._since = now if self._since is None else self._since
         if now - self._since >= LONGEST_S:
@@ -82,7 +84,8 @@ class Alone:
 
     def settle(self, reservation: OwnReservation) -> None:
         """End a reservation. What it did not use is not given back."""
-        self._open[reservation.group] -= 1
+        if not reservation.group.unlimited:
+            self._open[reservation.group] -= 1
 
     def heard(self) -> None:
         """Note that Redis is there."""

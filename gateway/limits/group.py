@@ -77,6 +77,7 @@ class GroupState:
 
     rates: one whose calls nobody knows the size of has no entry.
     ceiling: calls that may be open after an overload; None: no overload holds any back.
+    closed_us: until when the provider takes no call, by its own word; 0 where it never said.
     breaker: of the account.
     """
 
@@ -87,6 +88,7 @@ class GroupState:
     rates: Mapping[LimitKind, RateState]
     ceiling: int | None = None
     breaker: Standing = ALL_WELL
+    closed_us: int = 0
 
     def admits(self, lane: Lane, at_most: int, *, may_wait: int | None = None) -> int:
         """Return how many calls, as they lately are, could be booked now, one after the other.
@@ -101,6 +103,8 @@ class GroupState:
         """
         fits = (self._fit(rate, self._horizon_us(rate, lane, may_wait)) for rate in self.rates.values())
         most = at_most if self.rates.keys() >= rates(self.group.limits).keys() else min(1, at_most)
+        if self._closed_in_s(lane) > 0:
+            return 0
         return max(0, min(most, self._slots_left(lane, at_most), self._lets_in(at_most), *fits))
 
     def opens_in_s(self, lane: Lane, calls: int, *, may_wait: int | None = None) -> float:
@@ -113,7 +117,20 @@ class GroupState:
             - self.now_us
             for rate in self.rates.values()
         )
-        return max(0, self._breaker_opens_in_s(calls), *(us / SECOND_US for us in distances))
+        return max(0, self._breaker_opens_in_s(calls), self._closed_in_s(lane), *(us / SECOND_US for us in distances))
+
+    @property
+    def out(self) -> bool:
+        """Whether the breaker keeps calls out, but for a probe."""
+        return not self.breaker.closed
+
+    @property
+    def held_back(self) -> bool:
+        """Whether anything bounds how many calls may be made now."""
+        return self.out or self.ceiling is not None or self.closed_us > self.now_us or not self.group.unlimited
+
+    def _closed_in_s(self, lane: Lane) -> float:
+        return (self.closed_us - self.now_us) / SECOND_US - BOOKED_AHEAD_S[lane]
 
     def _lets_in(self, at_most: int) -> int:
         if self.breaker.closed:
@@ -166,4 +183,6 @@ def group_state(group: LimitGroup, reply: Sequence[Any]) -> GroupState:
         if bucket.kind is LimitKind.REQUESTS and bucket.kind not in seen:  # of it each call takes one
             seen[bucket.kind] = unused(bucket, now_us)
     held_back = None if ceiling < 0 else ceiling
-    return GroupState(group, now_us, open_calls, open_bulk, seen, held_back, read_standing(stands))
+    return GroupState(
+        group, now_us, open_calls, open_bulk, seen, held_back, read_standing(stands), kept.get("closed", 0)
+    )

@@ -26,13 +26,16 @@ from gateway.limits.rates import buckets, check_fits
 from gateway.limits.refusals import breaker_open, refusal
 from gateway.limits.scripts import scripts
 from gateway.limits.sizes import LargestCalls
+from gateway.limits.tightening import tightening
 from gateway.redis_line import RedisAway
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from gateway.catalog_entries import Lane
+    from gateway.errors import GatewayError
     from gateway.limits.rates import Bucket, Need
+    from gateway.limits.told import ToldLimits
     from gateway.redis_line import Command, RedisLine
 
 LEASE_S = 20.0
@@ -95,6 +98,8 @@ class Limiter:
         """Lane and date of each reservation by its id; no date while the reply is on its way."""
         self._renewal: asyncio.TimerHandle | None = None
         self._closed = False
+        self.processes = 1
+        """That share the limits, this one among them, as was heard last."""
 
     async def reserve(
         self, group: LimitGroup, need: Need, lane: Lane, *, may_wait: bool = True, retry: bool = False
@@ -138,7 +143,7 @@ class Limiter:
         if not admitted:
             del held[reservation_id]
             raise refusal(group, in_the_way.decode(), what, horizon_us, standing)
-        epoch, admitted_us, probe = admission
+        epoch, admitted_us, probe, self.processes = admission
         held[reservation_id] = (lane, what)
         wait_s = (what - now) / SECOND_US
         return Reservation(reservation_id, group, drawn, what, wait_s, int(epoch), bool(probe), admitted_us)
@@ -165,6 +170,16 @@ class Limiter:
         """
         admitted = (health.value, reservation.epoch, reservation.admitted_us)
         self._end(reservation.group, reservation.id, reservation.buckets, used, admitted)
+
+    def tighten(self, reservation: Reservation, told: ToldLimits | None, error: GatewayError | None = None) -> None:
+        """Take over what the provider said with an answer, or with a refusal. Never waits, never fails."""
+        news = tightening(reservation.group, reservation.buckets, told, error)
+        if news is None:
+            return
+        arguments: tuple[str | int, ...] = (self._now(), "" if news.at_us is None else news.at_us, news.closed_us)
+        for kind, us in news.lacking_us.items():
+            arguments += (kind.value, us)
+        self._post(self._scripts.tighten.whole(_keys(reservation.group, "buckets"), arguments))
 
     async def state(self, group: LimitGroup) -> GroupState:
         """Look at what is reserved, by whomever; nothing changes.

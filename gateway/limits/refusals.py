@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 SLOT_RETRY_S = 1.0
 """When to ask again where every slot is taken: when one is given back, nobody can know."""
 BREAKER, RETRIES, SLOTS, OVERLOAD = "breaker", "retries", "concurrent_calls", "overload"
+CLOSED = "retry_after"
 """The script's words for what stands in the way where it is no rate."""
 
 
@@ -44,6 +45,8 @@ def refusal(
         message = f"{group.owner} has no retry left for {wait_s:.1f} s: too many of its calls are retries"
         return LimitReached(message, retry_after_s=wait_s)
     wait_s = (what - ahead_us) / SECOND_US
+    if in_the_way == CLOSED:
+        return LimitReached(f"{group} is closed by its provider's own word for {wait_s:.1f} s", retry_after_s=wait_s)
     return LimitReached(f"{group} has no {in_the_way} to book for {wait_s:.1f} s", retry_after_s=wait_s)
 
 

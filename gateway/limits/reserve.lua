@@ -8,7 +8,7 @@
 -- what went ahead like that, and whose own date has not come, stays within the bucket's `reserve`.
 --
 -- KEYS[1]  ...:buckets        a hash: tat of each rate by its name; "<name> cost", how large calls lately are (a moving
---                            mean), and "<name> slack" of the latest, for those who look on
+--                            mean), and "<name> slack" of the latest, for those who look on; "closed": see tighten.lua
 -- KEYS[2]  ...:slots          a hash: calls open, by "<holder> <lane>"
 -- KEYS[3]  ...:alive          a sorted set: until when each holder's slots count
 -- KEYS[4]  ...:held:<holder>  a hash: this holder's reservations, "<lane> <date> <epoch> <admitted>" by id, or "ended"
@@ -27,7 +27,7 @@
 -- ARGV[9]  name, cost, room, slack, reserve, again and again: one bucket each, in us; `slack`: how far its tat may be
 --          from now where no date is booked ahead
 --
--- Returns {1, date, now, '', the standing of the breaker, epoch, admitted, 1 where it is the probe}, or
+-- Returns {1, date, now, '', the standing of the breaker, epoch, admitted, 1 where it is the probe, holders alive}, or
 -- {0, how far from now what would have to be within the horizon is, now, what stands in the way, the standing of the
 -- breaker}; in the second place, where slots stand in the way, how many there are, where retries do, when one could go.
 local DAY_US = DAY_MS * 1000
@@ -49,7 +49,7 @@ local held = redis.call('HGET', KEYS[4], id)
 if held then
     local date, epoch, admitted = string.match(held, '(%d+) (%d+) (%d+)')
     return {1, tonumber(date or now), now, '', breaker_standing(breaker, now), epoch or '', tonumber(admitted or now),
-            breaker.probe == member and 1 or 0}
+            breaker.probe == member and 1 or 0, redis.call('ZCARD', KEYS[3])}
 end
 
 local function refused(what, in_the_way)
@@ -77,8 +77,14 @@ if open >= most or (lane == 'bulk' and open_bulk >= most_bulk) then
     return refused(most, most == limit and 'concurrent_calls' or 'overload')
 end
 
+-- What the provider has closed, nobody enters, urgent or not.
+local closed = math.max(tonumber(redis.call('HGET', KEYS[1], 'closed') or '') or now, now)
+if closed - now > horizon then
+    return refused(closed - now, 'retry_after')
+end
+
 -- Without a tat (a flush, or nothing for a day) a bucket has room for this call alone: nobody knows what went before.
-local buckets, date, farthest, in_the_way = {}, now, now, ''
+local buckets, date, farthest, in_the_way = {}, closed, now, ''
 for at = 9, #ARGV, 5 do
     local bucket = {name = ARGV[at], cost = tonumber(ARGV[at + 1]), slack = tonumber(ARGV[at + 3]), reserve = tonumber(ARGV[at + 4])}
     if bucket.cost > 0 then
@@ -98,7 +104,7 @@ if farthest - now > horizon then
     return refused(farthest - now, in_the_way)
 end
 
-local own_date, goes_ahead = date, lane == 'interactive' and date > now
+local own_date, goes_ahead = date, lane == 'interactive' and date > closed
 if goes_ahead then
     redis.call('ZREMRANGEBYSCORE', KEYS[5], '-inf', whole(now))
     local ahead = {}
@@ -111,7 +117,7 @@ if goes_ahead then
         local waits = bucket.date > now
         goes_ahead = goes_ahead and not (waits and (ahead[bucket.name] or 0) + bucket.cost > bucket.reserve)
     end
-    date = goes_ahead and now or date
+    date = goes_ahead and closed or date
 end
 
 local latest, goes = now, member
@@ -144,4 +150,4 @@ if probes then
     redis.call('HSET', KEYS[7], 'probe', member, 'probe_until', whole(now + lease))
 end
 retries_count(KEYS[8], now, paid_at, is_retry)
-return {1, date, now, '', breaker_standing(breaker, now), breaker.epoch, now, probes and 1 or 0}
+return {1, date, now, '', breaker_standing(breaker, now), breaker.epoch, now, probes and 1 or 0, redis.call('ZCARD', KEYS[3])}

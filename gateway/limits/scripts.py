@@ -21,6 +21,7 @@ class Scripts:
     settle: Script
     renew: Script
     state: Script
+    tighten: Script
 
 
 @cache
@@ -38,4 +39,5 @@ def scripts(policy: Policy) -> Scripts:
         ),
         renew=Script.read("limits/time.lua", "limits/renew.lua"),
         state=read("limits/open.lua", "limits/overload.lua", "limits/state.lua"),
+        tighten=Script.read("limits/time.lua", "limits/tighten.lua"),
     )

@@ -4,7 +4,7 @@
 -- KEYS[1]  ...:buckets   KEYS[2]  ...:slots   KEYS[3]  ...:alive   KEYS[4]  ...:held:<holder>   KEYS[5]  ...:ceiling
 -- KEYS[6]  ...:breaker
 -- ARGV[1]  id   ARGV[2]  holder   ARGV[3]  the time in us, for tests; '' for the server's
--- ARGV[4]  works, fails, overloaded or silent   ARGV[5], ARGV[6]  the epoch and the time it was admitted in
+-- ARGV[4]  works, fails, overloaded, rejected, exhausted or silent   ARGV[5], ARGV[6]  the epoch and the time it was admitted in
 -- ARGV[7]  name, difference in us, again and again
 --
 -- Returns 1, or 0 where there was nothing to end.

@@ -35,7 +35,7 @@ WITH RECURSIVE waiting AS ( -- the models that wait, one look into the index eac
            model = substr(j.chain[h.next], length(split_part(j.chain[h.next], '/', 1)) + 2),
            causes = causes || jsonb_build_array(jsonb_build_object(
                'at', clock_timestamp(), 'claim_no', j.claim_no, 'provider', j.provider, 'model', j.model,
-               'move', 'fallback', 'error', CAST(:error AS text), 'message', CAST(:message AS text), 'retry_after_s', NULL))
+               'move', CAST(:move AS text), 'error', CAST(:error AS text), 'message', CAST(:message AS text), 'retry_after_s', NULL))
       FROM held h WHERE j.id = h.id AND j.id = ANY (ARRAY(SELECT id FROM held))
     RETURNING j.id
 )

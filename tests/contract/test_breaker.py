@@ -269,7 +269,7 @@ def test_a_probe_asked_for_twice_is_one_probe(world: Callable[..., LimitWorld]) 
     here.pass_s(POLICY.open_s)
     held = probe(here, process).reservation
     again = here.do(process.limiter._asked(here.group, held.id, Lane.INTERACTIVE, 0, held.buckets))
-    assert (again[0], int(again[5]), again[6:]) == (1, held.epoch, [held.admitted_us, 1])
+    assert (again[0], int(again[5]), again[6:]) == (1, held.epoch, [held.admitted_us, 1, 1])
 
 
 def test_asked_for_twice_a_call_keeps_the_epoch_it_was_let_in(world: Callable[..., LimitWorld]) -> None:
@@ -539,3 +539,38 @@ def test_without_redis_no_order_is_given() -> None:
             await line.aclose()
 
     asyncio.run(ordered())
+
+
+# -- accounts that are out ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("health", "out_s", "reason"), [
+    (Health.REJECTED, POLICY.rejected_s, "the key was rejected"),
+    (Health.EXHAUSTED, POLICY.exhausted_s, "its quota is used up"),
+])  # fmt: skip
+def test_one_refusal_of_the_account_takes_it_out(
+    world: Callable[..., LimitWorld], health: Health, out_s: float, reason: str
+) -> None:
+    """Every other call would end the same way. A probe that meets the same takes it out as long again, no longer."""
+    here = world()
+    process = here.process()
+    for _ in range(3):
+        here.settle(admitted(here.reserve(process, Need())), Need(), health)
+        error = kept_out(here.reserve(here.process(), Need()))
+        assert error.retry_after_s == pytest.approx(out_s)
+        assert reason in str(error)
+        here.pass_s(out_s)
+    here.settle(admitted(here.reserve(process, Need())), Need(), Health.WORKS)
+    assert here.breaker(process).standing.closed
+
+
+def test_an_old_call_takes_no_account_out(world: Callable[..., LimitWorld]) -> None:
+    """It was made before the key was mended."""
+    here = world()
+    process = here.process()
+    early, late = (admitted(here.reserve(process, Need())) for _ in range(2))
+    here.settle(early, Need(), Health.REJECTED)
+    here.pass_s(POLICY.rejected_s)
+    here.settle(admitted(here.reserve(process, Need())), Need(), Health.WORKS)
+    here.settle(late, Need(), Health.REJECTED)
+    assert here.breaker(process).standing.closed

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
 from limitworld import LimitWorld, admitted
 
+from gateway.breaker.health import Health
+from gateway.breaker.policy import BreakerPolicy
 from gateway.catalog import build_catalog
 from gateway.catalog_entries import Lane
-from gateway.errors import CatalogError
+from gateway.errors import BreakerOpen, CatalogError
 from gateway.limits.groups import LimitGroups
 from gateway.limits.limiter import Limiter
 from gateway.limits.rates import Need
@@ -19,6 +22,8 @@ from tasks.headroom import IN_THE_DARK, WAITING_SHARE, GroupRoom, LimitHeadroom
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from gateway.limits.group import LimitGroup
 
 ENTRY = (
     "context_window: 10, max_output_tokens: 5, capabilities: [], price: null, note: n, source: s, checked: 2026-01-01"
@@ -52,12 +57,13 @@ def rooms(here: LimitWorld, provider: str, lane: Lane = Lane.BULK, slots: int = 
 
 def test_models_of_a_group_share_its_room_over_all_accounts(world: Callable[..., LimitWorld]) -> None:
     here = world()
-    [room] = rooms(here, "openai")
+    [room, free] = rooms(here, "openai")
     process = here.process()
     [shared, _] = GROUPS.at("openai")
     states = [here.do(process.limiter.state(group)) for group in shared.groups]
     assert [group.account for group in shared.groups] == ["default", "second"]
     assert (room.models, room.most) == (("small", "large"), sum(state.admits(Lane.BULK, 100) for state in states))
+    assert (free.models, free.most, free.out) == (("free",), None, None)
     assert 0 < room.next_in_s <= 0.1, "of the account whose date is the next"
 
 
@@ -77,8 +83,8 @@ def test_models_that_are_not_listed_have_the_room_that_no_other_group_names(worl
 
 def test_no_more_are_let_wait_than_the_slots_bear(world: Callable[..., LimitWorld]) -> None:
     here = world()
-    [many] = rooms(here, "openai", Lane.INTERACTIVE)
-    [few] = rooms(here, "openai", Lane.INTERACTIVE, slots=20)
+    [many, _] = rooms(here, "openai", Lane.INTERACTIVE)
+    [few, _] = rooms(here, "openai", Lane.INTERACTIVE, slots=20)
     assert many.most > 50
     assert few.most == 2 * (1 + int(20 * WAITING_SHARE))
 
@@ -98,8 +104,8 @@ def test_in_the_dark_a_few_go(world: Callable[..., LimitWorld]) -> None:
     here = world()
     line = RedisLine.from_url("redis://127.0.0.1:1/0")
     here.lines.append(line)
-    [room] = here.do(LimitHeadroom(Limiter(line, "dispatcher"), GROUPS).rooms("openai", "bulk", SLOTS))
-    assert room.most == IN_THE_DARK
+    [room, free] = here.do(LimitHeadroom(Limiter(line, "dispatcher"), GROUPS).rooms("openai", "bulk", SLOTS))
+    assert (room.most, free.most) == (IN_THE_DARK, None)
 
 
 def test_where_it_opens_is_when_one_more_is_admitted(world: Callable[..., LimitWorld]) -> None:
@@ -114,3 +120,28 @@ def test_where_it_opens_is_when_one_more_is_admitted(world: Callable[..., LimitW
     assert here.state(process).admits(Lane.BULK, 100) == 0
     here.pass_s(0.02)
     assert here.state(process).admits(Lane.BULK, 100) == 1
+
+
+def test_a_provider_is_out_when_no_account_of_it_is_well(world: Callable[..., LimitWorld]) -> None:
+    here = world()
+    process = here.process()
+    first, second = (group for group in GROUPS.at("openai")[0].groups)
+
+    def fail(group: LimitGroup) -> None:
+        for _ in range(BreakerPolicy().failures_in_a_row):
+            reservation = here.do(process.limiter.reserve(group, Need(), Lane.INTERACTIVE))
+            here.said(process, partial(process.limiter.settle, reservation, Need(), Health.FAILS))
+
+    fail(first)
+    [room, free] = rooms(here, "openai")
+    assert (room.out, free.out) == (None, None)
+    assert room.most > 0
+    fail(second)
+    [room, free] = rooms(here, "openai")
+    assert (room.most, free.most) == (0, 0)
+    assert isinstance(room.out, BreakerOpen)
+    assert isinstance(free.out, BreakerOpen), "a breaker is the account's, whatever the group"
+    assert "openai/default is open: 5 failures in a row" in str(room.out)
+    here.pass_s(room.next_in_s)
+    [room, _] = rooms(here, "openai")
+    assert (room.most, room.out is None) == (2, False), "one of each account goes to see how things are"

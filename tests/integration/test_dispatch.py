@@ -523,6 +523,7 @@ async def explained(world: JobWorld, name: str) -> list[str]:
         "target": "two",
         "out": ["one"],
         "looked": 200,
+        "move": "fallback",
         "error": "unreachable",
         "message": "gone",
         "most": policy.most_per_pass,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from contextlib import contextmanager
 from dataclasses import replace
@@ -33,12 +34,23 @@ from jobworld import (
 from sqlalchemy.exc import OperationalError
 
 import tasks
-from gateway.errors import AuthRejected, BudgetSpent, ClaimLost, InvalidOutput, OutputTruncated, PromptError, Timeout
+from gateway.errors import (
+    AuthRejected,
+    BudgetSpent,
+    ClaimLost,
+    InvalidOutput,
+    OutputTruncated,
+    PromptError,
+    Timeout,
+    Unreachable,
+)
 from gateway.ledger import CallEnd, CallKind, CallOutcome
 from gateway.messages import Message, ModelRef, Usage
 from tasks.clock.runs import Runs
 from tasks.clock.schedule import Schedule
 from tasks.clock.window import Window
+from tasks.diversion import Diversion
+from tasks.headroom import GroupRoom
 from tasks.job import Claim
 from tasks.ledger import JobLedger
 from tasks.run import Ending
@@ -278,6 +290,19 @@ async def test_move_defer(world: JobWorld) -> None:
     with moving(world, job, "defer"):
         assert await Runs(world.engine).defer(schedule, opens_at) == 1
     assert world.job(job)["not_before"] == opens_at
+
+
+async def test_move_divert(world: JobWorld) -> None:
+    """Its provider is out of order, the next of its chain has room: nothing is called."""
+    job = world.enqueue()
+    diversion = Diversion(logging.getLogger("tasks.test"))
+    diversion.note("one", [GroupRoom(None, 0, 5.0, Unreachable("nobody is there"))])
+    with moving(world, job, "divert"):
+        async with world.engine.connect() as connection:
+            assert await diversion.take_over(connection, "two", "interactive", 5) == 1
+    row = world.job(job)
+    assert (row["state"], row["reason"], row["provider"], row["hop"]) == ("scheduled", "divert", "two", 1)
+    assert (row["claim_no"], row["attempts_used"], world.calls(job)) == (0, 0, [])
 
 
 def test_every_move_has_its_test() -> None:

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 POLICY, OVERLOAD = BreakerPolicy(), OverloadPolicy()
 LEASE_US, SPAN_US = round(LEASE_S * SECOND_US), round(POLICY.window_s / 2 * SECOND_US)
+OUT_S = {Health.REJECTED: POLICY.rejected_s, Health.EXHAUSTED: POLICY.exhausted_s}
 PICK = st.integers(0, 1_000)
 """Which of several, modulo their number."""
 HEALTH = st.sampled_from([*Health, Health.FAILS, Health.FAILS])
@@ -89,7 +90,9 @@ class Model:
             self.open(now_us, POLICY.open_s)
 
     def hear_probe(self, now_us: int, health: Health) -> None:
-        if health is Health.SILENT:
+        if health in OUT_S:
+            self.open(now_us, OUT_S[health])
+        elif health is Health.SILENT:
             self.probe = None
         elif health is Health.WORKS:
             self.change("closed")
@@ -218,7 +221,7 @@ class BreakerMachine(RuleBasedStateMachine):
         if isinstance(outcome, BreakerOpen):
             assert state == "open" or probed
             assert outcome.retry_after_s is not None
-            assert 0 < outcome.retry_after_s <= POLICY.longest_open_s
+            assert 0 < outcome.retry_after_s <= max(POLICY.longest_open_s, *OUT_S.values())
             return None
         assert state != "open"
         assert not probed
@@ -242,7 +245,9 @@ class BreakerMachine(RuleBasedStateMachine):
                 return
             self.cut_us = now_us
         counts = model.at(now_us) == "closed" and not model.forced and one.reservation.epoch == self.epoch
-        if counts and health is not Health.SILENT:
+        if counts and health in OUT_S:
+            model.open(now_us, OUT_S[health])
+        elif counts and health is not Health.SILENT:
             model.hear(now_us, health is not Health.WORKS)
 
     # What must hold ---------------------------------------------------------------------------------------------------
@@ -281,7 +286,7 @@ class BreakerMachine(RuleBasedStateMachine):
         try:
             process = self.world.process()
             self.world.do(process.limiter.breakers.force(self.world.group.owner, None))
-            self.world.pass_s(LEASE_S + POLICY.longest_open_s)
+            self.world.pass_s(LEASE_S + max(POLICY.longest_open_s, *OUT_S.values()))
             first = self.world.reserve(process, Need(), Lane.INTERACTIVE)
             assert isinstance(first, Admitted)
             self.world.settle(first, Need(), Health.WORKS)

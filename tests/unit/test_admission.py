@@ -11,19 +11,33 @@ from typing import Any
 
 import pytest
 
-from gateway.admission import LEAST_LEFT_S, LIMITS_UNKNOWN_S, Admission, Terms
+from gateway.admission import LEAST_LEFT_S, Admission, Terms
 from gateway.analyses.registry import load_analyses
+from gateway.breaker.health import Health
 from gateway.call import Caller
 from gateway.call_end import Answered
 from gateway.catalog import load_catalog
 from gateway.catalog_entries import Counting, Lane, Limits, ModelEntry, OutputCounted, Price
-from gateway.errors import ExceedsLimit, GatewayError, InvalidOutput, LimitReached, OutputTruncated, Throttled, Timeout
+from gateway.errors import (
+    AuthRejected,
+    BreakerOpen,
+    ExceedsLimit,
+    GatewayError,
+    InvalidOutput,
+    LimitReached,
+    OutputTruncated,
+    Overloaded,
+    QuotaExhausted,
+    Throttled,
+    Timeout,
+)
 from gateway.gateway import Gateway
 from gateway.hop import Hop, Seat
 from gateway.ledger import CallKind, CallOutcome, MemoryLedger
 from gateway.limits.group import BOOKED_AHEAD_S, LimitGroup
 from gateway.limits.limiter import Reservation
 from gateway.limits.rates import Need
+from gateway.limits.told import ToldLimits
 from gateway.messages import Completion, CompletionRequest, FinishReason, Message, ModelRef, Usage
 from gateway.provider_set import ProviderSet
 from gateway.providers.base import ProviderConfig
@@ -51,15 +65,31 @@ class Told:
     says: list[Exception] = field(default_factory=list)
     asked: list[tuple[Need, Lane, bool]] = field(default_factory=list)
     settled: list[Need | None] = field(default_factory=list)
+    healths: list[Health] = field(default_factory=list)
+    news: list[tuple[ToldLimits | None, GatewayError | None]] = field(default_factory=list)
+    opened_meanwhile: bool = False
+    processes: int = 4
+    retries: list[bool] = field(default_factory=list)
 
-    async def reserve(self, group: LimitGroup, need: Need, lane: Lane, *, may_wait: bool = True) -> Reservation:
+    async def reserve(
+        self, group: LimitGroup, need: Need, lane: Lane, *, may_wait: bool = True, retry: bool = False
+    ) -> Reservation:
         self.asked.append((need, lane, may_wait))
+        self.retries.append(retry)
         if self.says:
             raise self.says.pop(0)
         return Reservation(str(len(self.asked)), group, (), 0, self.wait_s)
 
-    def settle(self, reservation: Reservation, used: Need | None) -> None:
+    def settle(self, reservation: Reservation, used: Need | None, health: Health = Health.SILENT) -> None:
         self.settled.append(used)
+        self.healths.append(health)
+
+    def confirm(self, reservation: Reservation) -> None:
+        if self.opened_meanwhile:
+            raise BreakerOpen("it has opened")
+
+    def tighten(self, reservation: Reservation, told: ToldLimits | None, error: GatewayError | None = None) -> None:
+        self.news.append((told, error))
 
 
 @dataclass(slots=True)
@@ -198,11 +228,61 @@ async def test_a_cancelled_wait_gives_its_room_back_and_was_no_call() -> None:
     assert world.limiter.asked[-1][2], "its place among those that wait is free"
 
 
-async def test_while_nobody_knows_the_limits_calls_are_put_off() -> None:
-    world = World(Told(says=[RedisAway("gone")]))
+async def test_while_redis_is_away_a_process_keeps_to_its_share() -> None:
+    """Of 60 a minute, four processes: seven and a half each, the half of a quarter. It is settled with nobody."""
+    world = World(Told(says=[RedisAway("gone"), RedisAway("gone"), RedisAway("gone")]))
+    await world.call(Terms(Lane.BULK))
     with pytest.raises(LimitReached) as caught:
+        await world.call(Terms(Lane.BULK))
+    assert caught.value.retry_after_s == pytest.approx(8.0, abs=0.5)
+    assert (world.limiter.settled, world.outcomes()) == ([], [CallOutcome.SUCCEEDED, CallOutcome.NOT_CALLED])
+
+
+# -- the breaker, and what providers say ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("error", "health"), [
+    (Timeout("late"), Health.FAILS),
+    (Throttled("429"), Health.SILENT),
+    (Overloaded("529"), Health.OVERLOADED),
+    (AuthRejected("401"), Health.REJECTED),
+    (QuotaExhausted("no money"), Health.EXHAUSTED),
+    (OutputTruncated("cut", usage=USAGE), Health.WORKS),
+])  # fmt: skip
+async def test_the_breaker_hears_how_a_call_went(error: GatewayError, health: Health) -> None:
+    world = World(script=error)
+    with pytest.raises(type(error)):
         await world.call()
-    assert caught.value.retry_after_s == LIMITS_UNKNOWN_S
+    assert world.limiter.healths == [health]
+    assert world.limiter.news == [(None, error)]
+
+
+async def test_a_caller_who_has_no_patience_says_nothing_about_the_provider() -> None:
+    world = World(script=Timeout("late"))
+    with pytest.raises(Timeout):
+        await world.call(Terms(left_s=5.0))
+    assert world.limiter.healths == [Health.SILENT]
+
+
+async def test_an_answer_says_that_the_provider_works_and_what_it_told() -> None:
+    told = ToldLimits({}, at=1.0)
+    world = World(script=Completion("fine", FinishReason.STOP, USAGE, "m", told=told))
+    await world.call()
+    assert (world.limiter.healths, world.limiter.news) == ([Health.WORKS], [(told, None)])
+
+
+async def test_a_breaker_that_opens_while_a_call_waits_keeps_it_out() -> None:
+    world = World(Told(wait_s=1.0, opened_meanwhile=True))
+    with pytest.raises(BreakerOpen):
+        await world.call()
+    assert (world.timeouts, world.limiter.settled, world.limiter.healths) == ([], [None], [Health.SILENT])
+
+
+async def test_a_retry_says_so() -> None:
+    world = World()
+    await world.call(Terms(retry=True))
+    await world.call()
+    assert world.limiter.retries == [True, False]
 
 
 async def test_output_is_reserved_as_equal_calls_have_produced_it() -> None:
@@ -250,7 +330,9 @@ class SecondRefused(Told):
 
     refusals: int = 1
 
-    async def reserve(self, group: LimitGroup, need: Need, lane: Lane, *, may_wait: bool = True) -> Reservation:
+    async def reserve(
+        self, group: LimitGroup, need: Need, lane: Lane, *, may_wait: bool = True, retry: bool = False
+    ) -> Reservation:
         self.asked.append((need, lane, may_wait))
         if 1 < len(self.asked) <= 1 + self.refusals:
             raise reached(30.0)
@@ -273,7 +355,7 @@ async def test_a_reask_that_finds_no_room_in_time_leaves_what_the_first_call_bro
     assert ended == [CallOutcome.SUCCEEDED, CallOutcome.NOT_CALLED]
 
 
-async def test_a_group_without_limits_asks_nobody() -> None:
+async def test_a_group_without_limits_asks_the_breaker_all_the_same() -> None:
     limiter = Told()
     env = {"OPENAI_API_KEY": "k"}
     good = json.dumps({"evidence": "it crashes", "label": "bug", "confidence_percent": 90})
@@ -282,7 +364,7 @@ async def test_a_group_without_limits_asks_nobody() -> None:
     providers = ProviderSet({"openai": [provider.config]}, lambda _: provider)
     gateway = Gateway(load_catalog(None, env), load_analyses([]), providers, admission=admission)
     await classified(gateway, model=ModelRef("openai", "gpt-5.4-mini"))
-    assert (limiter.asked, limiter.settled) == ([], [])
+    assert len(limiter.asked) == len(limiter.settled) == 1
 
 
 # -- several accounts ----------------------------------------------------------------------------------------------
@@ -293,11 +375,16 @@ class ByAccount(Told):
     """Refuses by account: for how long, or for ever (None); grants a date so far ahead where it may wait for it."""
 
     refuses: dict[str, float | None] = field(default_factory=dict)
+    broken: frozenset[str] = frozenset()
     accounts: list[str] = field(default_factory=list)
 
-    async def reserve(self, group: LimitGroup, need: Need, lane: Lane, *, may_wait: bool = True) -> Reservation:
+    async def reserve(
+        self, group: LimitGroup, need: Need, lane: Lane, *, may_wait: bool = True, retry: bool = False
+    ) -> Reservation:
         self.accounts.append(group.account)
         wait_s = self.refuses.get(group.account, 0.0)
+        if group.account in self.broken:
+            raise BreakerOpen("not well", retry_after_s=wait_s)
         if wait_s is None:
             raise ExceedsLimit("too large")
         if wait_s > BOOKED_AHEAD_S[lane] or (wait_s and not may_wait):
@@ -351,3 +438,20 @@ async def test_where_no_account_has_room_the_soonest_says_when() -> None:
 async def test_where_no_account_can_ever_hold_it_no_one_waits() -> None:
     with pytest.raises(ExceedsLimit):
         await called_by(ByAccount(refuses=dict.fromkeys("abc")), Sleep())
+
+
+async def test_a_busy_account_comes_before_one_whose_calls_fail() -> None:
+    """Else the job would go on to another provider, though this one is well."""
+    limiter = ByAccount(refuses={"a": 1.0, "b": 9.0, "c": None}, broken=frozenset("a"))
+    with pytest.raises(LimitReached) as caught:
+        await called_by(limiter, Sleep())
+    assert caught.value.retry_after_s == 9.0
+    _, asked = await called_by(ByAccount(broken=frozenset("a")), Sleep())
+    assert asked == ["b"]
+
+
+async def test_where_all_accounts_fail_the_provider_does() -> None:
+    limiter = ByAccount(refuses={"a": 5.0, "b": 3.0, "c": 4.0}, broken=frozenset("abc"))
+    with pytest.raises(BreakerOpen) as caught:
+        await called_by(limiter, Sleep())
+    assert caught.value.retry_after_s == 3.0

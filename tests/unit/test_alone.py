@@ -76,6 +76,14 @@ def test_it_ends_after_a_while_and_begins_anew_when_redis_was_heard() -> None:
     alone.reserve(at, Need(), Lane.BULK, PROCESSES, may_wait=True)
 
 
+def test_where_there_are_no_limits_it_goes_on() -> None:
+    clock = Clock()
+    alone, at = Alone(clock), group()
+    for _ in range(3):
+        clock.now_s += LONGEST_S
+        alone.settle(alone.reserve(at, Need(), Lane.BULK, PROCESSES, may_wait=False))
+
+
 def test_what_never_fits_is_refused() -> None:
     with pytest.raises(ExceedsLimit):
         Alone(Clock()).reserve(group(tokens_per_min=10), Need(1, 20, 0), Lane.BULK, PROCESSES, may_wait=True)

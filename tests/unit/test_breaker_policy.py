@@ -19,6 +19,8 @@ SAYS_SOMETHING = {
     "timeout": Health.FAILS,
     "unreachable": Health.FAILS,
     "server_error": Health.FAILS,
+    "auth_rejected": Health.REJECTED,
+    "quota_exhausted": Health.EXHAUSTED,
     "content_refused": Health.WORKS,
     "output_truncated": Health.WORKS,
     "invalid_output": Health.WORKS,
@@ -54,6 +56,8 @@ def test_an_answer_says_that_it_works_and_a_cancelled_call_says_nothing() -> Non
         {"longest_open_s": 4.0},
         {"probe_again_s": 0.0},
         {"forced_again_s": 0.0},
+        {"rejected_s": 0.0},
+        {"exhausted_s": 0.0},
     ],
     ids=str,
 )

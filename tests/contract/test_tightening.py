@@ -1,0 +1,135 @@
+"""What providers say of their limits, over a real Valkey: it tightens the group for all, and loosens nothing."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from limitworld import LimitWorld, Process, admitted, refused
+
+from gateway.catalog_entries import Lane
+from gateway.errors import GatewayError, InvalidRequest, Overloaded, Throttled
+from gateway.limits.group import BOOKED_AHEAD_S
+from gateway.limits.rates import LimitKind, Need
+from gateway.limits.tightening import LONGEST_CLOSED_S, THROTTLED_S
+from gateway.limits.told import ToldLimit, ToldLimits
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+BULK_AHEAD_S = BOOKED_AHEAD_S[Lane.BULK]
+
+
+def says(here: LimitWorld, process: Process, told: ToldLimits | None = None, error: GatewayError | None = None) -> None:
+    """One call is made, and its provider says this with the answer."""
+    one = admitted(here.reserve(process, Need()))
+    here.settle(one, Need())
+    here.said(process, lambda: process.limiter.tighten(one.reservation, told, error))
+
+
+def requests(remaining: int, limit: int | None = 6_000, at: float | None = None) -> ToldLimits:
+    return ToldLimits({LimitKind.REQUESTS: ToldLimit(remaining, limit)}, at=at)
+
+
+def at_once(here: LimitWorld, process: Process) -> int:
+    """How many calls go without waiting."""
+    count = 0
+    while admitted(here.reserve(process, Need())).reservation.wait_s == 0:
+        count += 1
+    return count
+
+
+def test_less_than_may_go_at_once_is_taken_for_reserved_by_all(world: Callable[..., LimitWorld]) -> None:
+    here = world(requests_per_min=6_000)
+    here.pass_s(60)
+    [teller, other] = here.process(), here.process()
+    says(here, teller, requests(remaining=12))
+    assert at_once(here, other) == 12
+
+
+@pytest.mark.parametrize("told", [
+    pytest.param(requests(5_000), id="plenty is left"),
+    pytest.param(requests(0, limit=200), id="of another limit, a day's perhaps"),
+    pytest.param(ToldLimits({}), id="nothing said"),
+    pytest.param(None, id="no headers"),
+])  # fmt: skip
+def test_what_says_nothing_of_our_limit_changes_nothing(world: Callable[..., LimitWorld], told: ToldLimits) -> None:
+    here = world(requests_per_min=6_000)
+    here.pass_s(60)
+    process = here.process()
+    expected = at_once(here, process) - 1  # the one that is told with
+    here.pass_s(60)
+    says(here, process, told)
+    assert at_once(here, process) == expected
+
+
+def test_older_news_than_the_last_say_nothing(world: Callable[..., LimitWorld]) -> None:
+    here = world(requests_per_min=6_000)
+    here.pass_s(60)
+    process, now_s = here.process(), here.now_us / 1e6
+    says(here, process, requests(25, at=now_s))
+    says(here, process, requests(0, at=now_s - 5))
+    assert at_once(here, process) == pytest.approx(25, abs=2)
+
+
+def test_a_date_far_ahead_of_ours_does_not_count(world: Callable[..., LimitWorld]) -> None:
+    """A server in the year 9999 must not have the last word for ever."""
+    here = world(requests_per_min=6_000)
+    here.pass_s(60)
+    process = here.process()
+    says(here, process, requests(5_000, at=253_000_000_000.0))
+    says(here, process, requests(3, at=here.now_us / 1e6))
+    assert at_once(here, process) <= 4
+
+
+@pytest.mark.parametrize(("error", "closed_s"), [
+    (Throttled("429", retry_after_s=7.0), 7.0),
+    (Throttled("429"), THROTTLED_S),
+    (Overloaded("529", retry_after_s=4.0), 4.0),
+    (Throttled("429", retry_after_s=1e9), LONGEST_CLOSED_S),
+])  # fmt: skip
+def test_a_wait_closes_the_group_for_all(
+    world: Callable[..., LimitWorld], error: GatewayError, closed_s: float
+) -> None:
+    here = world(requests_per_min=6_000)
+    here.pass_s(60)
+    [teller, other] = here.process(), here.process()
+    says(here, teller, error=error)
+    reached = refused(here.reserve(other, Need()))
+    assert reached.retry_after_s == pytest.approx(closed_s - BULK_AHEAD_S, abs=0.01)
+    assert "closed by its provider's own word" in str(reached)
+    state = here.state(other)
+    assert state.admits(Lane.BULK, 100) == 0
+    assert state.opens_in_s(Lane.BULK, 0) == pytest.approx(closed_s - BULK_AHEAD_S, abs=0.01)
+    here.pass_s(closed_s - BULK_AHEAD_S / 2)
+    assert admitted(here.reserve(other, Need())).reservation.wait_s == pytest.approx(BULK_AHEAD_S / 2, abs=0.01)
+    here.pass_s(BULK_AHEAD_S)
+    assert admitted(here.reserve(other, Need())).reservation.wait_s == 0
+
+
+def test_an_urgent_call_does_not_pass_a_closed_door(world: Callable[..., LimitWorld]) -> None:
+    here = world(requests_per_min=6_000)
+    here.pass_s(60)
+    process = here.process()
+    says(here, process, error=Throttled("429", retry_after_s=3.0))
+    wait_s = admitted(here.reserve(process, Need(), Lane.INTERACTIVE)).reservation.wait_s
+    assert wait_s == pytest.approx(3.0, abs=0.01)
+
+
+def test_a_shorter_wait_shortens_no_longer_one(world: Callable[..., LimitWorld]) -> None:
+    here = world(requests_per_min=6_000)
+    here.pass_s(60)
+    process = here.process()
+    first, second = (admitted(here.reserve(process, Need())).reservation for _ in range(2))
+    for reservation, retry_after_s in ((first, 9.0), (second, 2.0)):
+        error = Throttled("429", retry_after_s=retry_after_s)
+        here.said(process, lambda one=reservation, why=error: process.limiter.tighten(one, None, why))  # type: ignore[misc]
+    assert refused(here.reserve(process, Need())).retry_after_s == pytest.approx(9.0 - BULK_AHEAD_S, abs=0.01)
+
+
+def test_other_errors_close_nothing(world: Callable[..., LimitWorld]) -> None:
+    here = world(requests_per_min=6_000)
+    here.pass_s(60)
+    process = here.process()
+    says(here, process, error=InvalidRequest("400", retry_after_s=9.0))
+    assert admitted(here.reserve(process, Need())).reservation.wait_s == 0
