@@ -16,6 +16,10 @@ from celery.signals import worker_process_init, worker_process_shutdown
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 
+from gateway.catalog_entries import Lane
+from gateway.limits.group import LimitGroup
+from gateway.limits.limiter import Limiter, Reservation
+from gateway.limits.rates import Need, check_fits
 from ops.migrate import sqlalchemy_url
 from tasks.run import Ending
 from workers import build, worker
@@ -89,6 +93,17 @@ def without_batches() -> None:
     _replace(EventBatches, "start", lambda *_: None)
 
 
+def without_limiter() -> None:
+    """Every call goes at once: what there is without a shared limiter are a process's slots and the provider's 429."""
+
+    async def reserve(_: Limiter, group: LimitGroup, need: Need, lane: Lane) -> Reservation:
+        check_fits(group.limits, need)
+        return Reservation("", group, (), 0, 0.0)
+
+    _replace(Limiter, "reserve", reserve)
+    _replace(Limiter, "settle", lambda *_: None)
+
+
 def without_loop() -> None:
     """A loop per job. Its connections to Postgres are not kept either (the usual advice for it is NullPool)."""
     _replace(build, "create_engine", _unpooled)
@@ -118,6 +133,7 @@ def _unpooled(database_url: str, **_: Any) -> AsyncEngine:
 MECHANISMS: dict[str, Callable[[], None]] = {
     "aiohttp": without_aiohttp,
     "batches": without_batches,
+    "limiter": without_limiter,
     "loop": without_loop,
     "threads": without_threads,
 }
