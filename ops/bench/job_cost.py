@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ops.bench.celery_runs import CeleryPeer
-from ops.bench.litellm_venv import python, redis_arguments
+from ops.bench.litellm_venv import SETTINGS, python, redis_arguments
 from ops.bench.proc import cpu_s
 from ops.bench.processes import run_json
 from ops.bench.report import Check, Figures, Options, Report, median
@@ -105,7 +105,7 @@ class _JobCost:
             **more,
         }
         file = f"{__file__.rpartition('/')[0]}/{name}.py"
-        answer = run_json([interpreter, file], question, self._stack.env, PEER_S)
+        answer = run_json([interpreter, file], question, self._stack.env | SETTINGS, PEER_S)
         return float(answer["cpu_ms_per_call"])
 
 

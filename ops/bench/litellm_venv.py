@@ -11,6 +11,8 @@ from urllib.parse import unquote, urlsplit
 from ops.bench.processes import BenchFailure
 
 PLACE = Path(".assayline/peers/litellm")
+SETTINGS = {"LITELLM_LOCAL_MODEL_COST_MAP": "True"}
+"""For its processes' environment: it would fetch its prices from the network."""
 PACKAGES = ("litellm", "redis", "uvloop")
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from ops.bench import celery_peer
-from ops.bench.litellm_venv import python, redis_arguments
+from ops.bench.litellm_venv import SETTINGS, python, redis_arguments
 from ops.bench.proc import Cores
 from ops.bench.processes import Running
 from ops.bench.stack import START_S, Stack, content
@@ -89,7 +89,7 @@ class LiteLLMLimited:
         }
         program = str(Path(__file__).with_name("litellm_limited.py"))
         argv = [python(), program, json.dumps(question)]
-        self._processes: Sequence[Running] = [stack.start("litellm", argv) for _ in range(workers)]
+        self._processes: Sequence[Running] = [stack.start("litellm", argv, **SETTINGS) for _ in range(workers)]
         stack.until(self._ready, START_S, "LiteLLM's processes")
 
     def begin(self, seconds: int) -> None:
