@@ -16,13 +16,11 @@ from celery.signals import worker_process_init, worker_process_shutdown
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 
-from gateway.catalog_entries import Lane
-from gateway.limits.group import LimitGroup
-from gateway.limits.limiter import Limiter, Reservation
-from gateway.limits.rates import Need, check_fits
+from gateway.admission import Admission
 from ops.migrate import sqlalchemy_url
+from tasks.headroom import NoLimits
 from tasks.run import Ending
-from workers import build, worker
+from workers import build, dispatcher, worker
 from workers.app import app
 from workers.events import EventBatches
 from workers.runtime import Runtime, install_runtime
@@ -94,14 +92,9 @@ def without_batches() -> None:
 
 
 def without_limiter() -> None:
-    """Every call goes at once: what there is without a shared limiter are a process's slots and the provider's 429."""
-
-    async def reserve(_: Limiter, group: LimitGroup, need: Need, lane: Lane) -> Reservation:
-        check_fits(group.limits, need)
-        return Reservation("", group, (), 0, 0.0)
-
-    _replace(Limiter, "reserve", reserve)
-    _replace(Limiter, "settle", lambda *_: None)
+    """Every call goes at once, and the dispatcher releases by slots alone: what is left is the provider's 429."""
+    _replace(build, "Admission", lambda *_, **__: Admission())
+    _replace(dispatcher, "LimitHeadroom", lambda *_: NoLimits())
 
 
 def without_loop() -> None:

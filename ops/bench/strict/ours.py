@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from ops.bench.proc import Cores
-from ops.bench.processes import ASSAYLINE, Running
-from ops.bench.stack import START_S, Stack, job
+from ops.bench.processes import Running
+from ops.bench.stack import START_S, Stack, entry, job
 from ops.bench.strict.endpoint import Record, StrictEndpoint
 from ops.bench.strict.loads import Load
 
@@ -92,7 +92,7 @@ class OurWorkers:
             load: what the account allows, and what calls are like.
             workers: how many processes.
             without: the mechanism to switch off in them, None for none.
-            skews_s: by how much each worker's clock is wrong, none for right ones.
+            skews_s: by how much each worker's clock is wrong, none for right ones. Not together with `without`.
         """
         self._stack = stack
         self._load = load
@@ -101,7 +101,7 @@ class OurWorkers:
         self._numbers = itertools.count()
         self.endpoint = StrictEndpoint(stack, load, "ours")
         self._configure()
-        stack.dispatcher()
+        stack.dispatcher(without=without)
         self._workers = [self._worker(place) for place in range(workers)]
         for worker in self._workers:
             stack.until(lambda worker=worker: stack.lives(worker), START_S, "a worker's heartbeat")
@@ -143,14 +143,12 @@ class OurWorkers:
         self._workers[place] = self._worker(place)
 
     def _worker(self, place: int) -> Running:
-        entry: Sequence[str] = ASSAYLINE
-        if self._without:
-            entry = [sys.executable, "-m", "ops.bench.without", self._without]
-        elif self._skews_s:
+        argv = entry(self._without)
+        if self._skews_s:
             skew_s = self._skews_s[place % len(self._skews_s)]
-            entry = [sys.executable, "-m", "ops.bench.skewed", f"{skew_s:g}"]
+            argv = (sys.executable, "-m", "ops.bench.skewed", f"{skew_s:g}")
         provider = PROVIDERS[self._load.provider]["name"]
-        return self._stack.start("worker", [*entry, "worker", "--provider", provider, "--slots", str(SLOTS)])
+        return self._stack.start("worker", [*argv, "worker", "--provider", provider, "--slots", str(SLOTS)])
 
     def _configure(self) -> None:
         """Give the stack's processes the catalog, and the endpoint in the provider's own variables."""
