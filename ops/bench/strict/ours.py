@@ -123,8 +123,10 @@ class OurWorkers:
                 killed += 1
             time.sleep(LOOK_S)
             least_due = min(least_due, self._top_up())
-        record = self.endpoint.record(seconds)
-        return record, {"least_waiting": least_due, "killed": killed, "cores_busy_%": cores.busy_percent()}
+        record, busy_percent = self.endpoint.record(seconds), cores.busy_percent()
+        for worker in self._workers:
+            self._stack.kill(worker)  # their calls may be open for long
+        return record, {"least_waiting": least_due, "killed": killed, "cores_busy_%": busy_percent}
 
     def _top_up(self) -> int:
         """Enqueue more where few are left; how many were due before."""

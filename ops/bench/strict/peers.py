@@ -35,6 +35,7 @@ class Peer(Protocol):
     """One of them, its processes started and waiting."""
 
     endpoint: StrictEndpoint
+    processes: Sequence[Running]
 
     def begin(self, seconds: int) -> None:
         """Give it work for so many seconds."""
@@ -55,8 +56,9 @@ class CeleryLimited:
             celery_limited.RATE: f"{per_min:.3f}",
         }
         argv = celery_peer.worker_argv(slots(load, workers), celery_limited.__name__, name)
-        for number in range(workers):
-            stack.start(name, [*argv, "-n", f"{name}.{number}@bench"], **settings)
+        self.processes = [
+            stack.start(name, [*argv, "-n", f"{name}.{number}@bench"], **settings) for number in range(workers)
+        ]
         stack.until(lambda: self._answering() == workers, START_S, f"the workers of {name}")
 
     def begin(self, seconds: int) -> None:
@@ -89,17 +91,17 @@ class LiteLLMLimited:
         }
         program = str(Path(__file__).with_name("litellm_limited.py"))
         argv = [python(), program, json.dumps(question)]
-        self._processes: Sequence[Running] = [stack.start("litellm", argv, **SETTINGS) for _ in range(workers)]
+        self.processes = [stack.start("litellm", argv, **SETTINGS) for _ in range(workers)]
         stack.until(self._ready, START_S, "LiteLLM's processes")
 
     def begin(self, seconds: int) -> None:
         """See `Peer.begin`; they do not end by themselves."""
         self.endpoint.start()
-        for process in self._processes:
+        for process in self.processes:
             os.kill(process.pid, signal.SIGUSR1)
 
     def _ready(self) -> bool:
-        return all(b"ready\n" in process.log.read_bytes() for process in self._processes)
+        return all(b"ready\n" in process.log.read_bytes() for process in self.processes)
 
 
 LITELLM_LIMITS = {"requests": "rpm", "tokens": "tpm", "input_tokens": "itpm", "output_tokens": "otpm"}
@@ -127,6 +129,8 @@ def run_peers(stack: Stack, load: Load, workers: int, seconds: int, *, with_lite
     for title, peer in peers.items():
         time.sleep(max(0.0, ends[title] - time.monotonic()))
         records[title] = peer.endpoint.record(seconds)
+        for process in peer.processes:
+            stack.kill(process)  # their calls may be open for long
     return {"records": records, "cores_busy_%": cores.busy_percent()}
 
 
