@@ -106,6 +106,15 @@ class Stack:
         self._running.remove(running)
         running.kill()
 
+    def check(self) -> None:
+        """Raise if a process has ended unasked.
+
+        Raises:
+            BenchFailure: one has.
+        """
+        for running in self._running:
+            running.check()
+
     def rows(self, sql: str, params: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """Ask Postgres."""
         return self._database.execute(sql, params).fetchall()

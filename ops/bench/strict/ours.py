@@ -9,6 +9,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from ops.bench.proc import Cores
 from ops.bench.processes import Running
@@ -98,7 +99,8 @@ class OurWorkers:
         self._load = load
         self._without = without
         self._skews_s = skews_s
-        self._numbers = itertools.count()
+        run = uuid4().hex[:8]  # what an earlier run has asked may be answered from the cache
+        self._names = (f"limits.{run}.{number}" for number in itertools.count())
         self.endpoint = StrictEndpoint(stack, load, "ours")
         self._configure()
         stack.dispatcher(without=without)
@@ -122,6 +124,7 @@ class OurWorkers:
                 self._replace(killed % len(self._workers))
                 killed += 1
             time.sleep(LOOK_S)
+            self._stack.check()
             least_due = min(least_due, self._top_up())
         record, busy_percent = self.endpoint.record(seconds), cores.busy_percent()
         for worker in self._workers:
@@ -136,9 +139,8 @@ class OurWorkers:
         return due
 
     def _enqueue(self) -> None:
-        names = itertools.islice(self._numbers, WAITING_JOBS)
-        allowed = self._load.max_tokens
-        self._stack.enqueue([job(f"limits.{name}", lane="bulk", max_tokens=allowed) for name in names])
+        names, allowed = itertools.islice(self._names, WAITING_JOBS), self._load.max_tokens
+        self._stack.enqueue([job(name, lane="bulk", max_tokens=allowed) for name in names])
 
     def _replace(self, place: int) -> None:
         self._stack.kill(self._workers[place])

@@ -128,6 +128,7 @@ def run_peers(stack: Stack, load: Load, workers: int, seconds: int, *, with_lite
     records: dict[str, Record] = {}
     for title, peer in peers.items():
         time.sleep(max(0.0, ends[title] - time.monotonic()))
+        stack.check()
         records[title] = peer.endpoint.record(seconds)
         for process in peer.processes:
             stack.kill(process)  # their calls may be open for long
