@@ -20,8 +20,9 @@ from ops.bench.strict import celery_limited
 from ops.bench.strict.endpoint import Record, StrictEndpoint
 from ops.bench.strict.loads import Load
 
-CELERY_SHARED = "Celery rate_limit, shared out by hand"
-CELERY_NAIVE = "Celery rate_limit, the limit itself"
+CELERY_SHARED = "Celery rate_limit, a share each"
+CELERY_MENDED = "Celery, a share each, kombu mended"
+CELERY_NAIVE = "Celery rate_limit, the whole each"
 LITELLM = "LiteLLM Router, Redis"
 
 ENOUGH = 1.5
@@ -45,8 +46,19 @@ class Peer(Protocol):
 class CeleryLimited:
     """Celery workers, each with the same `rate_limit`."""
 
-    def __init__(self, stack: Stack, load: Load, workers: int, name: str, per_min: float) -> None:
-        """Start the workers. `per_min`: tasks a minute in each of them."""
+    def __init__(
+        self, stack: Stack, load: Load, workers: int, name: str, per_min: float, *, mended: bool = False
+    ) -> None:
+        """Start the workers.
+
+        Args:
+            stack: the servers.
+            load: what calls are like.
+            workers: how many processes.
+            name: of the queue, the workers and their logs.
+            per_min: tasks a minute in each of them.
+            mended: see `celery_limited.mend`.
+        """
         self.endpoint = StrictEndpoint(stack, load, name)
         self._queue = name
         self._load = load
@@ -54,9 +66,10 @@ class CeleryLimited:
         settings = {
             celery_peer.BROKER: celery_peer.broker_url(stack.servers.redis_url),
             celery_limited.RATE: f"{per_min:.3f}",
+            celery_limited.MENDED: "1" if mended else "",
         }
         argv = celery_peer.worker_argv(slots(load, workers), celery_limited.__name__, name)
-        self.processes = [
+        self.processes: Sequence[Running] = [
             stack.start(name, [*argv, "-n", f"{name}.{number}@bench"], **settings) for number in range(workers)
         ]
         stack.until(lambda: self._answering() == workers, START_S, f"the workers of {name}")
@@ -91,7 +104,7 @@ class LiteLLMLimited:
         }
         program = str(Path(__file__).with_name("litellm_limited.py"))
         argv = [python(), program, json.dumps(question)]
-        self.processes = [stack.start("litellm", argv, **SETTINGS) for _ in range(workers)]
+        self.processes: Sequence[Running] = [stack.start("litellm", argv, **SETTINGS) for _ in range(workers)]
         stack.until(self._ready, START_S, "LiteLLM's processes")
 
     def begin(self, seconds: int) -> None:
@@ -117,6 +130,7 @@ def run_peers(stack: Stack, load: Load, workers: int, seconds: int, *, with_lite
     alone, shared = load.calls_per_min, load.calls_per_min / workers
     peers: dict[str, Peer] = {
         CELERY_SHARED: CeleryLimited(stack, load, workers, "celery-shared", shared),
+        CELERY_MENDED: CeleryLimited(stack, load, workers, "celery-mended", shared, mended=True),
         CELERY_NAIVE: CeleryLimited(stack, load, workers, "celery-naive", alone),
     }
     if with_litellm:

@@ -7,14 +7,15 @@ from html import escape
 
 from ops.bench.strict.endpoint import MINUTE_S, Record
 
-WIDTH, PANEL, LEFT, RIGHT, TOP, BOTTOM = 860, 240, 56, 16, 56, 34
+WIDTH, PANEL, LEFT, RIGHT, TOP, BOTTOM = 860, 240, 56, 16, 72, 34
+LEGEND_COLUMNS = 3
 MEAN_S = 10
 """Each point is the mean of so many seconds."""
 MOST_PERCENT = 200
 """Where a panel ends above; what goes beyond is cut off there."""
 INK = "#7d8590"
 """Readable on white and on black, as are the lines."""
-COLOURS = ("#1f9d76", "#d97a2b", "#c2528b", "#5b8dd9")
+COLOURS = ("#1f9d76", "#d97a2b", "#b08a1e", "#c2528b", "#5b8dd9")
 
 
 def plot(panels: Mapping[str, Mapping[str, Record]]) -> str:
@@ -35,11 +36,11 @@ def plot(panels: Mapping[str, Mapping[str, Record]]) -> str:
 def _legend(colours: Mapping[str, str]) -> list[str]:
     title = f"share of the limit used, means of {MEAN_S} s; cut off at {MOST_PERCENT} %"
     parts = [f'<text x="{LEFT}" y="16">{title}</text>']
-    at = float(LEFT)
-    for name, colour in colours.items():
-        parts.append(f'<path d="M{at:.0f} 34h18" stroke="{colour}" stroke-width="3"/>')
-        parts.append(f'<text x="{at + 24:.0f}" y="38">{escape(name)}</text>')
-        at += 44 + 6.2 * len(name)
+    across = (WIDTH - LEFT) / LEGEND_COLUMNS
+    for place, (name, colour) in enumerate(colours.items()):
+        at, line = LEFT + place % LEGEND_COLUMNS * across, 36 + 18 * (place // LEGEND_COLUMNS)
+        parts.append(f'<path d="M{at:.0f} {line - 4}h18" stroke="{colour}" stroke-width="3"/>')
+        parts.append(f'<text x="{at + 24:.0f}" y="{line}">{escape(name)}</text>')
     return parts
 
 
