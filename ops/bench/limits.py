@@ -97,7 +97,7 @@ class _Limits:
         self.measured.setdefault((load.name, trouble.name), []).append(record)
         self.waiting.append(seen["least_waiting"])
         if trouble == TROUBLES[0]:
-            self.panels.setdefault(load.name, {})[OURS] = record
+            self.panels.setdefault(_title(load), {})[OURS] = record
         self._told(number, load, {"trouble": trouble.name, **record.figures(), **seen})
 
     def peers(self, number: int, load: Load) -> None:
@@ -107,7 +107,7 @@ class _Limits:
             found = run_peers(stack, load, self._workers, self._seconds, with_litellm=options.with_litellm)
         busy = {"cores_busy_%": found["cores_busy_%"]}
         records: Mapping[str, Record] = found["records"]
-        self.panels.setdefault(load.name, {}).update(records)
+        self.panels.setdefault(_title(load), {}).update(records)
         for title, record in records.items():
             named = f"{load.name}: {title}" + (f", round {number}" if number > 1 else "")
             self.beside[named] = {**record.figures(), **busy}
@@ -128,6 +128,11 @@ class _Limits:
     def _told(self, number: int, load: Load, figures: dict[str, Any]) -> None:
         self.rounds.append({"load": load.name, "round": number, **figures})
         self._options.say(f"round {number}, {load.name}: {figures}")
+
+
+def _title(load: Load) -> str:
+    kind = load.bound_by.replace("_", " ")
+    return f"{load.name}: {load.limit:,} {kind}/min, calls of {load.shortest_s:g} to {load.longest_s:g} s"
 
 
 def _checks(load_name: str, trouble: str, found: Sequence[Record]) -> list[Check]:

@@ -7,7 +7,7 @@ from html import escape
 
 from ops.bench.strict.endpoint import MINUTE_S, Record
 
-WIDTH, PANEL, LEFT, RIGHT, TOP, BOTTOM = 860, 240, 56, 16, 72, 34
+WIDTH, PANEL, LEFT, RIGHT, TOP, BOTTOM = 860, 240, 56, 24, 72, 34
 LEGEND_COLUMNS = 3
 MEAN_S = 10
 """Each point is the mean of so many seconds."""
@@ -71,8 +71,8 @@ def _panel(top: int, title: str, records: Mapping[str, Record], colours: Mapping
         for second in range(0, seconds + 1, step)
     )
     parts.append(f'<path d="M{x(since):.1f} {base}V{top + 24}" stroke="{INK}" stroke-width="0.5"/>')
-    parts.append(f'<text x="{x(since) + 4:.1f}" y="{top + 36}">measured from here</text>')
-    for name, record in records.items():
+    parts.append(f'<text x="{x(since):.1f}" y="{top + 14}">measured from here</text>')
+    for name, record in reversed(records.items()):  # the first lies on top
         points = " ".join(f"{x(second):.1f},{y(percent):.1f}" for second, percent in _means(record))
         parts.append(f'<polyline points="{points}" fill="none" stroke="{colours[name]}" stroke-width="1.8"/>')
     return parts
