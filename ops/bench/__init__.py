@@ -21,6 +21,7 @@ SWITCHES: dict[str, tuple[str, ...]] = {
     "latency": ("listen",),
     "enqueue": ("copy",),
     "recovery": ("rescue",),
+    "limits": ("limiter",),
 }
 """The mechanisms that each bench can do without, to show what they are worth."""
 

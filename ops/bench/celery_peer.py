@@ -44,22 +44,11 @@ def make_app(url: str, visibility_s: int = DEFAULT_VISIBILITY_S) -> Celery:
     return made
 
 
-def worker_argv(slots: int) -> list[str]:
-    """The command of a peer worker, events off."""
+def worker_argv(slots: int, module: str = "ops.bench.celery_peer", queue: str = QUEUE) -> list[str]:
+    """The command of a peer worker, events off. `module`: whose `app` it runs."""
     return [
-        *(
-            sys.executable,
-            "-m",
-            "celery",
-            "-A",
-            "ops.bench.celery_peer:app",
-            "worker",
-            "-l",
-            "WARNING",
-            "-P",
-            "threads",
-        ),
-        *("-c", str(slots), "-Q", QUEUE, "--without-gossip", "--without-mingle"),
+        *(sys.executable, "-m", "celery", "-A", f"{module}:app", "worker", "-l", "WARNING", "-P", "threads"),
+        *("-c", str(slots), "-Q", queue, "--without-gossip", "--without-mingle"),
     ]
 
 

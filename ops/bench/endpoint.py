@@ -31,6 +31,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import uvloop
 
+from ops.bench.http_connection import BACKLOG, HttpConnection, http_answer
 from ops.supervisor.ports import LOOPBACK
 
 LABELS = ("invoice", "complaint", "other")
@@ -38,14 +39,6 @@ LABELS = ("invoice", "complaint", "other")
 ANSWER = {"evidence": "the amount due", "label": LABELS[0], "confidence_percent": 90}
 
 _MARKER = re.compile(rb"marker-([0-9A-Za-z_.-]+)")
-_LENGTH = re.compile(rb"content-length:[ \t]*(\d+)", re.IGNORECASE)
-BACKLOG = 4096
-"""A thousand connections may be opened in one moment."""
-
-
-def _http(body: bytes) -> bytes:
-    head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
-    return head % len(body) + body
 
 
 def completion() -> dict[str, Any]:
@@ -62,7 +55,7 @@ def completion() -> dict[str, Any]:
     }
 
 
-_COMPLETION = _http(json.dumps(completion()).encode())
+_COMPLETION = http_answer(json.dumps(completion()).encode())
 
 
 @dataclass(slots=True)
@@ -157,44 +150,26 @@ class Call:
         self._book.left(self, answered=answered)
 
 
-class Connection(asyncio.Protocol):
-    """One HTTP/1.1 connection, kept alive; a client sends its next request after the answer."""
+class Connection(HttpConnection):
+    """One connection of a caller, or of the bench that asks for records."""
 
     def __init__(self, book: Book) -> None:
+        super().__init__()
         self._book = book
-        self._buffer = bytearray()
-        self._transport: Any = None
         self._call: Call | None = None
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Keep the transport."""
-        self._transport = transport
 
     def connection_lost(self, exc: Exception | None) -> None:
         """A caller that is gone has no call open."""
         if self._call is not None:
             self._call.end(answered=False)
 
-    def data_received(self, data: bytes) -> None:
-        """Serve each request that is whole."""
-        self._buffer += data
-        while (end := self._buffer.find(b"\r\n\r\n")) >= 0:
-            head = bytes(self._buffer[:end])
-            length = _LENGTH.search(head)
-            whole = end + 4 + (int(length[1]) if length else 0)
-            if len(self._buffer) < whole:
-                return
-            body = bytes(self._buffer[end + 4 : whole])
-            del self._buffer[:whole]
-            self._serve(head.split(b" ", 2)[1].decode(), body)
-
     def send(self, answer: bytes) -> None:
-        """Write an answer, if anybody is still there."""
+        """Write an answer; no call is open then."""
         self._call = None
-        if not self._transport.is_closing():
-            self._transport.write(answer)
+        super().send(answer)
 
-    def _serve(self, target: str, body: bytes) -> None:
+    def serve(self, target: str, body: bytes) -> None:
+        """Begin a call, or answer what is asked under /control/."""
         if target.startswith("/control/"):
             self._control(target)
             return
@@ -209,10 +184,10 @@ class Connection(asyncio.Protocol):
         book = self._book
         match url.path.removeprefix("/control/"):
             case "records":
-                self.send(_http(json.dumps(book.records).encode()))
+                self.send(http_answer(json.dumps(book.records).encode()))
                 return
             case "last":
-                self.send(_http(book.last))
+                self.send(http_answer(book.last))
                 return
             case "wait" if len(book.records) < given["calls"]:
                 book.waiting.append((int(given["calls"]), self._send_state))
@@ -228,7 +203,7 @@ class Connection(asyncio.Protocol):
         self._send_state()
 
     def _send_state(self) -> None:
-        self.send(_http(json.dumps(self._book.state()).encode()))
+        self.send(http_answer(json.dumps(self._book.state()).encode()))
 
 
 async def serve() -> None:

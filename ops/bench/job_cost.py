@@ -9,10 +9,9 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
 from ops.bench.celery_runs import CeleryPeer
-from ops.bench.litellm_venv import python
+from ops.bench.litellm_venv import SETTINGS, python, redis_arguments
 from ops.bench.proc import cpu_s
 from ops.bench.processes import run_json
 from ops.bench.report import Check, Figures, Options, Report, median
@@ -92,7 +91,9 @@ class _JobCost:
             "sdk_call_ms": lambda: self._program(sys.executable, "sdk_peer", {}),
         }
         if with_litellm:
-            found["litellm_call_ms"] = lambda: self._program(python(), "litellm_peer", {"redis": self._redis()})
+            found["litellm_call_ms"] = lambda: self._program(
+                python(), "litellm_peer", {"redis": redis_arguments(self._stack.servers.redis_url)}
+            )
         return found
 
     def _program(self, interpreter: str, name: str, more: dict[str, Any]) -> float:
@@ -104,13 +105,8 @@ class _JobCost:
             **more,
         }
         file = f"{__file__.rpartition('/')[0]}/{name}.py"
-        answer = run_json([interpreter, file], question, self._stack.env, PEER_S)
+        answer = run_json([interpreter, file], question, self._stack.env | SETTINGS, PEER_S)
         return float(answer["cpu_ms_per_call"])
-
-    def _redis(self) -> dict[str, Any]:
-        url = urlsplit(self._stack.servers.redis_url)
-        password = unquote(url.password) if url.password else None
-        return {"redis_host": url.hostname, "redis_port": url.port, "redis_password": password}
 
 
 def _report(options: Options, rounds: list[Figures], peers: list[str], n: int, in_flight: int) -> Report:

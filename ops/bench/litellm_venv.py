@@ -5,10 +5,14 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
 
 from ops.bench.processes import BenchFailure
 
 PLACE = Path(".assayline/peers/litellm")
+SETTINGS = {"LITELLM_LOCAL_MODEL_COST_MAP": "True"}
+"""For its processes' environment: it would fetch its prices from the network."""
 PACKAGES = ("litellm", "redis", "uvloop")
 
 
@@ -24,6 +28,13 @@ def python() -> str:
         _run([str(interpreter), "-m", "pip", "install", "--quiet", *PACKAGES])
         (PLACE / "complete").touch()
     return str(interpreter)
+
+
+def redis_arguments(redis_url: str) -> dict[str, Any]:
+    """A Redis server as LiteLLM's Router is told of it."""
+    url = urlsplit(redis_url)
+    password = unquote(url.password) if url.password else None
+    return {"redis_host": url.hostname, "redis_port": url.port, "redis_password": password}
 
 
 def _run(argv: list[str]) -> None:

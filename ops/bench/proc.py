@@ -29,6 +29,25 @@ def family(pid: int) -> list[int]:
     return [pid, *(member for child in _children(pid) for member in family(child))]
 
 
+class Cores:
+    """How busy the machine's cores are from now on, whoever keeps them so."""
+
+    def __init__(self) -> None:
+        self._busy_s, self._all_s = _cores_s()
+
+    def busy_percent(self) -> float:
+        """Since it was made: 100 where no core was ever idle."""
+        busy_s, all_s = _cores_s()
+        return 100 * (busy_s - self._busy_s) / max(TICK_S, all_s - self._all_s)
+
+
+def _cores_s() -> tuple[float, float]:
+    """Seconds of all cores together: not idle, and in all. The first line of /proc/stat; guests count as users."""
+    ticks = [int(field) for field in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]]
+    idle = ticks[3] + ticks[4]
+    return (sum(ticks) - idle) * TICK_S, sum(ticks) * TICK_S
+
+
 def _children(pid: int) -> list[int]:
     tasks = Path(f"/proc/{pid}/task").glob("*/children")
     return [int(child) for task in tasks for child in task.read_text().split()]

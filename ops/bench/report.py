@@ -6,6 +6,7 @@ import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 from rich.console import Console
@@ -35,6 +36,8 @@ class Options:
     without: the mechanism to switch off; see `ops.bench.SWITCHES`.
     peers: whether the peers run too. with_litellm: also LiteLLM, in a virtual environment of its own.
     say: hears one line of progress at a time.
+    seconds, loads, plot: how long a run takes, which loads there are, and where a plot of use over time is written
+        (SVG), for the benches of limits.
     """
 
     n: int | None = None
@@ -42,6 +45,9 @@ class Options:
     without: str | None = None
     peers: bool = True
     with_litellm: bool = False
+    seconds: int | None = None
+    loads: tuple[str, ...] = ()
+    plot: Path | None = None
     servers: Servers | None = None
     say: Callable[[str], None] = _unheard
 

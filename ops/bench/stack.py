@@ -58,9 +58,9 @@ class Stack:
     _running: list[Running] = field(default_factory=list)
     _names: set[str] = field(default_factory=set)
 
-    def dispatcher(self, *flags: str) -> None:
-        """Start the dispatcher."""
-        self.start("dispatcher", [*ASSAYLINE, "dispatcher", *flags])
+    def dispatcher(self, *flags: str, without: str | None = None) -> None:
+        """Start the dispatcher; `without`: see `worker`."""
+        self.start("dispatcher", [*entry(without), "dispatcher", *flags])
 
     def await_catalog(self) -> None:
         """Wait until the dispatcher has mirrored the catalog: from then on jobs can be enqueued."""
@@ -76,8 +76,9 @@ class Stack:
             flags: more of `assayline worker`'s.
             without: start it through `ops.bench.without`, which switches this mechanism off.
         """
-        entry = [sys.executable, "-m", "ops.bench.without", without] if without else ASSAYLINE
-        running = self.start("worker", [*entry, "worker", "--provider", PROVIDER, "--slots", str(slots), *flags])
+        running = self.start(
+            "worker", [*entry(without), "worker", "--provider", PROVIDER, "--slots", str(slots), *flags]
+        )
         self.until(lambda: self.lives(running), START_S, "the worker's heartbeat")
         self.await_catalog()
         return running
@@ -104,6 +105,15 @@ class Stack:
         """Kill a process with -9."""
         self._running.remove(running)
         running.kill()
+
+    def check(self) -> None:
+        """Raise if a process has ended unasked.
+
+        Raises:
+            BenchFailure: one has.
+        """
+        for running in self._running:
+            running.check()
 
     def rows(self, sql: str, params: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """Ask Postgres."""
@@ -142,6 +152,11 @@ class Stack:
     def _forget(self, running: Running) -> None:
         if running in self._running:
             self.stop(running)
+
+
+def entry(without: str | None = None) -> Sequence[str]:
+    """The command line of Assayline; `without`: started with one of its mechanisms switched off."""
+    return (sys.executable, "-m", "ops.bench.without", without) if without else ASSAYLINE
 
 
 @contextmanager

@@ -16,9 +16,11 @@ from celery.signals import worker_process_init, worker_process_shutdown
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 
+from gateway.admission import Admission
 from ops.migrate import sqlalchemy_url
+from tasks.headroom import NoLimits
 from tasks.run import Ending
-from workers import build, worker
+from workers import build, dispatcher, worker
 from workers.app import app
 from workers.events import EventBatches
 from workers.runtime import Runtime, install_runtime
@@ -89,6 +91,12 @@ def without_batches() -> None:
     _replace(EventBatches, "start", lambda *_: None)
 
 
+def without_limiter() -> None:
+    """Every call goes at once, and the dispatcher releases by slots alone: what is left is the provider's 429."""
+    _replace(build, "Admission", lambda *_, **__: Admission())
+    _replace(dispatcher, "LimitHeadroom", lambda *_: NoLimits())
+
+
 def without_loop() -> None:
     """A loop per job. Its connections to Postgres are not kept either (the usual advice for it is NullPool)."""
     _replace(build, "create_engine", _unpooled)
@@ -118,6 +126,7 @@ def _unpooled(database_url: str, **_: Any) -> AsyncEngine:
 MECHANISMS: dict[str, Callable[[], None]] = {
     "aiohttp": without_aiohttp,
     "batches": without_batches,
+    "limiter": without_limiter,
     "loop": without_loop,
     "threads": without_threads,
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -27,6 +28,11 @@ def bench(
     with_litellm: Annotated[
         bool, typer.Option("--with-litellm", help="Also LiteLLM, in a virtual environment of its own.")
     ] = False,
+    seconds: Annotated[int | None, typer.Option(min=5, help="limits: how long a run takes. 300.")] = None,
+    load: Annotated[
+        list[str] | None, typer.Option("--load", help="limits: only this load; may be repeated. All three.")
+    ] = None,
+    plot: Annotated[Path | None, typer.Option(help="limits: write a plot of use over time (SVG) here.")] = None,
     as_json: AsJson = False,
 ) -> int:
     """Measure on servers of the bench's own, printing every round. Exit code 1 if a goal is missed.
@@ -38,7 +44,17 @@ def bench(
     from ops.bench.report import Options
 
     screen = Screen(as_json=as_json)
-    options = Options(n=n, rounds=rounds, without=without, peers=peers, with_litellm=with_litellm, say=screen.say)
+    options = Options(
+        n=n,
+        rounds=rounds,
+        without=without,
+        peers=peers,
+        with_litellm=with_litellm,
+        seconds=seconds,
+        loads=tuple(load or ()),
+        plot=plot,
+        say=screen.say,
+    )
     report = BENCHES[name](options)
     if not as_json:
         report.print(screen.out)

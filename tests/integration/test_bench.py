@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -15,8 +16,9 @@ import pytest
 from rich.console import Console
 
 from gateway.errors import ConfigurationError
-from ops.bench import BENCHES, SWITCHES, recovery
+from ops.bench import BENCHES, SWITCHES, limits, recovery
 from ops.bench.report import Check, Options, Report, Servers, quantile
+from ops.bench.strict.loads import LOADS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -81,6 +83,17 @@ def test_recovery_fails_without_rescue(database_url: str, redis_url: str, postgr
     off = recovery.measure(options(without="rescue"), bound_s=1.5 * on.checks[0].value, passed_s=SKIPPED_S)
     assert not off.ok
     assert off.checks[0].value is None
+
+
+def test_limits_fails_without_the_limiter(database_url: str, redis_url: str) -> None:
+    small = replace(LOADS["requests"], per_min={"requests": 30, "tokens": 4_000_000})
+    options = partial(Options, seconds=4, peers=False, servers=Servers(database_url, redis_url))
+    on = limits.measure(options(), [small], workers=1, troubles=limits.TROUBLES[:1])
+    assert on.checks[0].ok
+    assert on.rounds[0]["calls"] > 0
+    off = limits.measure(options(without="limiter"), [small], workers=1)
+    assert not off.checks[0].ok
+    assert off.rounds[0]["calls"] > 30
 
 
 def test_a_switch_of_another_bench_is_refused() -> None:

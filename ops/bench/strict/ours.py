@@ -1,0 +1,169 @@
+"""Our workers under a load: real processes, one account, a catalog that says what it allows, work without end."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from ops.bench.proc import Cores
+from ops.bench.processes import Running
+from ops.bench.stack import START_S, Stack, entry, job
+from ops.bench.strict.endpoint import Record, StrictEndpoint
+from ops.bench.strict.loads import Load
+
+MODEL = "strict"
+SLOTS = 200
+"""Of each worker: the shipped catalog's figure."""
+KILL_EVERY_S = 20.0
+LOOK_S = 0.5
+WAITING_JOBS = 3_000
+"""So many are enqueued at the beginning, and again whenever two thirds of that are left."""
+
+PROVIDERS: dict[str, dict[str, Any]] = {
+    "anthropic": {
+        "name": "claude",
+        "dialect": "anthropic",
+        "variables": ("ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL"),
+        "path": "",
+        "counting": {"output": "produced", "cached_input": False},
+    },
+    "openai": {
+        "name": "openai",
+        "dialect": "openai_compatible",
+        "variables": ("OPENAI_API_KEY", "OPENAI_BASE_URL"),
+        "path": "/v1",
+        "counting": {"output": "max_tokens"},
+    },
+}
+"""Name, dialect, variables and counting as in the shipped catalog; `path`: of the API below the endpoint's address."""
+
+DUE = "SELECT count(*) FROM assayline.jobs WHERE state = 'scheduled' AND not_before <= now()"
+
+
+def catalog(load: Load) -> dict[str, Any]:
+    """A catalog of one provider, one account with the load's limits, and one model."""
+    provider = PROVIDERS[load.provider]
+    key_env, base_url_env = provider["variables"]
+    return {
+        "providers": {
+            provider["name"]: {
+                "dialect": provider["dialect"],
+                "base_url_env": base_url_env,
+                "key_env": key_env,
+                "slots": SLOTS,
+                "counting": provider["counting"],
+                "accounts": [
+                    {
+                        "name": "default",
+                        "limits": {"default": {f"{kind}_per_min": limit for kind, limit in load.per_min.items()}},
+                    }
+                ],
+                "models": {
+                    MODEL: {
+                        "context_window": 200_000,
+                        "max_output_tokens": 64_000,
+                        "capabilities": ["structured_output", "temperature"],
+                        "price": {"input_per_mtok_usd": "1.00", "output_per_mtok_usd": "5.00"},
+                        "source": "made up for a bench",
+                        "checked": "2026-11-21",
+                    }
+                },
+            }
+        },
+        "defaults": {"chain": [f"{provider['name']}/{MODEL}"]},
+    }
+
+
+class OurWorkers:
+    """A dispatcher and workers on one account, and the endpoint that judges them."""
+
+    def __init__(
+        self, stack: Stack, load: Load, workers: int, *, without: str | None, skews_s: Sequence[float]
+    ) -> None:
+        """Start everything and wait until it lives.
+
+        Args:
+            stack: with nothing on it yet.
+            load: what the account allows, and what calls are like.
+            workers: how many processes.
+            without: the mechanism to switch off in them, None for none.
+            skews_s: by how much each worker's clock is wrong, none for right ones. Not together with `without`.
+        """
+        self._stack = stack
+        self._load = load
+        self._without = without
+        self._skews_s = skews_s
+        run = uuid4().hex[:8]  # what an earlier run has asked may be answered from the cache
+        self._names = (f"limits.{run}.{number}" for number in itertools.count())
+        self.endpoint = StrictEndpoint(stack, load, "ours")
+        self._configure()
+        stack.dispatcher(without=without)
+        self._workers = [self._worker(place) for place in range(workers)]
+        for worker in self._workers:
+            stack.until(lambda worker=worker: stack.lives(worker), START_S, "a worker's heartbeat")
+        stack.await_catalog()
+
+    def run(self, seconds: int, *, kills: bool) -> tuple[Record, dict[str, Any]]:
+        """Keep them in work for so many seconds; the endpoint's record, and what else was seen.
+
+        kills: one worker after the other is killed with -9 and replaced at once.
+        """
+        self.endpoint.start()
+        begun, cores = time.monotonic(), Cores()
+        self._enqueue()
+        least_due, killed = WAITING_JOBS, 0
+        kill_every_s = min(KILL_EVERY_S, seconds / 4) if kills else float("inf")
+        while (now_s := time.monotonic() - begun) < seconds:
+            if now_s >= kill_every_s * (killed + 1):
+                self._replace(killed % len(self._workers))
+                killed += 1
+            time.sleep(LOOK_S)
+            self._stack.check()
+            least_due = min(least_due, self._top_up())
+        record, busy_percent = self.endpoint.record(seconds), cores.busy_percent()
+        for worker in self._workers:
+            self._stack.kill(worker)  # their calls may be open for long
+        return record, {"least_waiting": least_due, "killed": killed, "cores_busy_%": busy_percent}
+
+    def _top_up(self) -> int:
+        """Enqueue more where few are left; how many were due before."""
+        due = self._stack.number(DUE)
+        if due <= WAITING_JOBS * 2 // 3:
+            self._enqueue()
+        return due
+
+    def _enqueue(self) -> None:
+        names, allowed = itertools.islice(self._names, WAITING_JOBS), self._load.max_tokens
+        self._stack.enqueue([job(name, lane="bulk", max_tokens=allowed) for name in names])
+
+    def _replace(self, place: int) -> None:
+        self._stack.kill(self._workers[place])
+        self._workers[place] = self._worker(place)
+
+    def _worker(self, place: int) -> Running:
+        argv = entry(self._without)
+        if self._skews_s:
+            skew_s = self._skews_s[place % len(self._skews_s)]
+            argv = (sys.executable, "-m", "ops.bench.skewed", f"{skew_s:g}")
+        provider = PROVIDERS[self._load.provider]["name"]
+        return self._stack.start("worker", [*argv, "worker", "--provider", provider, "--slots", str(SLOTS)])
+
+    def _configure(self) -> None:
+        """Give the stack's processes the catalog, and the endpoint in the provider's own variables."""
+        provider = PROVIDERS[self._load.provider]
+        key_env, base_url_env = provider["variables"]
+        file: Path = self._stack.directory / "catalog.yaml"
+        file.write_text(json.dumps(catalog(self._load)))  # JSON is YAML
+        self._stack.env.update(
+            {
+                "ASSAYLINE_CATALOG": str(file),
+                key_env: "bench",
+                base_url_env: self.endpoint.url + provider["path"],
+            }
+        )
