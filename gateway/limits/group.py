@@ -11,7 +11,7 @@ from gateway.breaker.policy import PROBE_AGAIN_S, SECOND_US
 from gateway.breaker.view import ALL_WELL, Standing, read_standing
 from gateway.catalog_entries import Lane, Limits
 from gateway.limits.policy import BULK_SHARE
-from gateway.limits.rates import LimitKind, Need, buckets, rates
+from gateway.limits.rates import MINUTE_US, LimitKind, Need, buckets, rates
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -63,12 +63,14 @@ class RateState:
     tat_us: when all that is reserved would be used up.
     cost_us: of a call as they lately are. slack_us: how far the tat may be where no date is booked ahead.
     unused: nobody has used it yet, and one call goes at once, however large or small.
+    used: share of the rate that calls have reserved and used in about the last minute.
     """
 
     tat_us: int
     cost_us: int
     slack_us: int
     unused: bool = False
+    used: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,12 +172,18 @@ def most_open_bulk(most_open: int) -> int:
     return max(1, int(most_open * BULK_SHARE))
 
 
+def _used(kept: Mapping[str, int], kind: LimitKind, now_us: int) -> float:
+    """What fades within a minute comes, at a steady rate, to what a minute holds."""
+    fading = math.exp((kept.get(f"{kind} used_at", now_us) - now_us) / MINUTE_US)
+    return max(0.0, kept.get(f"{kind} used", 0) / MINUTE_US * fading)
+
+
 def group_state(group: LimitGroup, reply: Sequence[Any]) -> GroupState:
     """Read what `state.lua` returns."""
     now_us, open_calls, open_bulk, ceiling, stands, *pairs = reply
     kept: dict[str, int] = dict(zip((field.decode() for field in pairs[::2]), pairs[1::2], strict=True))
     seen = {
-        kind: RateState(kept[kind], kept[f"{kind} cost"], kept[f"{kind} slack"])
+        kind: RateState(kept[kind], kept[f"{kind} cost"], kept[f"{kind} slack"], used=_used(kept, kind, now_us))
         for kind in rates(group.limits)
         if kept.get(f"{kind} cost")
     }

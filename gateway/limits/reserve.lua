@@ -8,7 +8,9 @@
 -- what went ahead like that, and whose own date has not come, stays within the bucket's `reserve`.
 --
 -- KEYS[1]  ...:buckets        a hash: tat of each rate by its name; "<name> cost", how large calls lately are (a moving
---                            mean), and "<name> slack" of the latest, for those who look on; "closed": see tighten.lua
+--                            mean), and "<name> slack" of the latest; "<name> used", what was reserved lately, as a
+--                            sum that fades within a minute, and "<name> used_at", when that was so: for those who look
+--                            on. "closed": see tighten.lua
 -- KEYS[2]  ...:slots          a hash: calls open, by "<holder> <lane>"
 -- KEYS[3]  ...:alive          a sorted set: until when each holder's slots count
 -- KEYS[4]  ...:held:<holder>  a hash: this holder's reservations, "<lane> <date> <epoch> <admitted>" by id, or "ended"
@@ -30,7 +32,7 @@
 -- Returns {1, date, now, '', the standing of the breaker, epoch, admitted, 1 where it is the probe, holders alive}, or
 -- {0, how far from now what would have to be within the horizon is, now, what stands in the way, the standing of the
 -- breaker}; in the second place, where slots stand in the way, how many there are, where retries do, when one could go.
-local DAY_US = DAY_MS * 1000
+local DAY_US, MINUTE_US = DAY_MS * 1000, 60000000
 
 local now = time_us(ARGV[8])
 local id, holder, lane = ARGV[1], ARGV[2], ARGV[3]
@@ -123,10 +125,13 @@ end
 local latest, goes = now, member
 for _, bucket in ipairs(buckets) do
     local tat = math.max(bucket.from, date) + bucket.cost
-    local cost = tonumber(redis.call('HGET', KEYS[1], bucket.name .. ' cost') or '') or bucket.cost
+    local name = bucket.name
+    local kept = redis.call('HMGET', KEYS[1], name .. ' cost', name .. ' used', name .. ' used_at')
+    local cost, used = tonumber(kept[1] or bucket.cost), tonumber(kept[2] or 0)
     cost = cost + (bucket.cost - cost) / 16
-    redis.call('HSET', KEYS[1], bucket.name, whole(tat), bucket.name .. ' cost', whole(cost),
-               bucket.name .. ' slack', whole(bucket.slack))
+    used = used * math.exp((tonumber(kept[3] or now) - now) / MINUTE_US) + bucket.cost
+    redis.call('HSET', KEYS[1], name, whole(tat), name .. ' cost', whole(cost), name .. ' slack', whole(bucket.slack),
+               name .. ' used', whole(used), name .. ' used_at', whole(now))
     latest = math.max(latest, tat)
     if bucket.date > now then
         goes = goes .. ' ' .. bucket.name .. '=' .. whole(bucket.cost)

@@ -34,6 +34,7 @@ for at = 7, #ARGV, 2 do
     local tat = redis.call('HGET', KEYS[1], ARGV[at])
     if tat then
         redis.call('HSET', KEYS[1], ARGV[at], whole(tat + ARGV[at + 1]))
+        redis.call('HINCRBY', KEYS[1], ARGV[at] .. ' used', whole(ARGV[at + 1]))
     end
 end
 return 1

@@ -313,3 +313,16 @@ def test_a_saturated_limit_is_used_up(
     measured = sum(MINUTE_S <= date < 4 * MINUTE_S for date in dates)
     a_minute = min(limit / max(1, getattr(need, kind.removesuffix("_per_min"))) for kind, limit in limits.items())
     assert least * 3 * a_minute <= measured <= 3 * a_minute
+
+
+def test_the_state_shows_what_is_used_of_a_rate(world: Callable[..., LimitWorld]) -> None:
+    here = world(tokens_per_min=1_000_000)
+    process = here.process()
+    for _ in range(200):
+        here.settle(admitted(here.reserve(process, Need(1, 10_000, 0))), Need(1, 5_000, 0))
+        here.pass_s(1.0)
+    [rate] = here.state(process).rates.values()
+    assert rate.used == pytest.approx(0.3, abs=0.05), "300,000 of a million a minute, and a little for the rate's burst"
+    here.pass_s(120.0)
+    [rate] = here.state(process).rates.values()
+    assert rate.used < 0.06
