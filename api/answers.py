@@ -264,6 +264,47 @@ class AccountAnswer(Answer):
     limits: dict[str, Limits]
 
 
+class BreakerAnswer(Answer):
+    """An account's breaker: whether its calls lately failed, as all workers see it."""
+
+    state: Literal["closed", "open", "half-open"]
+    reason: str = Field(description="Of the last change; empty where there was none")
+    since: datetime | None = Field(description="When it changed last")
+    forced: Literal["open", "closed"] | None = Field(description="How an operator holds it")
+    failures: int = Field(description="Since the last success")
+    next_probe_s: float | None = Field(description="In how many seconds one call may try whether the provider is well")
+
+
+class GroupTrafficAnswer(Answer):
+    """A limit group right now."""
+
+    group: str
+    open_calls: int
+    used: dict[str, float] = Field(description="Share of each rate used in about the last minute; 1 is all of it")
+    ready_in_s: float = Field(description="When an interactive call could go; 0 is now")
+
+
+class AccountTrafficAnswer(Answer):
+    """An account right now."""
+
+    name: str
+    available: bool
+    breaker: BreakerAnswer
+    groups: list[GroupTrafficAnswer]
+
+
+class TrafficAnswer(Answer):
+    """A configured provider right now."""
+
+    role: Literal["primary", "fallback"] | None = Field(
+        description="In the chain of an analysis without one of its own"
+    )
+    current: bool = Field(description="Whether it is the first of that chain that is available")
+    available: bool
+    ready_in_s: float
+    accounts: list[AccountTrafficAnswer]
+
+
 class ProviderAnswer(Answer):
     """A provider. Keys and addresses are not told."""
 
@@ -276,6 +317,7 @@ class ProviderAnswer(Answer):
     chosen_model: str | None = Field(description="What the provider's own variable names, in place of its models")
     timeout_s: float
     models: list[ModelAnswer]
+    traffic: TrafficAnswer | None = Field(description="Null where it is not configured, and while Redis is away")
 
 
 class ProvidersAnswer(Answer):

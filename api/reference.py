@@ -1,33 +1,25 @@
-"""What can be asked for, and of whom: analyses, prompts, providers. Read from the catalog; no key is ever told."""
+"""What can be asked for: analyses and prompts."""
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Path
 from pydantic import StringConstraints
 
 from api.answers import (
-    AccountAnswer,
     AnalysesAnswer,
     AnalysisAnswer,
     AnalysisLimits,
     AnalysisLine,
     ExampleAnswer,
-    LongPriceAnswer,
-    ModelAnswer,
     PromptAnswer,
     PromptLine,
-    ProviderAnswer,
-    ProvidersAnswer,
-    WholePriceAnswer,
 )
 from api.openapi import answers
 from api.problems import INVALID, NO_SUCH_ANALYSIS, NO_SUCH_PROMPT, Problem
 from api.services import Here, Services, no_parameters
 from gateway.analyses.registry import Registered
-from gateway.catalog_entries import ModelEntry, Price, ProviderEntry
 from gateway.errors import PromptError, UnknownAnalysis
 from gateway.prompts.template import PromptVersion
 
@@ -96,19 +88,6 @@ async def prompt_version(here: Here, analysis: Name, version: Name) -> PromptAns
     return _prompt(here, analysis, version)
 
 
-@router.get(
-    "/v1/providers",
-    summary="List the providers",
-    responses=answers({200: (ProvidersAnswer, "All of the catalog")}, INVALID),
-    response_model=ProvidersAnswer,
-)
-async def providers(here: Here) -> ProvidersAnswer:
-    """Which providers there are, what they lack to be used, their models and what those cost today."""
-    today = datetime.now(UTC).date()
-    found = [_provider(here, name, entry, today) for name, entry in here.catalog.providers.items()]
-    return ProvidersAnswer(providers=found, warnings=list(here.catalog.warnings(today)))
-
-
 def _line(here: Services, name: str) -> AnalysisLine:
     kind = here.registry.get(name).analysis
     return AnalysisLine(
@@ -159,41 +138,3 @@ def _prompt_line(prompt: PromptVersion) -> PromptLine:
         required=sorted(prompt.required),
         optional=dict(prompt.optional),
     )
-
-
-def _provider(here: Services, name: str, entry: ProviderEntry, today: date) -> ProviderAnswer:
-    missing = entry.missing(here.env)
-    return ProviderAnswer(
-        name=name,
-        dialect=entry.dialect,
-        configured=not missing,
-        missing=list(missing),
-        account=here.catalog.account(name),
-        accounts=[AccountAnswer(name=one.name, zone=one.zone, limits=one.limits) for one in entry.accounts],
-        chosen_model=here.catalog.chosen_model(name),
-        timeout_s=entry.timeout_s,
-        models=[_model(f"{name}/{model}", found, today) for model, found in here.catalog.models_of(name).items()],
-    )
-
-
-def _model(name: str, entry: ModelEntry, today: date) -> ModelAnswer:
-    price = entry.price_on(today)
-    return ModelAnswer(
-        name=name,
-        context_window=entry.context_window,
-        max_output_tokens=entry.max_output_tokens,
-        capabilities=sorted(entry.capabilities),
-        price=None if price is None else _price(price),
-        limit_group=entry.limit_group,
-        deprecated_on=entry.deprecated_on,
-        replacement=entry.replacement,
-        source=entry.source,
-        checked=entry.checked,
-        note=entry.note,
-    )
-
-
-def _price(price: Price) -> WholePriceAnswer:
-    said = price.model_dump()
-    long = said.pop("long_context")
-    return WholePriceAnswer(**said, long_context=None if long is None else LongPriceAnswer(**long))

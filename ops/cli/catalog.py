@@ -14,6 +14,7 @@ from gateway.settings import Settings
 from ops.cli import target
 from ops.cli.exit_codes import CONFIGURATION, OK
 from ops.cli.screen import DEFAULT_DIRECTORY, AsJson, Directory, Screen
+from ops.cli.traffic import TRAFFIC_HEADINGS, Order, found_traffic, ordered, traffic_cells, traffic_row
 from ops.cli.troubles import BadInput
 
 if TYPE_CHECKING:
@@ -27,17 +28,34 @@ SOON_DAYS = 90
 """A model that goes away sooner is worth a colour."""
 
 
-def providers(directory: Directory = DEFAULT_DIRECTORY, as_json: AsJson = False) -> int:
-    """List the catalog's providers: whether they are configured, and what is missing, by variable.
+def providers(
+    order: Annotated[
+        Order | None, typer.Argument(help="Let no calls go, or let them go again.", show_default=False)
+    ] = None,
+    name: Annotated[str | None, typer.Argument(help="Of this provider.", show_default=False)] = None,
+    account: Annotated[str | None, typer.Option(help="Of this account alone.", show_default=False)] = None,
+    directory: Directory = DEFAULT_DIRECTORY,
+    as_json: AsJson = False,
+) -> int:
+    """List the catalog's providers: what each still needs, how it fares; or hold a breaker open, or close it.
 
-    Exit code 2 where none is configured. Whether they answer is for `assayline doctor` to say.
+    `open` lets no worker call the provider until `close`; jobs with a fallback go there, the others wait. `close` also
+    closes a breaker that failures have opened. Exit code 2 where none is configured.
 
-    Example: [bold]assayline providers --json[/bold]
+    Example: [bold]assayline providers[/bold], [bold]assayline providers open claude[/bold]
     """
     screen = Screen(as_json=as_json)
     env = target.environment(directory)
     catalog = _catalog(env)
-    rows = [_provider_row(name, entry, catalog, env) for name, entry in catalog.providers.items()]
+    if order is not None:
+        ordered(catalog, env, directory, order, name, account)
+    elif account is not None:
+        raise BadInput("--account goes with open or close")
+    now = found_traffic(catalog, env)
+    rows = [
+        {**_provider_row(one, entry, catalog, env), **traffic_row(now.get(one))}
+        for one, entry in catalog.providers.items()
+    ]
     for row in rows:
         screen.document(row)
     screen.show(_providers_table(rows))
@@ -105,12 +123,15 @@ def _providers_table(rows: list[dict[str, Any]]) -> Table:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table("provider", "state", "speaks", "at", "account", "slots", "models", box=None, pad_edge=False)
+    told = any(row["accounts"] for row in rows)
+    headings = ("provider", "state", *(TRAFFIC_HEADINGS if told else ()), "speaks", "at", "account", "slots", "models")
+    table = Table(*headings, box=None, pad_edge=False)
     for row in rows:
         needs = f"set {' and '.join(row['missing'])}"
         table.add_row(
             Text(row["provider"], "bold"),
             Text("configured", "green") if row["configured"] else Text(needs, "dim"),
+            *(traffic_cells(row) if told else ()),
             row["dialect"],
             row["url"] or "",
             row["account"],

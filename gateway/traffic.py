@@ -1,0 +1,124 @@
+"""How things stand with the providers right now: who is asked, who is well, what is used of the limits.
+
+Read from Redis, where all processes keep it; nothing changes by looking.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from gateway.catalog import DEFAULTS
+from gateway.catalog_entries import Lane
+from gateway.limits.groups import LimitGroups
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from gateway.breaker.breakers import BreakerReport
+    from gateway.catalog import Catalog
+    from gateway.limits.group import GroupState, LimitGroup
+    from gateway.limits.limiter import Limiter
+
+PRIMARY, FALLBACK = "primary", "fallback"
+
+
+@dataclass(frozen=True, slots=True)
+class GroupTraffic:
+    """One limit group of one account.
+
+    open: calls open now. used: share of each rate that was reserved and used in about the last minute.
+    ready_in_s: when an interactive call could go; 0 for now.
+    """
+
+    group: LimitGroup
+    open: int
+    used: Mapping[str, float]
+    ready_in_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class AccountTraffic:
+    """One account with a provider: its breaker and its groups."""
+
+    name: str
+    breaker: BreakerReport
+    groups: tuple[GroupTraffic, ...]
+
+    @property
+    def available(self) -> bool:
+        """Whether its breaker lets calls in."""
+        return self.breaker.standing.closed
+
+    @property
+    def ready_in_s(self) -> float:
+        """When a call of some group could go."""
+        return min((group.ready_in_s for group in self.groups), default=0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderTraffic:
+    """One configured provider.
+
+    role: of the chain that an analysis without a route of its own takes: `primary`, `fallback`, or None where it is not
+    in it. current: whether it is the first of that chain that is available.
+    """
+
+    provider: str
+    role: str | None
+    current: bool
+    accounts: tuple[AccountTraffic, ...]
+
+    @property
+    def available(self) -> bool:
+        """Whether any account is."""
+        return any(account.available for account in self.accounts)
+
+    @property
+    def ready_in_s(self) -> float:
+        """When a call could go, with whichever account."""
+        return min(account.ready_in_s for account in self.accounts)
+
+
+async def traffic(catalog: Catalog, limiter: Limiter) -> list[ProviderTraffic]:
+    """Look at every configured provider.
+
+    Raises:
+        RedisAway: nobody knows.
+    """
+    groups = LimitGroups(catalog)
+    chain = list(dict.fromkeys(hop.provider for hop in catalog.chain(DEFAULTS)))
+    names = list(dict.fromkeys(queue.partition(".")[0] for queue in catalog.queues()))
+    accounts = dict(
+        zip(names, await asyncio.gather(*(_accounts(limiter, groups, name) for name in names)), strict=True)
+    )
+    current = next((name for name in chain if any(account.available for account in accounts[name])), None)
+    return [ProviderTraffic(name, _role(name, chain), name == current, accounts[name]) for name in names]
+
+
+def _role(provider: str, chain: Sequence[str]) -> str | None:
+    if provider not in chain:
+        return None
+    return PRIMARY if provider == chain[0] else FALLBACK
+
+
+async def _accounts(limiter: Limiter, groups: LimitGroups, provider: str) -> tuple[AccountTraffic, ...]:
+    by_account: dict[str, list[LimitGroup]] = {}
+    for shared in groups.at(provider):
+        for group in shared.groups:
+            by_account.setdefault(group.account, []).append(group)
+    return tuple(await asyncio.gather(*(_account(limiter, name, found) for name, found in by_account.items())))
+
+
+async def _account(limiter: Limiter, name: str, groups: Sequence[LimitGroup]) -> AccountTraffic:
+    report, states = await asyncio.gather(
+        limiter.breakers.describe(groups[0].owner), asyncio.gather(*(limiter.state(group) for group in groups))
+    )
+    return AccountTraffic(name, report, tuple(_group(state) for state in states))
+
+
+def _group(state: GroupState) -> GroupTraffic:
+    calls = state.admits(Lane.INTERACTIVE, 1)
+    used = {kind.value: rate.used for kind, rate in state.rates.items()}
+    return GroupTraffic(state.group, state.open, used, 0.0 if calls else state.opens_in_s(Lane.INTERACTIVE, 0))
