@@ -22,6 +22,7 @@ SWITCHES: dict[str, tuple[str, ...]] = {
     "enqueue": ("copy",),
     "recovery": ("rescue",),
     "limits": ("limiter",),
+    "steady": ("headroom",),
 }
 """The mechanisms that each bench can do without, to show what they are worth."""
 

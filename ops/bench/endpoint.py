@@ -38,7 +38,8 @@ LABELS = ("invoice", "complaint", "other")
 """The labels that benches ask `text_classification` to choose from."""
 ANSWER = {"evidence": "the amount due", "label": LABELS[0], "confidence_percent": 90}
 
-_MARKER = re.compile(rb"marker-([0-9A-Za-z_.-]+)")
+MARKER = re.compile(rb"marker-([0-9A-Za-z_.-]+)")
+"""How a call is known, in its body."""
 
 
 def completion() -> dict[str, Any]:
@@ -173,7 +174,7 @@ class Connection(HttpConnection):
         if target.startswith("/control/"):
             self._control(target)
             return
-        marker = _MARKER.search(body)
+        marker = MARKER.search(body)
         self._book.last = body
         self._call = Call(self._book, self)
         self._call.begin(marker[1].decode() if marker else "")

@@ -58,9 +58,9 @@ class Stack:
     _running: list[Running] = field(default_factory=list)
     _names: set[str] = field(default_factory=set)
 
-    def dispatcher(self, *flags: str, without: str | None = None) -> None:
+    def dispatcher(self, *flags: str, without: str | None = None) -> Running:
         """Start the dispatcher; `without`: see `worker`."""
-        self.start("dispatcher", [*entry(without), "dispatcher", *flags])
+        return self.start("dispatcher", [*entry(without), "dispatcher", *flags])
 
     def await_catalog(self) -> None:
         """Wait until the dispatcher has mirrored the catalog: from then on jobs can be enqueued."""

@@ -91,6 +91,11 @@ def without_batches() -> None:
     _replace(EventBatches, "start", lambda *_: None)
 
 
+def without_headroom() -> None:
+    """The dispatcher releases by slots alone, and the workers' calls are admitted as ever."""
+    _replace(dispatcher, "LimitHeadroom", lambda *_: NoLimits())
+
+
 def without_limiter() -> None:
     """Every call goes at once, and the dispatcher releases by slots alone: what is left is the provider's 429."""
     _replace(build, "Admission", lambda *_, **__: Admission())
@@ -126,6 +131,7 @@ def _unpooled(database_url: str, **_: Any) -> AsyncEngine:
 MECHANISMS: dict[str, Callable[[], None]] = {
     "aiohttp": without_aiohttp,
     "batches": without_batches,
+    "headroom": without_headroom,
     "limiter": without_limiter,
     "loop": without_loop,
     "threads": without_threads,

@@ -16,9 +16,11 @@ import pytest
 from rich.console import Console
 
 from gateway.errors import ConfigurationError
-from ops.bench import BENCHES, SWITCHES, limits, recovery
+from ops.bench import BENCHES, SWITCHES, limits, recovery, steady
 from ops.bench.report import Check, Options, Report, Servers, quantile
-from ops.bench.strict.loads import LOADS
+from ops.bench.strict.endpoint import Arrival
+from ops.bench.strict.loads import LARGE, LOADS, Load
+from ops.bench.strict.visits import waits_ms
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -83,6 +85,30 @@ def test_recovery_fails_without_rescue(database_url: str, redis_url: str, postgr
     off = recovery.measure(options(without="rescue"), bound_s=1.5 * on.checks[0].value, passed_s=SKIPPED_S)
     assert not off.ok
     assert off.checks[0].value is None
+
+
+def test_steady_fails_without_headroom(database_url: str, redis_url: str) -> None:
+    load = Load("small", "openai", {"requests": 600, "tokens": LARGE}, "requests", 20, 3, 0.2, 0.4, 0.98, 0.0)
+    heap = steady.Heap(load, bulk=300, every_s=0.2, idle=3)
+    options = partial(Options, seconds=3, servers=Servers(database_url, redis_url))
+    on, off = (steady.measure(options(without=without), [heap], workers=1, warm_up=1) for without in (None, "headroom"))
+    assert not off.checks[0].ok
+    assert 0 < on.checks[0].value < off.checks[0].value
+    assert on.rounds[0]["snoozed"] < off.rounds[0]["snoozed"]
+    for report in (on, off):
+        assert report.rounds[0]["unwritten"] == report.rounds[0]["refused"] == 0
+        assert report.rounds[0]["idle_n"] >= 3
+        assert report.rounds[0]["loaded_p50_ms"] > 0
+
+
+def test_a_call_that_has_not_come_is_awaited_still() -> None:
+    arrivals = [Arrival("a", 3_000_000, False), Arrival("a", 5_000_000, True), Arrival("b", 4_000_000, False)]
+    assert waits_ms({"a": 1_000_000, "b": 2_000_000}, arrivals, 9_000_000) == [4.0, 7.0]
+
+
+def test_steady_knows_no_other_loads() -> None:
+    with pytest.raises(ConfigurationError, match="no load 'short'; there are requests, slots, million"):
+        BENCHES["steady"](Options(loads=("short",)))
 
 
 def test_limits_fails_without_the_limiter(database_url: str, redis_url: str) -> None:

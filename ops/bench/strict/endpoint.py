@@ -75,6 +75,15 @@ class Record:
         }
 
 
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """One call as it came: its marker, nanoseconds of the wall clock, and whether it was let in."""
+
+    marker: str
+    at_ns: int
+    let_in: bool
+
+
 class StrictEndpoint:
     """One endpoint process, in a stack's life."""
 
@@ -98,6 +107,14 @@ class StrictEndpoint:
     def calls(self) -> int:
         """How many calls have come, ever."""
         return int(self._ask("state")["calls"])
+
+    def arrivals(self) -> list[Arrival]:
+        """All calls that have come in the run, in order."""
+        return [Arrival(*told) for told in self._ask("arrivals")]
+
+    def most_open(self) -> int:
+        """The most calls that were open at once in the run."""
+        return int(self._ask("record")["most_open"])
 
     def record(self, seconds: int) -> Record:
         """What was recorded in the run's first seconds."""

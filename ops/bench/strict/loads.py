@@ -21,6 +21,7 @@ class Load:
     smallest_tokens, spread: outputs, log-uniform from the smallest to `spread` times as much.
     shortest_s, longest_s: how long calls take, in step with their output.
     least_use, most_refused: what is to be reached, as shares of the limit and of the calls.
+    calls_at_once: what the account allows of them; the endpoint counts, and does not refuse. None: any number.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Load:
     longest_s: float
     least_use: float
     most_refused: float
+    calls_at_once: int | None = None
 
     @property
     def limit(self) -> int:

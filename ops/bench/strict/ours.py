@@ -50,6 +50,7 @@ def catalog(load: Load) -> dict[str, Any]:
     """A catalog of one provider, one account with the load's limits, and one model."""
     provider = PROVIDERS[load.provider]
     key_env, base_url_env = provider["variables"]
+    limits = {f"{kind}_per_min": limit for kind, limit in load.per_min.items()}
     return {
         "providers": {
             provider["name"]: {
@@ -61,7 +62,7 @@ def catalog(load: Load) -> dict[str, Any]:
                 "accounts": [
                     {
                         "name": "default",
-                        "limits": {"default": {f"{kind}_per_min": limit for kind, limit in load.per_min.items()}},
+                        "limits": {"default": limits | {"concurrent_calls": load.calls_at_once}},
                     }
                 ],
                 "models": {
@@ -103,11 +104,16 @@ class OurWorkers:
         self._names = (f"limits.{run}.{number}" for number in itertools.count())
         self.endpoint = StrictEndpoint(stack, load, "ours")
         self._configure()
-        stack.dispatcher(without=without)
+        self.dispatcher = stack.dispatcher(without=without)
         self._workers = [self._worker(place) for place in range(workers)]
         for worker in self._workers:
             stack.until(lambda worker=worker: stack.lives(worker), START_S, "a worker's heartbeat")
         stack.await_catalog()
+
+    @property
+    def worker_pids(self) -> list[int]:
+        """Of the workers that live now."""
+        return [worker.pid for worker in self._workers]
 
     def run(self, seconds: int, *, kills: bool) -> tuple[Record, dict[str, Any]]:
         """Keep them in work for so many seconds; the endpoint's record, and what else was seen.
@@ -127,9 +133,14 @@ class OurWorkers:
             self._stack.check()
             least_due = min(least_due, self._top_up())
         record, busy_percent = self.endpoint.record(seconds), cores.busy_percent()
-        for worker in self._workers:
-            self._stack.kill(worker)  # their calls may be open for long
+        self.kill()
         return record, {"least_waiting": least_due, "killed": killed, "cores_busy_%": busy_percent}
+
+    def kill(self) -> None:
+        """Kill the workers: their calls may be open for long."""
+        for worker in self._workers:
+            self._stack.kill(worker)
+        self._workers.clear()
 
     def _top_up(self) -> int:
         """Enqueue more where few are left; how many were due before."""

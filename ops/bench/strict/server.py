@@ -1,11 +1,13 @@
 """A strict provider as a process: chat completions and messages, refused with 429 by `StrictLimits`.
 
 `python -m ops.bench.strict.server LOAD`, LOAD as JSON (`loads.Load`), prints its port and serves until SIGTERM. Outputs
-and durations are drawn in the order of admission, from one seed: every run sees the same. Input is counted as a token
-for each four bytes of body. Under /control/:
+and durations are drawn in the order of admission, from one seed: every run sees the same. A call whose body says
+`takes-SECONDS-s` takes so long instead, and writes as much. Input is counted as a token for each four bytes of body.
+Under /control/:
 
     start     full buckets, an empty record: time zero
     record    what was counted and refused since then; see `StrictLimits.record`
+    arrivals  [[marker, arrived_ns, let in], ...] since then; nanoseconds of the wall clock
     state     {"calls", "answered", "open"} of all its life
 """
 
@@ -13,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import signal
 import sys
 import time
@@ -22,6 +25,7 @@ from random import Random
 
 import uvloop
 
+from ops.bench.endpoint import MARKER
 from ops.bench.http_connection import BACKLOG, HttpConnection, http_answer
 from ops.bench.strict import answers
 from ops.bench.strict.headers import date_header, limit_headers, refusal_headers
@@ -33,6 +37,8 @@ BYTES_PER_TOKEN = 4
 ALLOWANCE_FIELDS = ("max_tokens", "max_completion_tokens")
 """How callers say what a call may write."""
 
+_TAKES = re.compile(rb"takes-([0-9.]{1,9})-s\b")
+
 
 class Account:
     """What all connections share: the limits, the load, the counters."""
@@ -41,27 +47,34 @@ class Account:
         self.load = load
         self.limits = StrictLimits(load.provider, load.per_min, time.monotonic)
         self.calls = self.answered = self.open = 0
+        self.arrivals: list[tuple[str, int, bool]] = []
         self._next = self._drawn_anew()
 
     def start(self) -> None:
         """Begin a run."""
         self.limits.start()
+        self.arrivals.clear()
         self._next = self._drawn_anew()
 
-    def arrive(self, path: str, allowed: int, size: int, connection: Connection) -> None:
+    def arrive(self, path: str, allowed: int, body: bytes, connection: Connection) -> None:
         """Refuse a call at once, or answer it when its output has been produced.
 
         Args:
             path: how it is answered.
             allowed: tokens it may write.
-            size: bytes of its body.
+            body: with its marker, if it has one.
             connection: where it came from.
         """
         self.calls += 1
         drawn, duration_s = self._next
         output = min(drawn, allowed)
-        call = Call(size // BYTES_PER_TOKEN, allowed, output, duration_s * output / drawn)
+        takes_s = duration_s * output / drawn
+        if told_s := _TAKES.search(body):
+            takes_s = float(told_s[1])
+        call = Call(len(body) // BYTES_PER_TOKEN, allowed, output, takes_s)
         refusal = self.limits.arrive(call)
+        marker = MARKER.search(body)
+        self.arrivals.append((marker[1].decode() if marker else "", time.time_ns(), refusal is None))
         # The figures are those of the arrival; the date of an answer is that of its sending.
         told = limit_headers(self.limits, datetime.now(UTC))
         if refusal is not None:
@@ -69,8 +82,8 @@ class Account:
             return
         self._next = self.load.draw(self._rng)
         self.open += 1
-        body = answers.answer(path, call.input_tokens, output, cut=output < drawn)
-        asyncio.get_running_loop().call_later(call.duration_s, self._reply, connection, body, told)
+        answer = answers.answer(path, call.input_tokens, output, cut=output < drawn)
+        asyncio.get_running_loop().call_later(call.duration_s, self._reply, connection, answer, told)
 
     def state(self) -> dict[str, int]:
         """The counters."""
@@ -109,7 +122,7 @@ class Connection(HttpConnection):
         elif (allowed := _allowed(body)) is None:
             self._complain(path, HTTPStatus.BAD_REQUEST, f"{' or '.join(ALLOWANCE_FIELDS)}: a number of tokens")
         else:
-            self._account.arrive(path, allowed, len(body), self)
+            self._account.arrive(path, allowed, body, self)
 
     def _complain(self, path: str, status: HTTPStatus, said: str) -> None:
         self.send(http_answer(answers.complaint(path, said), status))
@@ -117,7 +130,12 @@ class Connection(HttpConnection):
     def _control(self, what: str) -> None:
         if what == "start":
             self._account.start()
-        told = self._account.limits.record() if what == "record" else self._account.state()
+        account = self._account
+        told: object = account.state()
+        if what == "record":
+            told = account.limits.record()
+        elif what == "arrivals":
+            told = account.arrivals
         self.send(http_answer(json.dumps(told).encode()))
 
 
