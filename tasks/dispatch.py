@@ -102,9 +102,10 @@ class Dispatcher:
         self._looked_at: float | None = None
         self._blind_until = 0.0
         self._full: set[str] = set()
-        """Providers whose slots were too few at the last pass: something due was left behind."""
+        """Queues for which slots were too few when they were last looked at: something due was left behind."""
         self._opens_at: dict[str, float] = {}
-        """When a limit group of a provider has room again for what was left behind, by the loop's clock."""
+        """When a limit group has room again for what was left behind in a queue, by the loop's clock. By queue, as in
+        `_full`: a look at one lane says nothing of the other."""
         self._slots: dict[str, int] = {}
         """Live slots of each provider, as the last pass has seen them."""
         self._diversion = Diversion(log)
@@ -122,8 +123,9 @@ class Dispatcher:
 
     async def release(self, provider: str, lanes: Sequence[str] = LANES) -> int:
         """Release and publish what is due for one provider. Returns how many, or -1 where another has the lock."""
-        self._full.discard(provider)
-        self._opens_at.pop(provider, None)
+        for lane in lanes:
+            self._full.discard(f"{provider}.{lane}")
+            self._opens_at.pop(f"{provider}.{lane}", None)
         async with self._releasing.begin() as connection:
             locked = await connection.execute(statement("lock_provider"), {"provider": provider})
             if not locked.scalar_one():
@@ -195,8 +197,8 @@ class Dispatcher:
         woken, self._woken = self._woken, {}
         self._wake.clear()
         if now < self._poll_due:
-            opened = [provider for provider, at in self._opens_at.items() if at <= now]
-            return {**woken, **dict.fromkeys((*opened, *self._full), LANES)}
+            opened = [queue for queue, at in self._opens_at.items() if at <= now]
+            return {**woken, **dict.fromkeys((queue.partition(".")[0] for queue in (*opened, *self._full)), LANES)}
         self._poll_due = now + self._policy.poll_s
         return dict.fromkeys(self._providers, LANES)
 
@@ -255,10 +257,10 @@ class Dispatcher:
         moved = [row for row in rows if row["id"] is not None]
         self._slots[provider] = rows[0]["slots"]
         if rows[0]["short"]:
-            self._full.add(provider)
+            self._full.add(f"{provider}.{lane}")
         if closed := rows[0]["closed"]:
-            opens_at = asyncio.get_running_loop().time() + min(rooms[at - 1].next_in_s for at in closed)
-            self._opens_at[provider] = min(opens_at, self._opens_at.get(provider, math.inf))
+            opens_in_s = min(rooms[at - 1].next_in_s for at in closed)
+            self._opens_at[f"{provider}.{lane}"] = asyncio.get_running_loop().time() + opens_in_s
         left_behind = rows[0]["short"] or closed
         return moved, 0 if left_behind else rows[0]["room"] - len(moved)
 

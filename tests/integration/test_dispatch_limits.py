@@ -123,6 +123,29 @@ async def test_a_group_is_looked_at_again_when_it_opens(world: JobWorld) -> None
         await running
 
 
+async def test_a_look_at_one_lane_puts_off_no_look_at_the_other(world: JobWorld) -> None:
+    """An interactive job comes while bulk waits for its group to open: bulk is looked at in time all the same."""
+    [first, second] = of(world, "small", 2, lane="bulk")
+    await world.worker(slots=8)
+    headroom = Told([small(1, next_in_s=0.5)])
+    stop = asyncio.Event()
+    dispatcher = world.dispatcher(Policy(poll_s=3600.0), headroom=headroom)
+    running = asyncio.create_task(dispatcher.run(stop))
+    try:
+        async with asyncio.timeout(SOON_S):
+            await world.broker.published.wait()
+            assert [message.id for message in world.broker.take()] == [first]
+            [urgent] = of(world, "wide", 1)
+            await world.broker.published.wait()
+            assert [message.id for message in world.broker.take()] == [urgent]
+            headroom.says = [small(2)]
+            await world.broker.published.wait()
+        assert [message.id for message in world.broker.take()] == [second]
+    finally:
+        stop.set()
+        await running
+
+
 async def test_the_headroom_is_told_of_the_live_slots(world: JobWorld) -> None:
     headroom = Told()
     dispatcher = world.dispatcher(headroom=headroom)
