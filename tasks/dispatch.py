@@ -244,7 +244,7 @@ class Dispatcher:
         rooms = await self._headroom.rooms(provider, lane, self._slots.get(provider, 0))
         self._diversion.note(provider, rooms)
         parameters = {
-            "groups": json.dumps([{"models": room.models, "most": room.most} for room in rooms]),
+            "groups": json.dumps([{"models": r.models, "most": r.most, "more": r.more} for r in rooms]),
             "provider": provider,
             "lane": lane,
             "most": policy.most_per_pass,

@@ -34,13 +34,16 @@ class GroupRoom:
     """How many jobs of some models may be queued or running at once: `most`, None for as many as the slots bear.
 
     models: None stands for all that no other group names. next_in_s: when there may be room for one more.
-    out: why no account makes any call at all, None where one does.
+    out: why no account makes any call at all, None where one does. more: as many may be released, however few jobs are
+    out; None: `most` says it all. A job may end between the look at the limits and the count of jobs: its call is still
+    in `most`.
     """
 
     models: tuple[str, ...] | None
     most: int | None
     next_in_s: float
     out: GatewayError | None = None
+    more: int | None = None
 
 
 class Headroom(Protocol):
@@ -84,8 +87,9 @@ class LimitHeadroom:
         opens_in_s = [
             state.opens_in_s(lane, calls, may_wait=may_wait) for state, calls in zip(states, bookable, strict=True)
         ]
-        most = sum(state.open for state in states) + sum(bookable)
-        return GroupRoom(shared.models, most, min(opens_in_s), _outage(states))
+        more = sum(bookable)
+        most = sum(state.open for state in states) + more
+        return GroupRoom(shared.models, most, min(opens_in_s), _outage(states), more)
 
 
 def _outage(states: Sequence[GroupState]) -> GatewayError | None:

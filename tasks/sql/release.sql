@@ -3,8 +3,9 @@
 --
 -- Room of the queue: what is queued or running may not exceed the provider's live slots and a short backlog, so that a
 -- worker finds its next message without a dispatcher's pass between; bulk keeps to its share of the slots.
--- Room of a limit group: what is queued or running of its models may not exceed `most`. The groups come as a JSON
--- array of {models, most}; a group without models holds those that no other names. What no group holds has the queue's room.
+-- Room of a limit group: what is queued or running of its models may not exceed `most`, and no more than `more` of them
+-- are released. The groups come as a JSON array of {models, most, more}; a group without models holds those that no
+-- other names. What no group holds has the queue's room.
 WITH RECURSIVE live AS (
     SELECT coalesce(sum(slots), 0)::integer AS slots FROM assayline.workers
      WHERE :provider = ANY(providers) AND NOT stopping
@@ -23,9 +24,9 @@ WITH RECURSIVE live AS (
                :most)) END AS n
       FROM live, taken
 ), groups AS MATERIALIZED (
-    SELECT g.no::integer AS no, g.models, g.most
-      FROM ROWS FROM (jsonb_to_recordset(CAST(:groups AS jsonb)) AS (models text[], most integer)) WITH ORDINALITY
-           AS g(models, most, no)
+    SELECT g.no::integer AS no, g.models, g.most, g.more
+      FROM ROWS FROM (jsonb_to_recordset(CAST(:groups AS jsonb)) AS (models text[], most integer, more integer))
+           WITH ORDINALITY AS g(models, most, more, no)
 ), waiting AS ( -- the models that wait, one look into the index each
     (SELECT model FROM assayline.jobs WHERE provider = :provider AND lane = :lane AND state = 'scheduled'
       ORDER BY model LIMIT 1)
@@ -35,11 +36,12 @@ WITH RECURSIVE live AS (
              ORDER BY j.model LIMIT 1)
       FROM waiting w WHERE w.model IS NOT NULL
 ), grouped AS MATERIALIZED (
-    SELECT m.model, coalesce(g.no, rest.no, 0) AS no, coalesce(g.most, rest.most) AS most
+    SELECT m.model, coalesce(g.no, rest.no, 0) AS no, coalesce(g.most, rest.most) AS most,
+           coalesce(g.more, rest.more) AS more
       FROM (SELECT model FROM waiting WHERE model IS NOT NULL UNION SELECT model FROM active) m
       LEFT JOIN groups g ON m.model = ANY(g.models) LEFT JOIN groups rest ON rest.models IS NULL
 ), group_room AS MATERIALIZED (
-    SELECT g.no, greatest(0, least(r.n, min(g.most) - coalesce(sum(a.jobs), 0)))::integer AS n
+    SELECT g.no, greatest(0, least(r.n, min(g.more), min(g.most) - coalesce(sum(a.jobs), 0)))::integer AS n
       FROM grouped g LEFT JOIN (SELECT model, sum(jobs) AS jobs FROM active GROUP BY model) a USING (model) CROSS JOIN room r
      GROUP BY g.no, r.n
 ), due AS (

@@ -78,6 +78,14 @@ async def test_what_is_queued_or_running_counts_in_both_lanes(world: JobWorld) -
     assert await world.dispatcher(headroom=Told([small(11)])).release("one") == 6
 
 
+async def test_a_job_that_ends_between_the_two_looks_makes_no_room_for_another(world: JobWorld) -> None:
+    """Its call is counted in `most` still; how many more there is room for is told beside it."""
+    of(world, "small", 6)
+    await world.worker(slots=40)
+    assert await world.dispatcher(headroom=Told([GroupRoom(("small",), 5, 1.0, more=2)])).release("one") == 2
+    assert await world.dispatcher(headroom=Told([GroupRoom(("small",), 5, 1.0, more=4)])).release("one") == 3
+
+
 async def test_models_of_one_group_share_its_room_most_urgent_first(world: JobWorld) -> None:
     of(world, "small", 2, priority=5)
     of(world, "wide", 2, priority=1)
