@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gateway.errors import ConfigurationError
-from gateway.limits.group import BULK_SHARE
+from gateway.limits.policy import BULK_SHARE
 from ops.bench.endpoint import LABELS
 from ops.bench.proc import Cores, cpu_s
 from ops.bench.report import Check, Figures, Options, Report, quantile
