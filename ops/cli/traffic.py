@@ -134,6 +134,8 @@ def traffic_cells(row: Mapping[str, Any]) -> tuple[Text, ...]:
         for one in row["accounts"]
     )
     ready = "now" if row["ready_in_s"] <= 0 else f"in {row['ready_in_s']:.0f} s"
+    if all(one["forced"] == "open" for one in row["accounts"]):
+        ready = "when closed"
     return (
         Text(row["role"] or "", "bold" if row["current"] else ""),
         breakers,
