@@ -6,7 +6,7 @@ import logging
 import os
 import socket
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ from kombu.transport.redis import Channel
 from gateway.catalog import DEFAULTS, Catalog
 from gateway.catalog_entries import Lane
 from gateway.errors import ConfigurationError
+from gateway.limits.groups import LimitGroups
 from gateway.settings import Settings
 from workers.app import app
 from workers.build import build_worker, configured
@@ -81,6 +82,17 @@ def chosen(catalog: Catalog, wanted: Sequence[str]) -> tuple[str, ...]:
     return tuple(wanted) or available
 
 
+def kept_limits(catalog: Catalog, providers: Sequence[str]) -> Iterator[str]:
+    """Say which limits are kept: they are the catalog's, and an account's own may be higher."""
+    groups = LimitGroups(catalog)
+    for provider in providers:
+        for shared in groups.at(provider):
+            for group in shared.groups:
+                limits = group.limits.model_dump(exclude_none=True)
+                if limits:
+                    yield f"{group} is kept to {', '.join(f'{n} {kind}' for kind, n in limits.items())} (the catalog)"
+
+
 def primary_and_fallbacks(catalog: Catalog) -> str:
     """Say where an analysis without a route of its own goes: the first provider, and those after it."""
     primary, *fallbacks = dict.fromkeys(hop.provider for hop in catalog.chain(DEFAULTS)) or ["none"]
@@ -110,6 +122,8 @@ def _consume(catalog: Catalog, providers: Sequence[str], slots: int, options: Wo
         optimization="fair",
     )
     log.info("LLM gateway initialized with %s", primary_and_fallbacks(catalog))
+    for line in kept_limits(catalog, providers):
+        log.info("%s", line)
     log.info("serving %s with %d slots", ", ".join(names), slots)
     worker.start()
     return int(worker.exitcode or 0)
