@@ -150,14 +150,20 @@ class LimiterMachine(RuleBasedStateMachine):
     def allowed(self) -> dict[LimitKind, float]:
         """By kind: what a minute may hold. Requests by the limit itself, tokens by burst + rate x time.
 
-        A flush makes room for one call, and for as many as may go ahead.
+        A flush makes room for one call, and for as many as may go ahead. Where calls differ in size, each process has
+        its own picture of the largest: the first large call of each may come on top (ADR 0010).
         """
         found: dict[LimitKind, float] = {}
+        sizes: dict[LimitKind, set[int]] = {}
         for call in self.admitted:
             for bucket in call.reservation.buckets:
                 room = max(bucket.room, bucket.amount)
                 most = bucket.per_min + room + bucket.reserve + self.flushes * (bucket.amount + bucket.reserve)
                 found[bucket.kind] = max(found.get(bucket.kind, 0), most)
+                sizes.setdefault(bucket.kind, set()).add(bucket.amount)
+        for kind, amounts in sizes.items():
+            if len(amounts) > 1:
+                found[kind] += (len(self.processes) + len(self.dead) - 1) * max(amounts)
         if LimitKind.REQUESTS in found:
             limit = self.world.limits.requests_per_min
             assert limit is not None
