@@ -90,7 +90,7 @@ def test_recovery_fails_without_rescue(database_url: str, redis_url: str, postgr
 def test_steady_fails_without_headroom(database_url: str, redis_url: str) -> None:
     load = Load("small", "openai", {"requests": 600, "tokens": LARGE}, "requests", 20, 3, 0.2, 0.4, 0.98, 0.0)
     heap = steady.Heap(load, bulk=300, every_s=0.2, idle=3)
-    options = partial(Options, seconds=3, servers=Servers(database_url, redis_url))
+    options = partial(Options, seconds=2, servers=Servers(database_url, redis_url))
     on, off = (steady.measure(options(without=without), [heap], workers=1, warm_up=1) for without in (None, "headroom"))
     assert not off.checks[0].ok
     assert 0 < on.checks[0].value < off.checks[0].value
