@@ -13,7 +13,7 @@ from gateway.catalog_entries import Lane
 from gateway.errors import ExceedsLimit
 from gateway.limits.group import BOOKED_AHEAD_S, LimitGroup
 from gateway.limits.limiter import LEASE_S
-from gateway.limits.rates import LimitKind, Need
+from gateway.limits.rates import LATE_US, LimitKind, Need
 from gateway.limits.refusals import SLOT_RETRY_S
 
 if TYPE_CHECKING:
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 LONG_S = 3_600.0
 MINUTE_S = 60.0
+APART_S = (MINUTE_S + LATE_US / 1e6) / 40
+"""Of 40 requests a minute, each may be so much late."""
 
 
 def test_a_call_goes_at_once_where_there_is_room(world: Callable[..., LimitWorld]) -> None:
@@ -33,7 +35,7 @@ def test_callers_get_dates_one_after_the_other(world: Callable[..., LimitWorld])
     here = world(requests_per_min=40)
     processes = [here.process(), here.process()]
     waits = [admitted(here.reserve(processes[n % 2], Need(), Lane.INTERACTIVE)).reservation.wait_s for n in range(4)]
-    assert waits == pytest.approx([0, 1.5, 3.0, 4.5])
+    assert waits == pytest.approx([0, APART_S, 2 * APART_S, 3 * APART_S])
 
 
 def test_beyond_the_horizon_a_call_is_told_when_to_come_back(world: Callable[..., LimitWorld]) -> None:
@@ -42,7 +44,7 @@ def test_beyond_the_horizon_a_call_is_told_when_to_come_back(world: Callable[...
     for _ in range(4):
         admitted(here.reserve(process, Need(), Lane.INTERACTIVE))
     error = refused(here.reserve(process, Need(), Lane.INTERACTIVE))
-    assert error.retry_after_s == pytest.approx(6.0 - BOOKED_AHEAD_S[Lane.INTERACTIVE])
+    assert error.retry_after_s == pytest.approx(4 * APART_S - BOOKED_AHEAD_S[Lane.INTERACTIVE])
     assert str(error) == "openai/default/default has no requests to book for 1.0 s"
     here.pass_s(error.retry_after_s)
     wait_s = admitted(here.reserve(process, Need(), Lane.INTERACTIVE)).reservation.wait_s
@@ -127,14 +129,14 @@ def test_bulk_leaves_slots_to_interactive_calls(world: Callable[..., LimitWorld]
 
 
 def test_a_date_that_one_limit_demands_counts_for_the_others_too(world: Callable[..., LimitWorld]) -> None:
-    """Tokens put the second call off; then it takes its request, so the next request is free 1.5 s after it."""
+    """Tokens put the second call off; then it takes its request, so the next request is free so much after it."""
     here = world(requests_per_min=40, output_tokens_per_min=60_000)
     process = here.process()
     admitted(here.reserve(process, Need(1, 0, 3_000), Lane.INTERACTIVE))
     second = admitted(here.reserve(process, Need(1, 0, 3_000), Lane.INTERACTIVE)).reservation.wait_s
     assert second > 2
     third = admitted(here.reserve(process, Need(1, 0, 0), Lane.INTERACTIVE)).reservation.wait_s
-    assert third == pytest.approx(second + 1.5)
+    assert third == pytest.approx(second + APART_S)
 
 
 @pytest.mark.parametrize(
