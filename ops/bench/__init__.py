@@ -23,6 +23,7 @@ SWITCHES: dict[str, tuple[str, ...]] = {
     "recovery": ("rescue",),
     "limits": ("limiter",),
     "steady": ("headroom",),
+    "failover": ("breaker",),
 }
 """The mechanisms that each bench can do without, to show what they are worth."""
 

@@ -16,7 +16,9 @@ from celery.signals import worker_process_init, worker_process_shutdown
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 
+from gateway import admission
 from gateway.admission import Admission
+from gateway.breaker.health import Health
 from ops.migrate import sqlalchemy_url
 from tasks.headroom import NoLimits
 from tasks.run import Ending
@@ -91,6 +93,11 @@ def without_batches() -> None:
     _replace(EventBatches, "start", lambda *_: None)
 
 
+def without_breaker() -> None:
+    """A failure says nothing of its provider, so none opens a breaker; retries, their budget and fallback stay."""
+    _replace(admission, "health_of", lambda _: Health.SILENT)
+
+
 def without_headroom() -> None:
     """The dispatcher releases by slots alone, and the workers' calls are admitted as ever."""
     _replace(dispatcher, "LimitHeadroom", lambda *_: NoLimits())
@@ -131,6 +138,7 @@ def _unpooled(database_url: str, **_: Any) -> AsyncEngine:
 MECHANISMS: dict[str, Callable[[], None]] = {
     "aiohttp": without_aiohttp,
     "batches": without_batches,
+    "breaker": without_breaker,
     "headroom": without_headroom,
     "limiter": without_limiter,
     "loop": without_loop,

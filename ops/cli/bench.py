@@ -28,9 +28,13 @@ def bench(
     with_litellm: Annotated[
         bool, typer.Option("--with-litellm", help="Also LiteLLM, in a virtual environment of its own.")
     ] = False,
-    seconds: Annotated[int | None, typer.Option(min=5, help="How long a run takes. limits: 300; steady: 240.")] = None,
+    seconds: Annotated[
+        int | None,
+        typer.Option(min=5, help="How long a run takes. limits: 300; steady: 240. failover, of a failure: 30."),
+    ] = None,
     load: Annotated[
-        list[str] | None, typer.Option("--load", help="limits, steady: only this load; may be repeated.")
+        list[str] | None,
+        typer.Option("--load", help="limits, steady, failover: only this load or failure; may be repeated."),
     ] = None,
     plot: Annotated[Path | None, typer.Option(help="limits: write a plot of use over time (SVG) here.")] = None,
     as_json: AsJson = False,

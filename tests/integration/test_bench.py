@@ -16,7 +16,8 @@ import pytest
 from rich.console import Console
 
 from gateway.errors import ConfigurationError
-from ops.bench import BENCHES, SWITCHES, limits, recovery, steady
+from ops.bench import BENCHES, SWITCHES, failover, limits, recovery, steady
+from ops.bench.outage.failures import FAILURES
 from ops.bench.report import Check, Options, Report, Servers, quantile
 from ops.bench.strict.endpoint import Arrival
 from ops.bench.strict.loads import LARGE, LOADS, Load
@@ -120,6 +121,23 @@ def test_limits_fails_without_the_limiter(database_url: str, redis_url: str) -> 
     off = limits.measure(options(without="limiter"), [small], workers=1)
     assert not off.checks[0].ok
     assert off.rounds[0]["calls"] > 30
+
+
+def test_failover_fails_without_the_breaker(database_url: str, redis_url: str) -> None:
+    course = failover.Course(warm_s=0.5, dark_s=2.5, hold_s=0.5, settled_s=1.5, back_s=10.0, drain_s=0.0)
+    options = partial(Options, peers=False, servers=Servers(database_url, redis_url))
+    on = failover.measure(options(), [FAILURES["errors"]], course)
+    assert on.rounds[0]["back_s"] < course.back_s
+    assert on.rounds[0]["failed"] == 0
+    off = failover.measure(options(without="breaker"), [FAILURES["errors"]], replace(course, back_s=0.0))
+    assert not off.checks[0].ok
+    assert off.rounds[0]["wasted"] > on.rounds[0]["wasted"]
+    assert off.rounds[0]["wasted_late"] > on.rounds[0]["wasted_late"]
+
+
+def test_a_failure_that_there_is_not_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="no failure 'sulks'; there are refuses, hangs, errors, quota"):
+        BENCHES["failover"](Options(loads=("sulks",)))
 
 
 def test_a_switch_of_another_bench_is_refused() -> None:
