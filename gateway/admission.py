@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from gateway.breaker.health import Health, health_of
 from gateway.catalog_entries import Lane
-from gateway.errors import BreakerOpen, ExceedsLimit, GatewayError, LimitReached, Timeout
+from gateway.errors import BreakerOpen, ExceedsLimit, GatewayError, LimitReached, RetriesSpent, Timeout
 from gateway.limits.alone import Alone, OwnReservation
 from gateway.limits.estimate import OutputEstimates
 from gateway.limits.limiter import Reservation
@@ -34,7 +34,7 @@ WAITING_SHARE = 0.25
 """Of a process's slots as many may wait for a date: the others are there for calls that can be made."""
 LEAST_LEFT_S = 1.0
 """No call is begun with less time than this: it would be paid for, and its answer thrown away."""
-HOPES: tuple[type[GatewayError], ...] = (LimitReached, BreakerOpen, ExceedsLimit)
+HOPES: tuple[type[GatewayError], ...] = (LimitReached, RetriesSpent, BreakerOpen, ExceedsLimit)
 """Why an account may refuse a call, the most hopeful first."""
 
 Held = Reservation | OwnReservation

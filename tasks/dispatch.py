@@ -261,6 +261,8 @@ class Dispatcher:
         if closed := rows[0]["closed"]:
             opens_in_s = min(rooms[at - 1].next_in_s for at in closed)
             self._opens_at[f"{provider}.{lane}"] = asyncio.get_running_loop().time() + opens_in_s
+            if self._diversion.is_out(provider):
+                self._on_due(*(f"{other}.{lane}" for other in self._providers if other != provider))
         left_behind = rows[0]["short"] or closed
         return moved, 0 if left_behind else rows[0]["room"] - len(moved)
 

@@ -35,6 +35,10 @@ class Diversion:
         else:
             self._out.pop(provider, None)
 
+    def is_out(self, provider: str) -> bool:
+        """Whether a provider is out of order, as the last pass has seen it."""
+        return provider in self._out
+
     async def take_over(self, connection: AsyncConnection, provider: str, lane: str, most: int) -> int:
         """Move due jobs to `provider` whose own is out of order, `most` at most; returns how many."""
         taken = 0

@@ -12,7 +12,7 @@ from gateway.breaker.breakers import BreakerReport
 from gateway.breaker.health import Health
 from gateway.breaker.policy import SECOND_US
 from gateway.catalog_entries import Lane
-from gateway.errors import BreakerOpen, LimitReached
+from gateway.errors import BreakerOpen, LimitReached, RetriesSpent
 from gateway.limits.group import GroupState, LimitGroup, unused
 from gateway.limits.limiter import LEASE_S, Limiter, Reservation
 from gateway.limits.rates import buckets, rates
@@ -50,6 +50,9 @@ class Admitted:
         return self.reservation.date_us
 
 
+Outcome = Admitted | LimitReached | BreakerOpen | RetriesSpent
+
+
 @dataclass(slots=True)
 class LimitWorld:
     """Processes that share a server and a clock."""
@@ -74,12 +77,10 @@ class LimitWorld:
         limiter = Limiter(self.lines[-1], name, now_us=lambda: self.now_us, clock=lambda: self.now_us / SECOND_US)
         return Process(limiter)
 
-    def reserve(
-        self, process: Process, need: Need, lane: Lane = Lane.BULK, *, retry: bool = False
-    ) -> Admitted | LimitReached | BreakerOpen:
+    def reserve(self, process: Process, need: Need, lane: Lane = Lane.BULK, *, retry: bool = False) -> Outcome:
         try:
             reservation = self.do(process.limiter.reserve(self.group, need, lane, retry=retry))
-        except (LimitReached, BreakerOpen) as reached:
+        except (LimitReached, BreakerOpen, RetriesSpent) as reached:
             return reached
         process.lapses_us = self.now_us + round(LEASE_S * SECOND_US)
         return Admitted(process, lane, need, reservation)
@@ -158,16 +159,21 @@ class LimitWorld:
         self.do(posted())
 
 
-def admitted(outcome: Admitted | LimitReached | BreakerOpen) -> Admitted:
+def admitted(outcome: Outcome) -> Admitted:
     assert isinstance(outcome, Admitted), outcome
     return outcome
 
 
-def refused(outcome: Admitted | LimitReached | BreakerOpen) -> LimitReached:
+def refused(outcome: Outcome) -> LimitReached:
     assert isinstance(outcome, LimitReached), outcome
     return outcome
 
 
-def kept_out(outcome: Admitted | LimitReached | BreakerOpen) -> BreakerOpen:
+def no_retry_left(outcome: Outcome) -> RetriesSpent:
+    assert isinstance(outcome, RetriesSpent), outcome
+    return outcome
+
+
+def kept_out(outcome: Outcome) -> BreakerOpen:
     assert isinstance(outcome, BreakerOpen), outcome
     return outcome

@@ -43,7 +43,7 @@ class BreakerPolicy:
     probe_again_s: float = PROBE_AGAIN_S
     forced_again_s: float = 10.0
     rejected_s: float = 300.0
-    exhausted_s: float = 60.0
+    exhausted_s: float = 45.0
 
     def __post_init__(self) -> None:
         """Refuse what would never open, never close, or stay open longer than is promised."""

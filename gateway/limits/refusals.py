@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gateway.breaker.policy import SECOND_US
-from gateway.errors import BreakerOpen, LimitReached
+from gateway.errors import BreakerOpen, LimitReached, RetriesSpent
 from gateway.limits.group import most_open_bulk
 
 if TYPE_CHECKING:
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 SLOT_RETRY_S = 1.0
 """When to ask again where every slot is taken: when one is given back, nobody can know."""
+LONGEST_RETRY_WAIT_S = 5.0
+"""When to ask again where no retry is left, at the latest: how soon other calls have paid for one, nobody knows."""
 BREAKER, RETRIES, SLOTS, OVERLOAD = "breaker", "retries", "concurrent_calls", "overload"
 CLOSED = "retry_after"
 """The script's words for what stands in the way where it is no rate."""
@@ -22,7 +24,7 @@ CLOSED = "retry_after"
 
 def refusal(
     group: LimitGroup, in_the_way: str, what: int, ahead_us: int, standing: Standing
-) -> LimitReached | BreakerOpen:
+) -> LimitReached | BreakerOpen | RetriesSpent:
     """Return what is raised.
 
     Args:
@@ -43,7 +45,7 @@ def refusal(
     if in_the_way == RETRIES:
         wait_s = what / SECOND_US
         message = f"{group.owner} has no retry left for {wait_s:.1f} s: too many of its calls are retries"
-        return LimitReached(message, retry_after_s=wait_s)
+        return RetriesSpent(message, retry_after_s=min(wait_s, LONGEST_RETRY_WAIT_S))
     wait_s = (what - ahead_us) / SECOND_US
     if in_the_way == CLOSED:
         return LimitReached(f"{group} is closed by its provider's own word for {wait_s:.1f} s", retry_after_s=wait_s)

@@ -59,7 +59,6 @@ async def test_processes_go_on_within_their_shares_and_come_back(
         for admission in (*admissions, *admissions):
             assert held_by(await call(admission)) is Reservation
         await asyncio.to_thread(server.stop)
-        caplog.clear()
         for admission in admissions:
             assert held_by(await call(admission)) is OwnReservation
             every_s = 60 / (GROUP.limits.requests_per_min or 1) * PROCESSES / SHARE_TAKEN

@@ -63,6 +63,7 @@ FIRST_CHOICE = {
     "server_error": ("retry", "retry"),
     "answer_awaited": ("retry", "retry"),
     "limit_reached": ("snooze", "snooze"),
+    "retries_spent": ("fallback", "snooze"),
     "breaker_open": ("fallback", "snooze"),
     "exceeds_limit": ("fallback", "dead letter"),
     "quota_exhausted": ("fallback", "dead letter"),
@@ -124,7 +125,7 @@ def test_an_answer_succeeds_even_with_the_last_attempt_and_past_the_deadline() -
     assert decide(result, replace(JOB, attempts_used=4), remaining_s=-1.0) == Succeed(result)
 
 
-@pytest.mark.parametrize("name", sorted(set(CLASSES) - {"limit_reached", "breaker_open"}))
+@pytest.mark.parametrize("name", sorted(set(CLASSES) - {"limit_reached", "breaker_open", "retries_spent"}))
 def test_with_no_attempts_left_everything_is_a_dead_letter(name: Any) -> None:
     assert isinstance(decide(CLASSES[name](""), replace(JOB, attempts_used=4)), DeadLetter)
 
