@@ -13,6 +13,7 @@
     │   └── ClaimLost             another claim owns the job
     ├── LimitReached              the account's limits are used up for now; no call was made
     ├── BreakerOpen               the provider is not well, by what other calls met; no call was made
+    ├── DayBudgetSpent            the account may spend no more today; no call was made
     ├── ExceedsLimit              the call needs more than a limit ever holds; no call was made
     ├── AnswerAwaited             the same question was being asked, and its answer did not come; no call was made
     ├── ProviderError             a call was made, or tried, and did not answer
@@ -140,6 +141,13 @@ class LimitReached(GatewayError):
 
 class BreakerOpen(GatewayError):
     """Calls of this account lately failed, so none is made. `retry_after_s` says when one may look how things are."""
+
+    retryable = True
+    try_next_model = True
+
+
+class DayBudgetSpent(GatewayError):
+    """The account's money for the day is spent. `retry_after_s` says when its next day begins."""
 
     retryable = True
     try_next_model = True

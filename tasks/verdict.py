@@ -10,7 +10,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
 
-from gateway.errors import BreakerOpen, ContentRefused, ContextTooLong, GatewayError, LimitReached, RequestError
+from gateway.errors import (
+    BreakerOpen,
+    ContentRefused,
+    ContextTooLong,
+    DayBudgetSpent,
+    GatewayError,
+    LimitReached,
+    RequestError,
+)
 from gateway.messages import AnalysisResult
 from tasks.job import Claim
 
@@ -50,7 +58,7 @@ class Snooze:
     """No call was made and none may be now; `delay_s` seconds from now, at no cost to the budget."""
 
     delay_s: float
-    error: LimitReached | BreakerOpen
+    error: LimitReached | BreakerOpen | DayBudgetSpent
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,10 +88,10 @@ class Rules:
 def verdict(outcome: AnalysisResult | GatewayError, job: Claim, rules: Rules, rng: Random) -> Verdict:
     """Decide what becomes of a job.
 
-    An answer succeeds. A call that was not admitted costs no attempt: behind an open breaker the job goes on to the
-    next hop at once, else it waits. A passing fault is retried on its hop, the last attempt kept for the next hop; a
-    fault that another model may not share, or one whose retry the deadline would not see, goes on at once; anything
-    else, or a spent budget or deadline, is a dead letter.
+    An answer succeeds. A call that was not admitted costs no attempt: behind an open breaker, or where the day's money
+    is spent, the job goes on to the next hop at once, else it waits. A passing fault is retried on its hop, the last
+    attempt kept for the next hop; a fault that another model may not share, or one whose retry the deadline would not
+    see, goes on at once; anything else, or a spent budget or deadline, is a dead letter.
 
     Args:
         outcome: the validated result, or the error the attempt ended with.
@@ -94,7 +102,7 @@ def verdict(outcome: AnalysisResult | GatewayError, job: Claim, rules: Rules, rn
     if isinstance(outcome, AnalysisResult):
         return Succeed(outcome)
     remaining_s = math.inf if rules.remaining_s is None else rules.remaining_s
-    if isinstance(outcome, LimitReached | BreakerOpen) and remaining_s > 0:
+    if isinstance(outcome, LimitReached | BreakerOpen | DayBudgetSpent) and remaining_s > 0:
         following = _next_hop(outcome, job, rules)
         if following is not None:
             return Fallback(following, outcome)

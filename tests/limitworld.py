@@ -12,7 +12,7 @@ from gateway.breaker.breakers import BreakerReport
 from gateway.breaker.health import Health
 from gateway.breaker.policy import SECOND_US
 from gateway.catalog_entries import Lane
-from gateway.errors import BreakerOpen, LimitReached
+from gateway.errors import BreakerOpen, DayBudgetSpent, GatewayError, LimitReached
 from gateway.limits.group import GroupState, LimitGroup, unused
 from gateway.limits.limiter import LEASE_S, Limiter, Reservation
 from gateway.limits.rates import buckets, rates
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
     from gateway.catalog_entries import Limits
+    from gateway.limits.money import Spending
     from gateway.limits.rates import Need
 
 START_US = 1_700_000_000 * SECOND_US
@@ -58,12 +59,14 @@ class LimitWorld:
     limits: Limits
     now_us: int = START_US
     name: str = "default"
+    zone: str = "UTC"
+    spending: Spending | None = None
     loop: asyncio.Runner = field(default_factory=asyncio.Runner)
     lines: list[RedisLine] = field(default_factory=list)
 
     @property
     def group(self) -> LimitGroup:
-        return LimitGroup("openai", "default", self.name, self.limits)
+        return LimitGroup("openai", "default", self.name, self.limits, self.zone)
 
     def do(self, work: Coroutine[Any, Any, Any]) -> Any:
         return self.loop.run(work)
@@ -71,15 +74,22 @@ class LimitWorld:
     def process(self) -> Process:
         self.lines.append(RedisLine.from_url(self.url))
         name = f"holder-{len(self.lines)}"
-        limiter = Limiter(self.lines[-1], name, now_us=lambda: self.now_us, clock=lambda: self.now_us / SECOND_US)
+        limiter = Limiter(
+            self.lines[-1],
+            name,
+            spending=self.spending,
+            now_us=lambda: self.now_us,
+            clock=lambda: self.now_us / SECOND_US,
+            wall_clock=lambda: self.now_us / SECOND_US,
+        )
         return Process(limiter)
 
     def reserve(
         self, process: Process, need: Need, lane: Lane = Lane.BULK, *, retry: bool = False
-    ) -> Admitted | LimitReached | BreakerOpen:
+    ) -> Admitted | LimitReached | BreakerOpen | DayBudgetSpent:
         try:
             reservation = self.do(process.limiter.reserve(self.group, need, lane, retry=retry))
-        except (LimitReached, BreakerOpen) as reached:
+        except (LimitReached, BreakerOpen, DayBudgetSpent) as reached:
             return reached
         process.lapses_us = self.now_us + round(LEASE_S * SECOND_US)
         return Admitted(process, lane, need, reservation)
@@ -158,16 +168,21 @@ class LimitWorld:
         self.do(posted())
 
 
-def admitted(outcome: Admitted | LimitReached | BreakerOpen) -> Admitted:
+def admitted(outcome: Admitted | GatewayError) -> Admitted:
     assert isinstance(outcome, Admitted), outcome
     return outcome
 
 
-def refused(outcome: Admitted | LimitReached | BreakerOpen) -> LimitReached:
+def refused(outcome: Admitted | GatewayError) -> LimitReached:
     assert isinstance(outcome, LimitReached), outcome
     return outcome
 
 
-def kept_out(outcome: Admitted | LimitReached | BreakerOpen) -> BreakerOpen:
+def kept_out(outcome: Admitted | GatewayError) -> BreakerOpen:
     assert isinstance(outcome, BreakerOpen), outcome
+    return outcome
+
+
+def spent_up(outcome: Admitted | GatewayError) -> DayBudgetSpent:
+    assert isinstance(outcome, DayBudgetSpent), outcome
     return outcome

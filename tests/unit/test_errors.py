@@ -25,6 +25,7 @@ FACTS = {
     "claim_lost": (False, False, False, False),
     "limit_reached": (True, False, False, False),
     "breaker_open": (True, True, False, False),
+    "day_budget_spent": (True, True, False, False),
     "exceeds_limit": (False, True, False, False),
     "answer_awaited": (True, False, False, False),
     "provider_error": (False, False, False, False),
