@@ -282,6 +282,10 @@ class GroupTrafficAnswer(Answer):
     open_calls: int
     used: dict[str, float] = Field(description="Share of each rate used in about the last minute; 1 is all of it")
     ready_in_s: float = Field(description="When an interactive call could go; 0 is now")
+    spent_usd: float | None = Field(
+        description="Today, in the account's zone, with open calls at their worst; null: not asked yet, or no bound"
+    )
+    usd_per_day: float | None = Field(description="What it may spend in a day; null: no bound")
 
 
 class AccountTrafficAnswer(Answer):

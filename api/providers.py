@@ -71,7 +71,14 @@ def _account_fares(account: AccountTraffic) -> dict[str, object]:
         "next_probe_s": report.next_probe_s,
     }
     groups = [
-        {"group": one.group.name, "open_calls": one.open, "used": dict(one.used), "ready_in_s": one.ready_in_s}
+        {
+            "group": one.group.name,
+            "open_calls": one.open,
+            "used": dict(one.used),
+            "ready_in_s": one.ready_in_s,
+            "spent_usd": one.spent_usd,
+            "usd_per_day": one.usd_per_day,
+        }
         for one in account.groups
     ]
     return {"name": account.name, "available": account.available, "breaker": breaker, "groups": groups}

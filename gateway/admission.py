@@ -14,27 +14,29 @@ from typing import TYPE_CHECKING
 
 from gateway.breaker.health import Health, health_of
 from gateway.catalog_entries import Lane
-from gateway.errors import BreakerOpen, ExceedsLimit, GatewayError, LimitReached, RetriesSpent, Timeout
+from gateway.errors import BreakerOpen, DayBudgetSpent, ExceedsLimit, GatewayError, LimitReached, RetriesSpent, Timeout
 from gateway.limits.alone import Alone, OwnReservation
 from gateway.limits.estimate import OutputEstimates
 from gateway.limits.limiter import Reservation
 from gateway.limits.need import needed, used
 from gateway.limits.rates import Need
+from gateway.pricing import NOTHING_USD, cost_usd, worst_cost_usd
 from gateway.redis_line import RedisAway
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Hashable, Sequence
+    from decimal import Decimal
 
     from gateway.hop import Hop, Seat
     from gateway.limits.limiter import Limiter
     from gateway.limits.told import ToldLimits
-    from gateway.messages import Completion, CompletionRequest
+    from gateway.messages import Completion, CompletionRequest, Usage
 
 WAITING_SHARE = 0.25
 """Of a process's slots as many may wait for a date: the others are there for calls that can be made."""
 LEAST_LEFT_S = 1.0
 """No call is begun with less time than this: it would be paid for, and its answer thrown away."""
-HOPES: tuple[type[GatewayError], ...] = (LimitReached, RetriesSpent, BreakerOpen, ExceedsLimit)
+HOPES: tuple[type[GatewayError], ...] = (LimitReached, RetriesSpent, BreakerOpen, DayBudgetSpent, ExceedsLimit)
 """Why an account may refuse a call, the most hopeful first."""
 
 Held = Reservation | OwnReservation
@@ -88,12 +90,15 @@ class Admission:
             ExceedsLimit: it needs more than a limit can ever hold.
             LimitReached: there is no room now, or none in the time that is left. Nothing stays reserved.
             BreakerOpen: calls of every account lately failed.
+            DayBudgetSpent: no account may spend more today.
         """
         limiter = self._limiter
         if limiter is None:
             return Admitted(self, hop, hop.seats[0], terms, Need(), None, 0.0)
         output_tokens = self._estimates.tokens(terms.like, request.max_tokens)
-        need = needed(hop.counting, hop.provider.count_tokens(request), output_tokens, request.max_tokens)
+        input_tokens = hop.provider.count_tokens(request)
+        worst_usd = worst_cost_usd(hop.entry, input_tokens, request.max_tokens) if hop.has_budget else None
+        need = needed(hop.counting, input_tokens, output_tokens, request.max_tokens, worst_usd)
         waited_s = 0.0
         while True:
             try:
@@ -190,7 +195,7 @@ class Admitted:
         """Say that it was answered. Of a usage that is our own count nothing is learned."""
         if not completion.usage_estimated:
             self._by._estimates.saw(self._terms.like, completion.usage.output_tokens)
-        self._settle(used(self._hop.counting, self._need, completion.usage), Health.WORKS, completion.told)
+        self._settle(self._used(completion.usage), Health.WORKS, completion.told)
 
     def failed(self, error: BaseException, *, impatient: bool = False) -> None:
         """Say that it was not answered. What nobody told is taken for what was reserved.
@@ -209,8 +214,15 @@ class Admitted:
     def _used_by(self, error: BaseException) -> Need:
         if isinstance(error, GatewayError) and error.usage is not None:
             self._by._estimates.saw(self._terms.like, error.usage.output_tokens)
-            return used(self._hop.counting, self._need, error.usage)
-        return Need() if isinstance(error, GatewayError) and error.paid is False else self._need
+            return self._used(error.usage)
+        unpaid = isinstance(error, GatewayError) and error.paid is False
+        return Need(cost_usd=self._money(NOTHING_USD)) if unpaid else self._need
+
+    def _used(self, usage: Usage) -> Need:
+        return used(self._hop.counting, self._need, usage, self._money(cost_usd(self._hop.entry, usage)))
+
+    def _money(self, usd: Decimal | None) -> Decimal | None:
+        return None if self._need.cost_usd is None else usd
 
     def _settle(self, use: Need, health: Health, told: ToldLimits | None, error: BaseException | None = None) -> None:
         if self._reservation is None:

@@ -66,7 +66,7 @@ class Caller:
 
         Raises:
             LedgerRefusal: the ledger forbids it; nothing was sent.
-            LimitReached, BreakerOpen: it was not admitted; nothing was sent.
+            LimitReached, BreakerOpen, DayBudgetSpent: it was not admitted; nothing was sent.
             ExceedsLimit: it never will be.
             ProviderError: it did not answer, or its answer is not whole; the ledger says how it ended.
         """

@@ -9,13 +9,11 @@ from typing import TYPE_CHECKING
 from gateway.errors import GatewayError
 from gateway.ledger import CallEnd, CallOutcome
 from gateway.messages import Usage
-from gateway.pricing import cost_usd
+from gateway.pricing import NOTHING_USD, cost_usd
 
 if TYPE_CHECKING:
     from gateway.hop import Hop
     from gateway.messages import Completion, CompletionRequest
-
-NOTHING_USD = Decimal(0)
 
 
 @dataclass(frozen=True, slots=True)

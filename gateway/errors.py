@@ -14,6 +14,7 @@
     ├── LimitReached              the account's limits are used up for now; no call was made
     ├── BreakerOpen               the provider is not well, by what other calls met; no call was made
     ├── RetriesSpent              too many of the account's calls are retries; no call was made
+    ├── DayBudgetSpent            the account may spend no more today; no call was made
     ├── ExceedsLimit              the call needs more than a limit ever holds; no call was made
     ├── AnswerAwaited             the same question was being asked, and its answer did not come; no call was made
     ├── ProviderError             a call was made, or tried, and did not answer
@@ -148,6 +149,13 @@ class BreakerOpen(GatewayError):
 
 class RetriesSpent(GatewayError):
     """Too many of this account's calls are retries; none was made. Another provider may be asked: that is no retry."""
+
+    retryable = True
+    try_next_model = True
+
+
+class DayBudgetSpent(GatewayError):
+    """The account's money for the day is spent. `retry_after_s` says when its next day begins."""
 
     retryable = True
     try_next_model = True

@@ -23,7 +23,15 @@ from gateway.analyses.base import Ask
 from gateway.cache.key import answer_key
 from gateway.call import Caller
 from gateway.catalog_entries import Lane
-from gateway.errors import AnswerAwaited, BreakerOpen, BudgetSpent, ConfigurationError, ExceedsLimit, LimitReached
+from gateway.errors import (
+    AnswerAwaited,
+    BreakerOpen,
+    BudgetSpent,
+    ConfigurationError,
+    DayBudgetSpent,
+    ExceedsLimit,
+    LimitReached,
+)
 from gateway.hop import Hop, Seat
 from gateway.ledger import CallKind, CallLedger, MemoryLedger
 from gateway.limits.groups import LimitGroups
@@ -144,6 +152,7 @@ class Gateway:
             LedgerRefusal: the ledger forbids the call.
             LimitReached: there is no room for the call in the account's limits now; nothing was sent.
             BreakerOpen: calls of the model's provider lately failed; nothing was sent.
+            DayBudgetSpent: its account may spend no more today; nothing was sent.
             ExceedsLimit: the call needs more than a limit can ever hold.
             AnswerAwaited: an equal question was being asked until the deadline, and had no answer.
             ProviderError: the provider did not answer, or cut or refused the answer.
@@ -253,7 +262,7 @@ class Gateway:
         terms = Terms(asking.lane, question.likeness, left_s, patient=True)
         try:
             return await self._caller.call(question.hop, request, asking.ledger, CallKind.REPAIR, terms)
-        except (BudgetSpent, LimitReached, BreakerOpen, ExceedsLimit) as error:
+        except (BudgetSpent, LimitReached, BreakerOpen, DayBudgetSpent, ExceedsLimit) as error:
             raise invalid_output(problem, (first,)) from error
 
     def _first_hop(self, analysis: str) -> ModelRef:

@@ -51,3 +51,8 @@ class Hop:
     def account(self) -> str:
         """The account that pays as long as it has room."""
         return self.seats[0].account
+
+    @property
+    def has_budget(self) -> bool:
+        """Whether some account's money for a day is limited."""
+        return any(seat.group.budget is not None for seat in self.seats)

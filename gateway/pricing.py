@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from gateway.catalog_entries import ModelEntry, Price, Rates
 
 TOKENS_PER_MTOK = Decimal(1_000_000)
+NOTHING_USD = Decimal(0)
 
 
 def cost_usd(entry: ModelEntry, usage: Usage | None, day: date | None = None) -> Decimal | None:

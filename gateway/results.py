@@ -8,11 +8,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gateway.cache.entry import Entry
-from gateway.call_end import NOTHING_USD
 from gateway.errors import InvalidOutput
 from gateway.ledger import CallEnd, CallKind, CallOutcome, CallStart
 from gateway.messages import AnalysisResult, Usage
-from gateway.pricing import total_usd
+from gateway.pricing import NOTHING_USD, total_usd
 from gateway.response import Parsed
 
 if TYPE_CHECKING:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from gateway.catalog import DEFAULTS
 from gateway.catalog_entries import Lane
 from gateway.limits.groups import LimitGroups
+from gateway.limits.money import MICRO_PER_USD
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -30,12 +31,20 @@ class GroupTraffic:
 
     open: calls open now. used: share of each rate that was reserved and used in about the last minute.
     ready_in_s: when an interactive call could go; 0 for now.
+    spent_usd: of the day's money, open calls at their worst; None where nobody has asked yet, or it has no bound.
     """
 
     group: LimitGroup
     open: int
     used: Mapping[str, float]
     ready_in_s: float
+    spent_usd: float | None = None
+
+    @property
+    def usd_per_day(self) -> float | None:
+        """The bound of the day's money; None for none."""
+        usd = self.group.limits.usd_per_day
+        return None if usd is None else float(usd)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,4 +130,7 @@ async def _account(limiter: Limiter, name: str, groups: Sequence[LimitGroup]) ->
 def _group(state: GroupState) -> GroupTraffic:
     calls = state.admits(Lane.INTERACTIVE, 1)
     used = {kind.value: rate.used for kind, rate in state.rates.items()}
-    return GroupTraffic(state.group, state.open, used, 0.0 if calls else state.opens_in_s(Lane.INTERACTIVE, 0))
+    money = state.money
+    spent_usd = None if money is None or money.spent is None else money.spent / MICRO_PER_USD
+    ready_in_s = 0.0 if calls else state.opens_in_s(Lane.INTERACTIVE, 0)
+    return GroupTraffic(state.group, state.open, used, ready_in_s, spent_usd)

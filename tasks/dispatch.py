@@ -230,7 +230,7 @@ class Dispatcher:
             await asyncio.sleep(self._policy.poll_s)
 
     async def _fill_lane(self, connection: AsyncConnection, provider: str, lane: str) -> Sequence[RowMapping]:
-        """Release what is due; where there is room left, take over from providers that are out of order."""
+        """Release what is due; where there is room left, take over from groups that are out."""
         moved, spare = await self._release_lane(connection, provider, lane)
         if spare and await self._diversion.take_over(connection, provider, lane, spare):
             moved = [*moved, *(await self._release_lane(connection, provider, lane))[0]]
@@ -261,9 +261,13 @@ class Dispatcher:
         if closed := rows[0]["closed"]:
             opens_in_s = min(rooms[at - 1].next_in_s for at in closed)
             self._opens_at[f"{provider}.{lane}"] = asyncio.get_running_loop().time() + opens_in_s
-            if self._diversion.is_out(provider):
-                self._on_due(*(f"{other}.{lane}" for other in self._providers if other != provider))
-        left_behind = rows[0]["short"] or closed
+            if self._diversion.is_out(
+                provider
+            ):  # one that is well may take over; two that are not would wake each other
+                well = (other for other in self._providers if not self._diversion.is_out(other))
+                self._on_due(*(f"{other}.{lane}" for other in well))
+        # What a group that is out leaves behind is no reason to take nothing over: it may be what is taken.
+        left_behind = rows[0]["short"] or any(rooms[at - 1].out is None for at in closed)
         return moved, 0 if left_behind else rows[0]["room"] - len(moved)
 
     async def _write(self, name: str, **parameters: Any) -> Sequence[RowMapping]:

@@ -14,10 +14,11 @@ from typing import Protocol
 
 from gateway.catalog_entries import Lane
 from gateway.errors import GatewayError
+from gateway.limits.alone import AGAIN_S
 from gateway.limits.group import GroupState
 from gateway.limits.groups import LimitGroups, Shared
 from gateway.limits.limiter import Limiter
-from gateway.limits.refusals import breaker_open
+from gateway.limits.refusals import breaker_open, day_budget_spent
 from gateway.redis_line import RedisAway
 
 WAITING_SHARE = 0.15
@@ -78,8 +79,7 @@ class LimitHeadroom:
         try:
             states = await asyncio.gather(*(self._limiter.state(group) for group in shared.groups))
         except RedisAway:
-            unlimited = any(group.unlimited for group in shared.groups)
-            return GroupRoom(shared.models, None if unlimited else IN_THE_DARK, 0.0)
+            return _in_the_dark(shared)
         if not all(state.held_back for state in states):
             return GroupRoom(shared.models, None, 0.0)
         may_wait = max(1, int(slots * WAITING_SHARE))
@@ -94,7 +94,23 @@ class LimitHeadroom:
 
 def _outage(states: Sequence[GroupState]) -> GatewayError | None:
     """Why no account makes a call, None where one does."""
-    if not all(state.out for state in states):
+    reasons = [_reason(state) for state in states]
+    out = [reason for reason in reasons if reason is not None]
+    return min(out, key=lambda reason: reason.retry_after_s or 0.0) if len(out) == len(reasons) else None
+
+
+def _reason(state: GroupState) -> GatewayError | None:
+    if state.out:
+        return breaker_open(state.group.owner, state.breaker)
+    money = state.money
+    if money is None or money.spent is None or not money.spent_up:
         return None
-    soonest = min(states, key=lambda state: state.breaker.again_s)
-    return breaker_open(soonest.group.owner, soonest.breaker)
+    return day_budget_spent(state.group, money.spent - money.open, money.left_s)
+
+
+def _in_the_dark(shared: Shared) -> GroupRoom:
+    """What goes while nobody knows what is left: a few, and none where money is limited."""
+    groups = [group for group in shared.groups if group.budget is None]
+    if not groups:
+        return GroupRoom(shared.models, 0, AGAIN_S)
+    return GroupRoom(shared.models, None if any(group.unlimited for group in groups) else IN_THE_DARK, 0.0)

@@ -14,6 +14,7 @@ from gateway.errors import (
     BreakerOpen,
     ContentRefused,
     ContextTooLong,
+    DayBudgetSpent,
     GatewayError,
     LimitReached,
     RequestError,
@@ -58,7 +59,7 @@ class Snooze:
     """No call was made and none may be now; `delay_s` seconds from now, at no cost to the budget."""
 
     delay_s: float
-    error: LimitReached | BreakerOpen | RetriesSpent
+    error: LimitReached | BreakerOpen | RetriesSpent | DayBudgetSpent
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,10 +89,11 @@ class Rules:
 def verdict(outcome: AnalysisResult | GatewayError, job: Claim, rules: Rules, rng: Random) -> Verdict:
     """Decide what becomes of a job.
 
-    An answer succeeds. A call that was not admitted costs no attempt: behind an open breaker, and where the fleet has
-    no retry left, the job goes on to the next hop at once, else it waits. A passing fault is retried on its hop, the
-    last attempt kept for the next hop; a fault that another model may not share, or one whose retry the deadline would
-    not see, goes on at once; anything else, or a spent budget or deadline, is a dead letter.
+    An answer succeeds. A call that was not admitted costs no attempt: behind an open breaker, where the fleet has no
+    retry left, or where the day's money is spent, the job goes on to the next hop at once, else it waits. A passing
+    fault is retried on its hop, the last attempt kept for the next hop; a fault that another model may not share, or
+    one whose retry the deadline would not see, goes on at once; anything else, or a spent budget or deadline, is a dead
+    letter.
 
     Args:
         outcome: the validated result, or the error the attempt ended with.
@@ -102,7 +104,7 @@ def verdict(outcome: AnalysisResult | GatewayError, job: Claim, rules: Rules, rn
     if isinstance(outcome, AnalysisResult):
         return Succeed(outcome)
     remaining_s = math.inf if rules.remaining_s is None else rules.remaining_s
-    if isinstance(outcome, LimitReached | BreakerOpen | RetriesSpent) and remaining_s > 0:
+    if isinstance(outcome, LimitReached | BreakerOpen | RetriesSpent | DayBudgetSpent) and remaining_s > 0:
         following = _next_hop(outcome, job, rules)
         if following is not None:
             return Fallback(following, outcome)

@@ -12,7 +12,7 @@ from gateway.breaker.breakers import BreakerReport
 from gateway.breaker.health import Health
 from gateway.breaker.policy import SECOND_US
 from gateway.catalog_entries import Lane
-from gateway.errors import BreakerOpen, LimitReached, RetriesSpent
+from gateway.errors import BreakerOpen, DayBudgetSpent, LimitReached, RetriesSpent
 from gateway.limits.group import GroupState, LimitGroup, unused
 from gateway.limits.limiter import LEASE_S, Limiter, Reservation
 from gateway.limits.rates import buckets, rates
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
     from gateway.catalog_entries import Limits
+    from gateway.limits.money import Spending
     from gateway.limits.rates import Need
 
 START_US = 1_700_000_000 * SECOND_US
@@ -50,7 +51,7 @@ class Admitted:
         return self.reservation.date_us
 
 
-Outcome = Admitted | LimitReached | BreakerOpen | RetriesSpent
+Outcome = Admitted | LimitReached | BreakerOpen | RetriesSpent | DayBudgetSpent
 
 
 @dataclass(slots=True)
@@ -61,12 +62,14 @@ class LimitWorld:
     limits: Limits
     now_us: int = START_US
     name: str = "default"
+    zone: str = "UTC"
+    spending: Spending | None = None
     loop: asyncio.Runner = field(default_factory=asyncio.Runner)
     lines: list[RedisLine] = field(default_factory=list)
 
     @property
     def group(self) -> LimitGroup:
-        return LimitGroup("openai", "default", self.name, self.limits)
+        return LimitGroup("openai", "default", self.name, self.limits, self.zone)
 
     def do(self, work: Coroutine[Any, Any, Any]) -> Any:
         return self.loop.run(work)
@@ -74,13 +77,20 @@ class LimitWorld:
     def process(self) -> Process:
         self.lines.append(RedisLine.from_url(self.url))
         name = f"holder-{len(self.lines)}"
-        limiter = Limiter(self.lines[-1], name, now_us=lambda: self.now_us, clock=lambda: self.now_us / SECOND_US)
+        limiter = Limiter(
+            self.lines[-1],
+            name,
+            spending=self.spending,
+            now_us=lambda: self.now_us,
+            clock=lambda: self.now_us / SECOND_US,
+            wall_clock=lambda: self.now_us / SECOND_US,
+        )
         return Process(limiter)
 
     def reserve(self, process: Process, need: Need, lane: Lane = Lane.BULK, *, retry: bool = False) -> Outcome:
         try:
             reservation = self.do(process.limiter.reserve(self.group, need, lane, retry=retry))
-        except (LimitReached, BreakerOpen, RetriesSpent) as reached:
+        except (LimitReached, BreakerOpen, RetriesSpent, DayBudgetSpent) as reached:
             return reached
         process.lapses_us = self.now_us + round(LEASE_S * SECOND_US)
         return Admitted(process, lane, need, reservation)
@@ -176,4 +186,9 @@ def no_retry_left(outcome: Outcome) -> RetriesSpent:
 
 def kept_out(outcome: Outcome) -> BreakerOpen:
     assert isinstance(outcome, BreakerOpen), outcome
+    return outcome
+
+
+def spent_up(outcome: Outcome) -> DayBudgetSpent:
+    assert isinstance(outcome, DayBudgetSpent), outcome
     return outcome

@@ -19,6 +19,7 @@ from gateway.catalog_entries import Lane
 from gateway.errors import ConfigurationError, DeadlinePassed, RequestError
 from gateway.gateway import Gateway
 from gateway.ledger import CallLedger
+from gateway.limits.groups import LimitGroups
 from gateway.limits.limiter import Limiter
 from gateway.messages import AnalysisResult, ModelRef
 from gateway.redis_line import RedisLine
@@ -31,6 +32,7 @@ from tasks.job import Claim
 from tasks.mirror import MirroredAnalysis
 from tasks.producer import AsyncClient
 from tasks.run import Runner
+from tasks.spending import LedgerSpending
 from tasks.store import Incarnation, JobStore, create_engine
 from tasks.upkeep import upkeep
 from workers.runtime import Services
@@ -147,7 +149,7 @@ async def build_worker(
     beats = create_engine(database_url, pool_size=1)
     line = RedisLine.from_url(required(settings.redis_url, "ASSAYLINE_REDIS_URL"))
     incarnation = Incarnation(uuid4(), socket.gethostname(), os.getpid(), providers, slots)
-    limiter = Limiter(line, str(incarnation.id))
+    limiter = Limiter(line, str(incarnation.id), spending=LedgerSpending(engine, LimitGroups(catalog)))
     gateway = build_gateway(settings, catalog, env, line=line, admission=Admission(limiter, slots=slots))
     for name in providers:
         # An entry whose adapter cannot be made stops the process here: each of its jobs would be a dead letter.

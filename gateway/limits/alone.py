@@ -59,11 +59,14 @@ class Alone:
 
         Raises:
             ExceedsLimit: a minute does not hold it.
-            LimitReached: the share has no room, or Redis has been away for too long.
+            LimitReached: the share has no room, Redis has been away for too long, or money is limited: nobody knows
+                what the others spend.
         """
         check_fits(group.limits, need)
         if group.unlimited:
             return OwnReservation(group, 0.0)
+        if group.budget is not None:
+            raise LimitReached(f"what {group} has spent today is not known: Redis is away", retry_after_s=AGAIN_S)
         now = self._clock()
         self._since = now if self._since is None else self._since
         if now - self._since >= LONGEST_S:

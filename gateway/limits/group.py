@@ -10,12 +10,14 @@ from gateway.breaker.account import Account
 from gateway.breaker.policy import PROBE_AGAIN_S, SECOND_US
 from gateway.breaker.view import ALL_WELL, Standing, read_standing
 from gateway.catalog_entries import Lane, Limits
+from gateway.limits.money import MICRO_PER_USD, DayState, day_state
 from gateway.limits.policy import BULK_SHARE
 from gateway.limits.rates import MINUTE_US, LimitKind, Need, buckets, rates
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from gateway.limits.money import Day
     from gateway.limits.rates import Bucket
 
 
@@ -26,12 +28,13 @@ BOOKED_AHEAD_S: Mapping[Lane, float] = {Lane.INTERACTIVE: 5.0, Lane.BULK: 0.5}
 
 @dataclass(frozen=True, slots=True)
 class LimitGroup:
-    """Models that share one account's limits, and what these are."""
+    """Models that share one account's limits, and what these are. `zone`: when a day of its money begins."""
 
     provider: str
     account: str
     name: str
     limits: Limits = UNLIMITED
+    zone: str = "UTC"
 
     def __str__(self) -> str:
         return f"{self.provider}/{self.account}/{self.name}"
@@ -48,12 +51,18 @@ class LimitGroup:
     @property
     def unlimited(self) -> bool:
         """Whether it has no limit of any kind."""
-        return not (self.most_open or rates(self.limits))
+        return not (self.most_open or rates(self.limits)) and self.budget is None
 
     @property
     def most_open(self) -> int:
         """Calls that may be open at once, 0 for no limit."""
         return self.limits.concurrent_calls or 0
+
+    @property
+    def budget(self) -> int | None:
+        """What it may spend in a day, in whole micro-dollars; None for no limit."""
+        usd = self.limits.usd_per_day
+        return None if usd is None else int(usd * MICRO_PER_USD)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +90,7 @@ class GroupState:
     ceiling: calls that may be open after an overload; None: no overload holds any back.
     closed_us: until when the provider takes no call, by its own word; 0 where it never said.
     breaker: of the account.
+    money: of the day; None without a budget.
     """
 
     group: LimitGroup
@@ -91,6 +101,7 @@ class GroupState:
     ceiling: int | None = None
     breaker: Standing = ALL_WELL
     closed_us: int = 0
+    money: DayState | None = None
 
     def admits(self, lane: Lane, at_most: int, *, may_wait: int | None = None) -> int:
         """Return how many calls, as they lately are, could be booked now, one after the other.
@@ -107,6 +118,8 @@ class GroupState:
         most = at_most if self.rates.keys() >= rates(self.group.limits).keys() else min(1, at_most)
         if self._closed_in_s(lane) > 0:
             return 0
+        if self.money is not None:
+            most = min(most, self.money.admits(at_most))
         return max(0, min(most, self._slots_left(lane, at_most), self._lets_in(at_most), *fits))
 
     def opens_in_s(self, lane: Lane, calls: int, *, may_wait: int | None = None) -> float:
@@ -119,12 +132,19 @@ class GroupState:
             - self.now_us
             for rate in self.rates.values()
         )
-        return max(0, self._breaker_opens_in_s(calls), self._closed_in_s(lane), *(us / SECOND_US for us in distances))
+        day_s = self.money.left_s if self.money is not None and self.money.spent_up else 0.0
+        distances_s = (us / SECOND_US for us in distances)
+        return max(0, day_s, self._breaker_opens_in_s(calls), self._closed_in_s(lane), *distances_s)
 
     @property
     def out(self) -> bool:
         """Whether the breaker keeps calls out, but for a probe."""
         return not self.breaker.closed
+
+    @property
+    def spent_up(self) -> bool:
+        """Whether the day's money keeps calls out."""
+        return self.money is not None and self.money.spent_up
 
     @property
     def held_back(self) -> bool:
@@ -178,9 +198,10 @@ def _used(kept: Mapping[str, int], kind: LimitKind, now_us: int) -> float:
     return max(0.0, kept.get(f"{kind} used", 0) / MINUTE_US * fading)
 
 
-def group_state(group: LimitGroup, reply: Sequence[Any]) -> GroupState:
-    """Read what `state.lua` returns."""
-    now_us, open_calls, open_bulk, ceiling, stands, *pairs = reply
+def group_state(group: LimitGroup, reply: Sequence[Any], day: Day | None = None) -> GroupState:
+    """Read what `state.lua` returns. `day`: of its money, where it has a budget."""
+    now_us, open_calls, open_bulk, ceiling, stands, spent, spent_open, cost, *pairs = reply
+    money = day_state(group, day, spent, spent_open, cost)
     kept: dict[str, int] = dict(zip((field.decode() for field in pairs[::2]), pairs[1::2], strict=True))
     seen = {
         kind: RateState(kept[kind], kept[f"{kind} cost"], kept[f"{kind} slack"], used=_used(kept, kind, now_us))
@@ -192,5 +213,5 @@ def group_state(group: LimitGroup, reply: Sequence[Any]) -> GroupState:
             seen[bucket.kind] = unused(bucket, now_us)
     held_back = None if ceiling < 0 else ceiling
     return GroupState(
-        group, now_us, open_calls, open_bulk, seen, held_back, read_standing(stands), kept.get("closed", 0)
+        group, now_us, open_calls, open_bulk, seen, held_back, read_standing(stands), kept.get("closed", 0), money
     )

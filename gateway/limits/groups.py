@@ -55,6 +55,13 @@ class LimitGroups:
             found.append(Shared(None, self._of_all_accounts(provider, others.limit_group)))
         return found
 
+    def models(self, group: LimitGroup) -> tuple[list[str] | None, list[str]]:
+        """Return the models of a group, None for all that no other group names, and those that other groups name."""
+        shared = {one.groups[0].name: one.models for one in self.at(group.provider)}
+        models = shared.get(group.name, ())
+        others = [model for name, found in shared.items() if name != group.name for model in found or ()]
+        return None if models is None else list(models), others
+
     def _of_all_accounts(self, provider: str, name: str) -> tuple[LimitGroup, ...]:
         return tuple(self._group(provider, account, name) for account in self._catalog.accounts(provider))
 
@@ -62,6 +69,7 @@ class LimitGroups:
         key = (provider, account, name)
         if key not in self._made:
             accounts = {entry.name: entry for entry in self._catalog.providers[provider].accounts}
-            limits = accounts[account].limits.get(name, UNLIMITED)
-            self._made[key] = LimitGroup(provider, account, name, limits)
+            entry = accounts[account]
+            limits = entry.limits.get(name, UNLIMITED)
+            self._made[key] = LimitGroup(provider, account, name, limits, entry.zone)
         return self._made[key]

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from redis.exceptions import ResponseError
@@ -21,9 +22,11 @@ from gateway.breaker.health import Health
 from gateway.breaker.policy import SECOND_US
 from gateway.breaker.view import read_standing
 from gateway.limits.group import BOOKED_AHEAD_S, GroupState, LimitGroup, group_state
+from gateway.limits.held import Held, days_held, renewal
+from gateway.limits.money import Money, Purse, micro_usd
 from gateway.limits.policy import Policy
 from gateway.limits.rates import buckets, check_fits
-from gateway.limits.refusals import breaker_open, refusal
+from gateway.limits.refusals import UNSEEDED, breaker_open, refusal
 from gateway.limits.scripts import scripts
 from gateway.limits.sizes import LargestCalls
 from gateway.limits.tightening import tightening
@@ -34,6 +37,7 @@ if TYPE_CHECKING:
 
     from gateway.catalog_entries import Lane
     from gateway.errors import GatewayError
+    from gateway.limits.money import Spending
     from gateway.limits.rates import Bucket, Need
     from gateway.limits.told import ToldLimits
     from gateway.redis_line import Command, RedisLine
@@ -49,7 +53,7 @@ class Reservation:
     """Room for one call, from `wait_s` seconds after the reply on. `wait_s` is 0 for most.
 
     epoch: of the breaker; the call's outcome counts in it alone. probe: whether it is the one call that shows if the
-    provider is well again. admitted_us: when, by Redis's clock.
+    provider is well again. admitted_us: when, by Redis's clock. money: what it may cost, where that is limited.
     """
 
     id: str
@@ -60,6 +64,7 @@ class Reservation:
     epoch: int = 0
     probe: bool = False
     admitted_us: int = 0
+    money: Money | None = None
 
 
 class Limiter:
@@ -72,8 +77,10 @@ class Limiter:
         *,
         policy: Policy | None = None,
         lease_s: float = LEASE_S,
+        spending: Spending | None = None,
         now_us: Callable[[], int] | None = None,
         clock: Callable[[], float] = time.monotonic,
+        wall_clock: Callable[[], float] = time.time,
     ) -> None:
         """Make a limiter.
 
@@ -82,8 +89,10 @@ class Limiter:
             holder: letters, digits and -; in keys and in members of sets.
             policy: for breakers, overloads and retries; the same in all processes.
             lease_s: how long slots, and a probe, count without a renewal.
+            spending: who knows what was spent today; a process that makes calls needs it where a group has a budget.
             now_us: the time, for tests; None: Redis's own.
             clock: for how long ago a large call was; nothing else goes by it.
+            wall_clock: Unix time, for the day that it is.
         """
         policy = policy or Policy()
         self.breakers = Breakers(line, policy=policy.breaker, now_us=now_us)
@@ -93,9 +102,10 @@ class Limiter:
         self._lease_us = round(lease_s * SECOND_US)
         self._now_us = now_us
         self._largest = LargestCalls(clock)
+        self._purse = Purse(line, self._scripts.seed, spending, wall_clock)
         self._made = 0
-        self._held: dict[LimitGroup, dict[str, tuple[Lane, int | None]]] = {}
-        """Lane and date of each reservation by its id; no date while the reply is on its way."""
+        self._held: dict[LimitGroup, dict[str, Held]] = {}
+        """By the id of the reservation."""
         self._renewal: asyncio.TimerHandle | None = None
         self._closed = False
         self.processes = 1
@@ -115,10 +125,12 @@ class Limiter:
                 hop does not.
 
         Raises:
-            ExceedsLimit: it needs more than a minute holds.
-            LimitReached: no date within `BOOKED_AHEAD_S` is free, or none now, or no slot, or no retry; nothing is
-                reserved.
+            ExceedsLimit: it needs more than a minute holds, or a day's money.
+            LimitReached: no date within `BOOKED_AHEAD_S` is free, or none now, or no slot, or no retry, or open calls
+                may take what is left of the day's money; nothing is reserved.
             BreakerOpen: the account's calls lately failed; nothing is reserved.
+            DayBudgetSpent: what is left of the day's money is not enough; nothing is reserved.
+            ConfigurationError: the group has a budget, and nobody here knows what is spent.
             RedisAway: nobody knows what is free.
         """
         check_fits(group.limits, need)  # before it is counted: what never goes must not slow down the others
@@ -127,13 +139,19 @@ class Limiter:
         self._made += 1
         reservation_id = str(self._made)
         held = self._held.setdefault(group, {})
-        held[reservation_id] = (lane, None)
+        day = self._purse.today(group)
+        money = None if day is None or need.cost_usd is None else Money(day.key, micro_usd(need.cost_usd))
+        held[reservation_id] = Held(lane, money)
         self._renew_later()
+        asked = partial(self._asked, group, reservation_id, lane, horizon_us, drawn, money, retry=retry)
         try:
-            reply = await self._asked(group, reservation_id, lane, horizon_us, drawn, retry=retry)
+            reply = await asked()
+            if day is not None and reply[3] == UNSEEDED.encode():
+                await self._purse.begin(group, day, self._now())
+                reply = await asked()
         except BaseException as error:
             # It may be reserved without our knowing: the reply was lost, or came too late.
-            self._end(group, reservation_id, drawn, None)
+            self._end(group, reservation_id, drawn, None, money)
             if isinstance(error, ResponseError):
                 raise RedisAway("Redis refuses the limiter's script") from error
             raise
@@ -142,11 +160,11 @@ class Limiter:
         self.breakers.hear(group.owner, standing)
         if not admitted:
             del held[reservation_id]
-            raise refusal(group, in_the_way.decode(), what, horizon_us, standing)
+            raise refusal(group, in_the_way.decode(), what, horizon_us, standing, day)
         epoch, admitted_us, probe, self.processes = admission
-        held[reservation_id] = (lane, what)
+        held[reservation_id] = Held(lane, money, what)
         wait_s = (what - now) / SECOND_US
-        return Reservation(reservation_id, group, drawn, what, wait_s, int(epoch), bool(probe), admitted_us)
+        return Reservation(reservation_id, group, drawn, what, wait_s, int(epoch), bool(probe), admitted_us, money)
 
     def confirm(self, reservation: Reservation) -> None:
         """Look once more when a reservation's date has come. Asks nobody: it goes by what this process has been told.
@@ -169,7 +187,7 @@ class Limiter:
             health: what the outcome says about the provider, see `health_of`.
         """
         admitted = (health.value, reservation.epoch, reservation.admitted_us)
-        self._end(reservation.group, reservation.id, reservation.buckets, used, admitted)
+        self._end(reservation.group, reservation.id, reservation.buckets, used, reservation.money, admitted)
 
     def tighten(self, reservation: Reservation, told: ToldLimits | None, error: GatewayError | None = None) -> None:
         """Take over what the provider said with an answer, or with a refusal. Never waits, never fails."""
@@ -188,11 +206,13 @@ class Limiter:
             RedisAway: nobody knows.
         """
         keys = [*_keys(group, "buckets", "slots", "alive", "ceiling"), group.owner.key("breaker")]
+        day = self._purse.today(group)
+        keys += [] if day is None else [day.key]
         try:
             reply = await self._scripts.state.run(self._line, keys, (self._now(),))
         except ResponseError as error:
             raise RedisAway("Redis refuses the limiter's script") from error
-        state = group_state(group, reply)
+        state = group_state(group, reply, day)
         self.breakers.hear(group.owner, state.breaker)
         return state
 
@@ -210,14 +230,17 @@ class Limiter:
         lane: Lane,
         horizon_us: int,
         drawn: Sequence[Bucket],
+        money: Money | None = None,
         *,
         retry: bool = False,
     ) -> list[Any]:
         keys = _keys(group, "buckets", "slots", "alive", f"held:{self._holder}", "ahead", "ceiling")
         keys += [group.owner.key("breaker"), group.owner.key("retries")]
+        budget, worst = ("", 0) if money is None else (group.budget or 0, money.worst)
+        keys += [] if money is None else [money.day_key]
         arguments: tuple[str | int, ...] = (
             reservation_id, self._holder, lane.value, horizon_us, self._lease_us,
-            group.most_open, int(retry), self._now(),
+            group.most_open, int(retry), self._now(), budget, worst,
         )  # fmt: skip
         for bucket in drawn:
             arguments += tuple(bucket.arguments())
@@ -230,15 +253,18 @@ class Limiter:
         reservation_id: str,
         drawn: Sequence[Bucket],
         used: Need | None,
+        money: Money | None,
         admitted: tuple[str | int, ...] = (Health.SILENT.value, "", ""),
     ) -> None:
         """End a reservation. `admitted`: what its outcome says, epoch and time; what nobody knows of says nothing."""
         self._held.get(group, {}).pop(reservation_id, None)
         keys = _keys(group, "buckets", "slots", "alive", f"held:{self._holder}", "ceiling")
-        arguments: tuple[str | int, ...] = (reservation_id, self._holder, self._now(), *admitted)
+        keys += [group.owner.key("breaker"), *([] if money is None else [money.day_key])]
+        cost = 0 if money is None else money.cost(used)
+        arguments: tuple[str | int, ...] = (reservation_id, self._holder, self._now(), *admitted, cost)
         for bucket in drawn:
             arguments += (bucket.kind.value, bucket.difference_us(used))
-        self._post(self._scripts.settle.whole([*keys, group.owner.key("breaker")], arguments))
+        self._post(self._scripts.settle.whole(keys, arguments))
 
     def _renew_later(self) -> None:
         if self._renewal is None and not self._closed:
@@ -254,12 +280,11 @@ class Limiter:
         if self._held:
             self._renew_later()
 
-    def _renewed(self, group: LimitGroup, held: Mapping[str, tuple[Lane, int | None]]) -> Command:
+    def _renewed(self, group: LimitGroup, held: Mapping[str, Held]) -> Command:
         keys = [*_keys(group, "slots", "alive", f"held:{self._holder}"), group.owner.key("breaker")]
-        arguments: tuple[str | int, ...] = (self._holder, self._lease_us, self._now())
-        for reservation_id, (lane, date) in held.items():
-            arguments += (reservation_id, lane.value, "" if date is None else date)
-        return self._scripts.renew.whole(keys, arguments)
+        days = days_held(held)
+        said = renewal(held, {day: place for place, day in enumerate(days, len(keys) + 1)})
+        return self._scripts.renew.whole([*keys, *days], (self._holder, self._lease_us, self._now(), *said))
 
     def _now(self) -> int | str:
         return "" if self._now_us is None else self._now_us()

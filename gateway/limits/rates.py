@@ -15,6 +15,7 @@ from gateway.errors import ExceedsLimit
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from decimal import Decimal
 
     from gateway.catalog_entries import Limits
 
@@ -46,11 +47,15 @@ class LimitKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """What a call takes of each limit: reserved before it, or used by it."""
+    """What a call takes of each limit: reserved before it, or used by it.
+
+    cost_usd: at worst, or what it was; None: unknown. Only money for a day asks for it.
+    """
 
     requests: int = 1
     input_tokens: int = 0
     output_tokens: int = 0
+    cost_usd: Decimal | None = None
 
     @property
     def tokens(self) -> int:
@@ -103,11 +108,19 @@ def check_fits(limits: Limits, need: Need) -> None:
     """Refuse a call that no waiting would help.
 
     Raises:
-        ExceedsLimit: it needs more of a limit than a minute holds.
+        ExceedsLimit: it needs more of a limit than a minute holds, it may cost more than a day does, or its price is
+            unknown where money is limited.
     """
     for kind, limit in rates(limits).items():
         if (amount := need.of(kind)) > limit:
             raise ExceedsLimit(f"the call needs {amount} {kind.value}, and a minute has {limit}: no waiting would help")
+    if limits.usd_per_day is None:
+        return
+    may_spend = f"its account may spend {limits.usd_per_day} USD a day"
+    if need.cost_usd is None:
+        raise ExceedsLimit(f"the call's price is unknown, and {may_spend}")
+    if need.cost_usd > limits.usd_per_day:
+        raise ExceedsLimit(f"the call may cost {need.cost_usd} USD, and {may_spend}: no waiting would help")
 
 
 def buckets(limits: Limits, need: Need, largest: Need) -> tuple[Bucket, ...]:

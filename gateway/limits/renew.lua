@@ -1,18 +1,23 @@
 -- Says that a holder is alive, and what it holds: what a flush or a lapse took is there again, what it has ended is gone.
 --
 -- KEYS[1]  ...:slots   KEYS[2]  ...:alive   KEYS[3]  ...:held:<holder>   KEYS[4]  ...:breaker
+-- KEYS[5]  ...:spent:<day> and further ones, of days whose money its reservations count in
 -- ARGV[1]  holder   ARGV[2]  how long its slots count, in us   ARGV[3]  the time in us, for tests; '' for the server's
--- ARGV[4]  id, lane, date in us, again and again: its reservations; date '' for one whose reply is still on its way
+-- ARGV[4]  id, lane, date in us, place of its day among the keys or '', worst cost in micro-dollars, again and again: its
+--          reservations; date '' for one whose reply is still on its way
 local now = time_us(ARGV[3])
 local probe = redis.call('HGET', KEYS[4], 'probe')
 local known = {}
-for at = 4, #ARGV, 3 do
+for at = 4, #ARGV, 5 do
     known[ARGV[at]] = true
     if probe == ARGV[1] .. '/' .. ARGV[at] then
         redis.call('HSET', KEYS[4], 'probe_until', whole(now + ARGV[2]))
     end
     if ARGV[at + 2] ~= '' and redis.call('HGET', KEYS[3], ARGV[at]) ~= 'ended' then
         redis.call('HSET', KEYS[3], ARGV[at], ARGV[at + 1] .. ' ' .. ARGV[at + 2])
+        if ARGV[at + 3] ~= '' then
+            money_comes_back(KEYS[tonumber(ARGV[at + 3])], ARGV[1] .. '/' .. ARGV[at], tonumber(ARGV[at + 4]))
+        end
     end
 end
 local open = {interactive = 0, bulk = 0}

@@ -18,6 +18,7 @@
 -- KEYS[6]  ...:ceiling        see overload.lua
 -- KEYS[7]  ...:breaker        of the account, see breaker.lua
 -- KEYS[8]  ...:retries        of the account, see retries.lua
+-- KEYS[9]  ...:spent:<day>    where there is a budget, see money.lua
 -- ARGV[1]  id of the reservation, unique for its holder: the same id again changes nothing
 -- ARGV[2]  holder
 -- ARGV[3]  lane: interactive or bulk
@@ -26,12 +27,15 @@
 -- ARGV[6]  calls open at once at most, 0 for no limit
 -- ARGV[7]  1 where it is a retry
 -- ARGV[8]  the time in us, for tests; '' for the server's
--- ARGV[9]  name, cost, room, slack, reserve, again and again: one bucket each, in us; `slack`: how far its tat may be
+-- ARGV[9]  budget of the day in micro-dollars, '' for none
+-- ARGV[10] what the call costs at worst, in micro-dollars
+-- ARGV[11] name, cost, room, slack, reserve, again and again: one bucket each, in us; `slack`: how far its tat may be
 --          from now where no date is booked ahead
 --
 -- Returns {1, date, now, '', the standing of the breaker, epoch, admitted, 1 where it is the probe, holders alive}, or
 -- {0, how far from now what would have to be within the horizon is, now, what stands in the way, the standing of the
--- breaker}; in the second place, where slots stand in the way, how many there are, where retries do, when one could go.
+-- breaker}; in the second place, where slots stand in the way, how many there are, where retries do, when one could go,
+-- where money does, what calls that have ended have cost.
 local DAY_US, MINUTE_US = DAY_MS * 1000, 60000000
 
 local now = time_us(ARGV[8])
@@ -42,6 +46,9 @@ local breaker = breaker_at(KEYS[7], now)
 
 for _, dead in ipairs(redis.call('ZRANGEBYSCORE', KEYS[3], '-inf', whole(now))) do
     redis.call('HDEL', KEYS[2], dead .. ' interactive', dead .. ' bulk')
+    if KEYS[9] then
+        money_of_the_dead(KEYS[9], dead)
+    end
     redis.call('ZREM', KEYS[3], dead)
 end
 if not redis.call('ZSCORE', KEYS[3], holder) then
@@ -59,6 +66,21 @@ local function refused(what, in_the_way)
 end
 if breaker.state == 'open' or breaker.probing then
     return refused(0, 'breaker')
+end
+local budget, worst = tonumber(ARGV[9]), tonumber(ARGV[10])
+if budget then
+    local money = redis.call('HMGET', KEYS[9], 'spent', 'open', 'cost')
+    if not money[1] then
+        return refused(0, 'unseeded')
+    end
+    local mean = tonumber(money[3] or worst)
+    redis.call('HSET', KEYS[9], 'cost', whole(mean + (worst - mean) / 16))
+    local settled = money[1] - money[2]
+    if settled + worst > budget then
+        return refused(settled, 'usd_per_day')
+    elseif money[1] + worst > budget then
+        return refused(settled, 'usd_open')
+    end
 end
 local paid_at = retries_paid_at(KEYS[8], now)
 if is_retry and retry_in(paid_at, now) > 0 then
@@ -87,7 +109,7 @@ end
 
 -- Without a tat (a flush, or nothing for a day) a bucket has room for this call alone: nobody knows what went before.
 local buckets, date, farthest, in_the_way = {}, closed, now, ''
-for at = 9, #ARGV, 5 do
+for at = 11, #ARGV, 5 do
     local bucket = {name = ARGV[at], cost = tonumber(ARGV[at + 1]), slack = tonumber(ARGV[at + 3]), reserve = tonumber(ARGV[at + 4])}
     if bucket.cost > 0 then
         local room = math.max(tonumber(ARGV[at + 2]), bucket.cost)
@@ -155,4 +177,7 @@ if probes then
     redis.call('HSET', KEYS[7], 'probe', member, 'probe_until', whole(now + lease))
 end
 retries_count(KEYS[8], now, paid_at, is_retry)
+if budget then
+    money_counts(KEYS[9], member, worst)
+end
 return {1, date, now, '', breaker_standing(breaker, now), breaker.epoch, now, probes and 1 or 0, redis.call('ZCARD', KEYS[3])}

@@ -22,6 +22,7 @@ class Scripts:
     renew: Script
     state: Script
     tighten: Script
+    seed: Script
 
 
 @cache
@@ -33,11 +34,17 @@ def scripts(policy: Policy) -> Scripts:
         return Script.read(*PARTS, *paths, policy=constants)
 
     return Scripts(
-        reserve=read("limits/overload.lua", "limits/retries.lua", "limits/reserve.lua"),
+        reserve=read("limits/overload.lua", "limits/retries.lua", "limits/money.lua", "limits/reserve.lua"),
         settle=read(
-            "breaker/counts.lua", "breaker/outcome.lua", "limits/open.lua", "limits/overload.lua", "limits/settle.lua"
+            "breaker/counts.lua",
+            "breaker/outcome.lua",
+            "limits/open.lua",
+            "limits/overload.lua",
+            "limits/money.lua",
+            "limits/settle.lua",
         ),
-        renew=Script.read("limits/time.lua", "limits/renew.lua"),
+        renew=Script.read("limits/time.lua", "limits/money.lua", "limits/renew.lua"),
         state=read("limits/open.lua", "limits/overload.lua", "limits/state.lua"),
         tighten=Script.read("limits/time.lua", "limits/tighten.lua"),
+        seed=Script.read("limits/time.lua", "limits/seed.lua"),
     )

@@ -1,19 +1,30 @@
 -- Ends a reservation: frees its slot, moves each bucket by what was used beyond what was reserved, or short of it, and
--- tells the breaker how the call went. Once: a second time, or after the holder's slots have lapsed, it does nothing.
+-- tells the breaker how the call went; of money, its worst gives way to what it cost. Once: a second time, or after the holder's slots have lapsed, it does nothing.
 --
 -- KEYS[1]  ...:buckets   KEYS[2]  ...:slots   KEYS[3]  ...:alive   KEYS[4]  ...:held:<holder>   KEYS[5]  ...:ceiling
--- KEYS[6]  ...:breaker
+-- KEYS[6]  ...:breaker   KEYS[7]  ...:spent:<day>, where there is a budget
 -- ARGV[1]  id   ARGV[2]  holder   ARGV[3]  the time in us, for tests; '' for the server's
 -- ARGV[4]  works, fails, overloaded, rejected, exhausted or silent   ARGV[5], ARGV[6]  the epoch and the time it was admitted in
--- ARGV[7]  name, difference in us, again and again
+-- ARGV[7]  what it cost, in micro-dollars
+-- ARGV[8]  name, difference in us, again and again
 --
 -- Returns 1, or 0 where there was nothing to end.
 local id, holder, health = ARGV[1], ARGV[2], ARGV[4]
-local held = redis.call('HGET', KEYS[4], id)
-if not held or held == 'ended' then
+local held, admitted, member = redis.call('HGET', KEYS[4], id), tonumber(ARGV[6]), holder .. '/' .. id
+if held == 'ended' then
     return 0
 end
-local now, admitted, member = time_us(ARGV[3]), tonumber(ARGV[6]), holder .. '/' .. id
+if KEYS[7] then
+    money_settles(KEYS[7], member, tonumber(ARGV[7]), admitted)
+end
+if not held then
+    if KEYS[7] then
+        redis.call('HSET', KEYS[4], id, 'ended') -- once, here too
+        redis.call('PEXPIRE', KEYS[4], 60000)
+    end
+    return 0
+end
+local now = time_us(ARGV[3])
 local breaker = breaker_at(KEYS[6], now)
 if health == 'overloaded' and breaker.probe ~= member then
     -- Of one congestion only the first says something new. A probe goes alone: there is nothing to cut.
@@ -30,7 +41,7 @@ local field = holder .. ' ' .. string.match(held, '%a+')
 if redis.call('HINCRBY', KEYS[2], field, -1) <= 0 then
     redis.call('HDEL', KEYS[2], field)
 end
-for at = 7, #ARGV, 2 do
+for at = 8, #ARGV, 2 do
     local tat = redis.call('HGET', KEYS[1], ARGV[at])
     if tat then
         redis.call('HSET', KEYS[1], ARGV[at], whole(tat + ARGV[at + 1]))

@@ -114,7 +114,14 @@ def _account_row(account: AccountTraffic) -> dict[str, Any]:
         "failures": report.standing.failures,
         "next_probe_s": report.next_probe_s,
         "groups": [
-            {"group": one.group.name, "open": one.open, "used": dict(one.used), "ready_in_s": one.ready_in_s}
+            {
+                "group": one.group.name,
+                "open": one.open,
+                "used": dict(one.used),
+                "ready_in_s": one.ready_in_s,
+                "spent_usd": one.spent_usd,
+                "usd_per_day": one.usd_per_day,
+            }
             for one in account.groups
         ],
     }

@@ -1,8 +1,12 @@
--- Moves due jobs of a provider that is out of order to another one: to the next model of their chain whose provider is
--- not out of order too, where that is at the target. Most urgent first; nothing is called, no attempt is used. Of each
--- model and priority `:looked` jobs are looked at: what is not found behind those waits for the next pass, or for
--- the provider.
-WITH RECURSIVE waiting AS ( -- the models that wait, one look into the index each
+-- Moves due jobs of a limit group that makes no calls to another model: to the next one of their chain that is not out
+-- too, where that is at the target. Most urgent first; nothing is called, no attempt is used. Of each model and priority
+-- `:looked` jobs are looked at: what is not found behind those waits for the next pass, or for the group.
+-- A group, `:group` as each of those in `:out`, is {provider, models, others}: without models it is all but the others.
+WITH RECURSIVE outs AS MATERIALIZED (
+    SELECT o.* FROM jsonb_to_recordset(CAST(:out AS jsonb)) AS o(provider text, models text[], others text[])
+), here AS MATERIALIZED (
+    SELECT g.* FROM jsonb_to_record(CAST(:group AS jsonb)) AS g(models text[], others text[])
+), waiting AS ( -- the models that wait, one look into the index each
     (SELECT model FROM assayline.jobs WHERE provider = :provider AND lane = :lane AND state = 'scheduled'
       ORDER BY model LIMIT 1)
     UNION ALL
@@ -12,12 +16,17 @@ WITH RECURSIVE waiting AS ( -- the models that wait, one look into the index eac
       FROM waiting w WHERE w.model IS NOT NULL
 ), movable AS (
     SELECT d.id, d.next
-      FROM waiting w
+      FROM here h JOIN waiting w ON CASE WHEN h.models IS NULL THEN NOT w.model = ANY(h.others)
+                                         ELSE w.model = ANY(h.models) END
      CROSS JOIN generate_series(0, 9) AS p(priority)
      CROSS JOIN LATERAL (
         SELECT j.id, j.priority, j.not_before, j.chain, j.use_fallback,
                (SELECT min(n) FROM generate_subscripts(j.chain, 1) AS n
-                 WHERE n > j.hop + 1 AND NOT split_part(j.chain[n], '/', 1) = ANY(CAST(:out AS text[]))) AS next
+                 WHERE n > j.hop + 1 AND NOT EXISTS (
+                    SELECT FROM outs o
+                     WHERE o.provider = split_part(j.chain[n], '/', 1)
+                       AND CASE WHEN o.models IS NULL THEN NOT substr(j.chain[n], length(o.provider) + 2) = ANY(o.others)
+                                ELSE substr(j.chain[n], length(o.provider) + 2) = ANY(o.models) END)) AS next
           FROM assayline.jobs j
          WHERE j.provider = :provider AND j.lane = :lane AND j.model = w.model AND j.state = 'scheduled'
            AND j.priority = p.priority AND j.not_before <= clock_timestamp()

@@ -36,8 +36,9 @@ WITH RECURSIVE live AS (
              ORDER BY j.model LIMIT 1)
       FROM waiting w WHERE w.model IS NOT NULL
 ), grouped AS MATERIALIZED (
-    SELECT m.model, coalesce(g.no, rest.no, 0) AS no, coalesce(g.most, rest.most) AS most,
-           coalesce(g.more, rest.more) AS more
+    -- A group that has no bounds of its own does not have the rest's.
+    SELECT m.model, coalesce(g.no, rest.no, 0) AS no, CASE WHEN g.no IS NULL THEN rest.most ELSE g.most END AS most,
+           CASE WHEN g.no IS NULL THEN rest.more ELSE g.more END AS more
       FROM (SELECT model FROM waiting WHERE model IS NOT NULL UNION SELECT model FROM active) m
       LEFT JOIN groups g ON m.model = ANY(g.models) LEFT JOIN groups rest ON rest.models IS NULL
 ), group_room AS MATERIALIZED (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -521,7 +522,8 @@ async def explained(world: JobWorld, name: str) -> list[str]:
         "lane": "bulk",
         "groups": "[]",
         "target": "two",
-        "out": ["one"],
+        "group": json.dumps({"models": None, "others": []}),
+        "out": json.dumps([{"provider": "one", "models": None, "others": []}]),
         "looked": 200,
         "move": "fallback",
         "error": "unreachable",

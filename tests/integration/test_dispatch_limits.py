@@ -12,7 +12,7 @@ import pytest
 from jobworld import ANALYSES, MODELS, JobWorld, job_world
 from psycopg.types.json import Jsonb
 
-from gateway.errors import GatewayError, Unreachable
+from gateway.errors import DayBudgetSpent, GatewayError, Unreachable
 from tasks.dispatch import Policy
 from tasks.headroom import GroupRoom
 from tasks.mirror import mirror
@@ -100,6 +100,15 @@ async def test_a_group_without_names_holds_what_no_other_names(world: JobWorld) 
     await world.worker(slots=40)
     assert await world.dispatcher(headroom=Told([small(2), GroupRoom(None, 1, 1.0)])).release("one") == 3
     assert sorted(models_released(world)) == ["small", "small", "wide"]
+
+
+async def test_a_group_without_bounds_has_not_those_of_the_rest(world: JobWorld) -> None:
+    of(world, "small", 3)
+    of(world, "wide", 3)
+    await world.worker(slots=40)
+    headroom = Told([GroupRoom(("small",), None, 0.0), GroupRoom(None, 0, 1.0, more=0)])
+    assert await world.dispatcher(headroom=headroom).release("one") == 3
+    assert models_released(world) == ["small"] * 3
 
 
 async def test_the_slots_bound_all_groups_together(world: JobWorld) -> None:
@@ -197,10 +206,11 @@ class OneIsOut:
 
     out: GatewayError | None = field(default_factory=lambda: Unreachable("nobody is there"))
     most_at_two: int | None = None
+    out_at_two: GatewayError | None = None
 
     async def rooms(self, provider: str, lane: str, slots: int) -> Sequence[GroupRoom]:
         if provider == "two":
-            return [GroupRoom(None, self.most_at_two, 60.0)]
+            return [GroupRoom(None, 0 if self.out_at_two else self.most_at_two, 60.0, self.out_at_two)]
         return [GroupRoom(None, 0 if self.out else None, 60.0, self.out)]
 
 
@@ -282,3 +292,81 @@ async def test_jobs_that_wait_for_their_time_are_left_alone(world: JobWorld) -> 
     world.enqueue(not_before=(datetime.now(UTC) + timedelta(hours=1)).isoformat())
     await world.worker()
     assert await passed(world, OneIsOut()) == {"one": 0, "two": 0}
+
+
+# -- groups that are out -------------------------------------------------------------------------------------------
+
+Models = tuple[str, ...] | None
+SMALL, WIDE, LARGE, REST = ("small",), ("wide",), ("large",), None
+
+
+@dataclass(slots=True)
+class GroupsOut:
+    """Groups of each provider, by their models (None: all others), and those that are out."""
+
+    groups: dict[str, list[Models]]
+    out: set[tuple[str, Models]]
+
+    async def rooms(self, provider: str, lane: str, slots: int) -> Sequence[GroupRoom]:
+        spent = DayBudgetSpent("no money left", retry_after_s=3_600.0)
+        found = [(models, (provider, models) in self.out) for models in self.groups[provider]]
+        return [GroupRoom(models, 0 if out else None, 60.0, spent if out else None) for models, out in found]
+
+
+@pytest.mark.parametrize(("groups_of_one", "groups_of_two", "out", "released"), [
+    ([SMALL, WIDE], [REST], {("one", SMALL)}, ["one/other", "one/wide", "two/large"]),
+    ([SMALL, WIDE], [REST], {("one", SMALL), ("one", WIDE)}, ["one/other", "two/large", "two/large"]),
+    ([SMALL, REST], [REST], {("one", REST)}, ["one/small", "two/large", "two/large"]),
+    ([SMALL, WIDE], [LARGE, REST], {("one", SMALL), ("two", LARGE)}, ["one/other", "one/wide"]),
+    ([SMALL, WIDE], [LARGE, REST], {("one", SMALL), ("two", REST)}, ["one/other", "one/wide", "two/large"]),
+], ids=["one group", "all, not what is in none", "the rest", "the next hop, too", "the next has others"])  # fmt: skip
+async def test_jobs_of_a_group_that_is_out_go_and_no_others(
+    world: JobWorld,
+    groups_of_one: list[Models],
+    groups_of_two: list[Models],
+    out: set[tuple[str, Models]],
+    released: list[str],
+) -> None:
+    await mirror(world.engine, ANALYSES, [*MODELS, "one/wide", "one/other"])
+    for model in ("small", "wide", "other"):
+        world.enqueue(content=model, chain=[f"one/{model}", "two/large"])
+    await world.worker()
+    dispatcher = world.dispatcher(headroom=GroupsOut({"one": groups_of_one, "two": groups_of_two}, out))
+    for provider in ("one", "two"):
+        await dispatcher.release(provider)
+    rows = world.sql("SELECT provider || '/' || model AS hop FROM assayline.jobs WHERE state = 'queued' ORDER BY 1")
+    assert [row["hop"] for row in rows] == released
+
+
+async def test_another_group_of_the_same_provider_takes_a_job_over(world: JobWorld) -> None:
+    """Though jobs of the group that is out are left behind there."""
+    stays = world.enqueue(chain=["one/small"])
+    job = world.enqueue(chain=["one/small", "one/wide", "two/large"])
+    await world.worker()
+    dispatcher = world.dispatcher(headroom=GroupsOut({"one": [SMALL, WIDE], "two": [REST]}, {("one", SMALL)}))
+    assert await dispatcher.release("one") == 1
+    row = world.job(job)
+    assert (row["provider"], row["model"], row["hop"], row["state"]) == ("one", "wide", 1, "queued")
+    assert row["causes"][0]["error"] == "day_budget_spent"
+    assert world.job(stays)["state"] == "scheduled"
+
+
+async def test_a_hop_that_is_out_is_passed_over(world: JobWorld) -> None:
+    job = world.enqueue(chain=["one/small", "one/wide", "two/large"])
+    await world.worker()
+    out: set[tuple[str, Models]] = {("one", SMALL), ("one", WIDE)}
+    dispatcher = world.dispatcher(headroom=GroupsOut({"one": [SMALL, WIDE, REST], "two": [REST]}, out))
+    assert [await dispatcher.release(provider) for provider in ("one", "two")] == [0, 1]
+    assert (world.job(job)["model"], world.job(job)["hop"]) == ("large", 2)
+
+
+async def test_an_outage_wakes_those_who_may_take_over_and_two_do_not_wake_each_other(world: JobWorld) -> None:
+    world.enqueue()
+    await world.worker()
+    for out_at_two in (None, Unreachable("gone, too")):
+        headroom = OneIsOut(out_at_two=out_at_two)
+        dispatcher = world.dispatcher(headroom=headroom)
+        for provider in ("two", "one"):
+            await dispatcher.release(provider)
+        assert ("two" in dispatcher._woken) == (out_at_two is None)
+        assert "one" not in dispatcher._woken

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from typer.testing import CliRunner
 
+from api.providers import _fares
 from gateway.breaker.health import Health
 from gateway.catalog import load_catalog
 from gateway.catalog_entries import Lane
@@ -23,6 +25,10 @@ from ops.cli import main
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from datetime import datetime
+    from pathlib import Path
+
+    from gateway.limits.group import LimitGroup
 
 HAIKU = ModelRef("claude", "claude-haiku-5-5")
 KEYS = {"ANTHROPIC_API_KEY": "k", "OPENAI_API_KEY": "k"}
@@ -30,12 +36,16 @@ CATALOG = load_catalog(None, KEYS)
 CLAUDE = LimitGroups(CATALOG).of(HAIKU, "default")
 
 
-async def with_limiter(url: str, work: Callable[[Limiter], Any]) -> Any:
+async def on_line(url: str, work: Callable[[RedisLine], Any]) -> Any:
     line = RedisLine.from_url(url)
     try:
-        return await work(Limiter(line, "test"))
+        return await work(line)
     finally:
         await line.aclose()
+
+
+async def with_limiter(url: str, work: Callable[[Limiter], Any]) -> Any:
+    return await on_line(url, lambda line: work(Limiter(line, "test")))
 
 
 def called(url: str, *healths: Health) -> None:
@@ -88,6 +98,44 @@ def test_what_is_used_and_when_a_call_could_go(redis_url: str) -> None:
     assert group.used["requests"] == pytest.approx(4 / 50, rel=0.1)
     assert 0 < group.used["input_tokens"] < 0.1
     assert (group.open, group.ready_in_s) == (0, 0.0)
+
+
+def test_the_days_money_is_shown_once_somebody_has_asked(
+    cli: Callable[..., Any], redis_url: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "catalog.yaml"
+    path.write_text(
+        """
+providers:
+  house:
+    dialect: fake
+    accounts: [{limits: {default: {usd_per_day: "2.5"}}}]
+    models: {m: {context_window: 9, max_output_tokens: 9, capabilities: [], price: null, note: n, source: s,
+                 checked: 2026-11-21}}
+defaults: {chain: [house/m]}
+"""
+    )
+    catalog = load_catalog(path, {})
+    [group] = LimitGroups(catalog).at("house")[0].groups
+
+    class Books:
+        async def spent_usd(self, group: LimitGroup, since: datetime) -> Decimal:
+            return Decimal("0.75")
+
+    async def reserve(line: RedisLine) -> list[ProviderTraffic]:
+        limiter = Limiter(line, "test", spending=Books())
+        await limiter.reserve(group, Need(cost_usd=Decimal("0.25")), Lane.INTERACTIVE)
+        return await traffic(catalog, limiter)
+
+    def shown() -> tuple[float | None, float | None]:
+        [said] = rows(cli("--json", ASSAYLINE_CATALOG=str(path)))["house"]["accounts"][0]["groups"]
+        return said["spent_usd"], said["usd_per_day"]
+
+    assert shown() == (None, 2.5)
+    [fares] = asyncio.run(on_line(redis_url, reserve))
+    assert shown() == (1.0, 2.5)
+    [answered] = _fares(fares).accounts[0].groups
+    assert (answered.spent_usd, answered.usd_per_day) == (1.0, 2.5)
 
 
 def test_an_operator_opens_and_closes(cli: Callable[..., Any], redis_url: str) -> None:

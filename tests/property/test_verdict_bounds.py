@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import gateway.errors as errors
-from gateway.errors import BreakerOpen, ContextTooLong, GatewayError, LimitReached, RetriesSpent
+from gateway.errors import BreakerOpen, ContextTooLong, DayBudgetSpent, GatewayError, LimitReached, RetriesSpent
 from gateway.messages import ModelRef
 from tasks.job import Claim
 from tasks.verdict import (
@@ -47,7 +47,7 @@ BASE = Claim(
 CLASSES = st.sampled_from([cls for cls in _all(GatewayError) if cls.__module__ == errors.__name__])
 WAITS = st.none() | st.floats(0, 100_000)
 ERRORS = st.builds(lambda cls, wait: cls("", retry_after_s=wait), CLASSES, WAITS)
-NOT_ADMITTED = (LimitReached, BreakerOpen, RetriesSpent)
+NOT_ADMITTED = (LimitReached, BreakerOpen, RetriesSpent, DayBudgetSpent)
 CALLED = ERRORS.filter(lambda error: not isinstance(error, NOT_ADMITTED))
 RNGS = st.integers(0, 2**32).map(Random)
 

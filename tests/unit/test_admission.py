@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
 from decimal import Decimal
 from typing import Any
@@ -21,6 +22,7 @@ from gateway.catalog_entries import Counting, Lane, Limits, ModelEntry, OutputCo
 from gateway.errors import (
     AuthRejected,
     BreakerOpen,
+    DayBudgetSpent,
     ExceedsLimit,
     GatewayError,
     InvalidOutput,
@@ -116,6 +118,7 @@ class World:
     slots: int | None = None
     counting: Counting = field(default_factory=Counting)
     script: Any = None
+    group: LimitGroup = GROUP
     ledger: MemoryLedger = field(default_factory=MemoryLedger)
     timeouts: list[float] = field(default_factory=list)
     admission: Admission = field(init=False)
@@ -129,7 +132,7 @@ class World:
             return self.script or Completion("fine", FinishReason.STOP, usage, "m")
 
         provider = FakeProvider(ProviderConfig("openai", "fake"), script=answer)
-        hop = Hop(ModelRef("openai", "m"), ENTRY, (Seat(GROUP, provider),), TIMEOUT_S, self.counting)
+        hop = Hop(ModelRef("openai", "m"), ENTRY, (Seat(self.group, provider),), TIMEOUT_S, self.counting)
         request = CompletionRequest("m", (Message("user", "x" * 30),), max_tokens, timeout_s=TIMEOUT_S)
         return await Caller(self.admission).call(hop, request, self.ledger, CallKind.ANSWER, terms or Terms())
 
@@ -376,6 +379,7 @@ class ByAccount(Told):
 
     refuses: dict[str, float | None] = field(default_factory=dict)
     broken: frozenset[str] = frozenset()
+    spent: frozenset[str] = frozenset()
     accounts: list[str] = field(default_factory=list)
 
     async def reserve(
@@ -385,6 +389,8 @@ class ByAccount(Told):
         wait_s = self.refuses.get(group.account, 0.0)
         if group.account in self.broken:
             raise BreakerOpen("not well", retry_after_s=wait_s)
+        if group.account in self.spent:
+            raise DayBudgetSpent("all of it", retry_after_s=wait_s)
         if wait_s is None:
             raise ExceedsLimit("too large")
         if wait_s > BOOKED_AHEAD_S[lane] or (wait_s and not may_wait):
@@ -448,6 +454,45 @@ async def test_a_busy_account_comes_before_one_whose_calls_fail() -> None:
     assert caught.value.retry_after_s == 9.0
     _, asked = await called_by(ByAccount(broken=frozenset("a")), Sleep())
     assert asked == ["b"]
+
+
+async def test_an_account_with_money_left_makes_the_call() -> None:
+    ledger, asked = await called_by(ByAccount(spent=frozenset("ab")), Sleep())
+    assert asked == ["c"]
+    assert [written.start.account for written in ledger.calls] == ["c"]
+
+
+@pytest.mark.parametrize(("limiter", "error", "retry_after_s"), [
+    (ByAccount(refuses={"a": 1.0, "b": 9.0, "c": None}, spent=frozenset("a")), LimitReached, 9.0),
+    (ByAccount(refuses={"a": 1.0, "b": 9.0, "c": 3.0}, spent=frozenset("ac"), broken=frozenset("b")), BreakerOpen, 9.0),
+    (ByAccount(refuses={"a": 9.0, "b": 4.0, "c": None}, spent=frozenset("ab")), DayBudgetSpent, 4.0),
+])  # fmt: skip
+async def test_what_passes_soonest_stands_in_the_way(
+    limiter: ByAccount, error: type[GatewayError], retry_after_s: float
+) -> None:
+    with pytest.raises(error) as caught:
+        await called_by(limiter, Sleep())
+    assert caught.value.retry_after_s == retry_after_s
+
+
+@pytest.mark.parametrize(("script", "cost_usd"), [
+    (None, Decimal("0.00015")),
+    (Throttled("too fast"), Decimal(0)),
+    (OutputTruncated("cut", usage=Usage(100, 500)), Decimal("0.0006")),
+    (Timeout("late"), None),
+])  # fmt: skip
+async def test_where_money_is_limited_a_call_is_reserved_at_its_worst_and_settled_at_its_cost(
+    script: Exception | None, cost_usd: Decimal | None
+) -> None:
+    """What nobody knows has cost its worst."""
+    limited = replace(GROUP, limits=Limits(usd_per_day=Decimal(1)))
+    world = World(script=script, group=limited)
+    with contextlib.suppress(GatewayError):
+        await world.call()
+    [(need, _, _)], [used] = world.limiter.asked, world.limiter.settled
+    assert need.cost_usd == Decimal(need.input_tokens + 500) / 1_000_000
+    assert used is not None
+    assert used.cost_usd == (need.cost_usd if cost_usd is None else cost_usd)
 
 
 async def test_where_all_accounts_fail_the_provider_does() -> None:

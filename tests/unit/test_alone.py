@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+
 import pytest
 
 from gateway.catalog_entries import Lane, Limits
@@ -87,3 +89,11 @@ def test_where_there_are_no_limits_it_goes_on() -> None:
 def test_what_never_fits_is_refused() -> None:
     with pytest.raises(ExceedsLimit):
         Alone(Clock()).reserve(group(tokens_per_min=10), Need(1, 20, 0), Lane.BULK, PROCESSES, may_wait=True)
+
+
+def test_where_money_is_limited_no_call_goes() -> None:
+    """Nobody knows what the others spend meanwhile."""
+    alone, need = Alone(Clock()), Need(cost_usd=Decimal("0.01"))
+    with pytest.raises(LimitReached) as caught:
+        alone.reserve(group(usd_per_day=1), need, Lane.BULK, PROCESSES, may_wait=True)
+    assert caught.value.retry_after_s == AGAIN_S

@@ -26,6 +26,7 @@ FACTS = {
     "limit_reached": (True, False, False, False),
     "breaker_open": (True, True, False, False),
     "retries_spent": (True, True, False, False),
+    "day_budget_spent": (True, True, False, False),
     "exceeds_limit": (False, True, False, False),
     "answer_awaited": (True, False, False, False),
     "provider_error": (False, False, False, False),

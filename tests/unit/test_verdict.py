@@ -15,6 +15,7 @@ from gateway.errors import (
     BreakerOpen,
     ContentRefused,
     ContextTooLong,
+    DayBudgetSpent,
     GatewayError,
     InvalidOutput,
     LimitReached,
@@ -65,6 +66,7 @@ FIRST_CHOICE = {
     "limit_reached": ("snooze", "snooze"),
     "retries_spent": ("fallback", "snooze"),
     "breaker_open": ("fallback", "snooze"),
+    "day_budget_spent": ("fallback", "snooze"),
     "exceeds_limit": ("fallback", "dead letter"),
     "quota_exhausted": ("fallback", "dead letter"),
     "auth_rejected": ("fallback", "dead letter"),
@@ -125,7 +127,9 @@ def test_an_answer_succeeds_even_with_the_last_attempt_and_past_the_deadline() -
     assert decide(result, replace(JOB, attempts_used=4), remaining_s=-1.0) == Succeed(result)
 
 
-@pytest.mark.parametrize("name", sorted(set(CLASSES) - {"limit_reached", "breaker_open", "retries_spent"}))
+@pytest.mark.parametrize(
+    "name", sorted(set(CLASSES) - {"limit_reached", "breaker_open", "retries_spent", "day_budget_spent"})
+)
 def test_with_no_attempts_left_everything_is_a_dead_letter(name: Any) -> None:
     assert isinstance(decide(CLASSES[name](""), replace(JOB, attempts_used=4)), DeadLetter)
 
@@ -211,6 +215,13 @@ def test_a_probe_that_the_deadline_would_not_see_is_not_waited_for() -> None:
     assert decide(kept_out, LAST_HOP, remaining_s=20.0) == DeadLetter("deadline", kept_out)
     assert decide(kept_out, remaining_s=20.0) == Fallback(1, kept_out)
     assert decide(kept_out, remaining_s=0.0) == DeadLetter("deadline", kept_out)
+
+
+def test_where_the_days_money_is_spent_another_model_is_asked_or_the_job_waits_for_midnight() -> None:
+    spent = DayBudgetSpent("", retry_after_s=30_000.0)
+    assert decide(spent) == Fallback(1, spent)
+    assert decide(spent, LAST_HOP) == Snooze(30_000.0, spent)
+    assert decide(spent, LAST_HOP, remaining_s=60.0) == DeadLetter("day_budget_spent", spent)
 
 
 # Where to ---------------------------------------------------------------------------------------------------------

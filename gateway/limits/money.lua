@@ -1,0 +1,50 @@
+-- What a limit group spends on one day, in micro-dollars: a hash that lapses two days after it was seeded.
+--
+-- spent               what its calls cost; those that are open, and those of which nobody knows, at their worst
+-- open                of that: what calls that are open may cost at worst
+-- cost                how much calls lately may cost at worst (a moving mean): for those who look on
+-- seeded_at           when the rest was read from the ledger, in us
+-- <holder>/<id>       what an open call may cost; "<holder>/<id> lost": one whose holder died stays counted at that
+local function money_counts(key, member, worst)
+    redis.call('HSET', key, member, whole(worst))
+    redis.call('HINCRBY', key, 'spent', whole(worst))
+    redis.call('HINCRBY', key, 'open', whole(worst))
+end
+
+-- A call's worst gives way to what it cost. One that was admitted before the hash was seeded, and that no renewal has
+-- brought back since, is not in it yet: the ledger did not know its price.
+local function money_settles(key, member, cost, admitted)
+    local worst, lost, seeded_at = unpack(redis.call('HMGET', key, member, member .. ' lost', 'seeded_at'))
+    if worst then
+        redis.call('HINCRBY', key, 'open', whole(0 - worst))
+    elseif not lost and not (seeded_at and admitted and admitted < tonumber(seeded_at)) then
+        return
+    end
+    redis.call('HINCRBY', key, 'spent', whole(cost - (worst or lost or 0)))
+    redis.call('HDEL', key, member, member .. ' lost')
+end
+
+-- Its holder lives: a flush took it, and the hash has been seeded since, or it was taken for lost.
+local function money_comes_back(key, member, worst)
+    local seeded_at, known, lost = unpack(redis.call('HMGET', key, 'seeded_at', member, member .. ' lost'))
+    if lost then
+        redis.call('HDEL', key, member .. ' lost')
+        redis.call('HSET', key, member, lost)
+        redis.call('HINCRBY', key, 'open', lost)
+    elseif seeded_at and not known then
+        money_counts(key, member, worst)
+    end
+end
+
+-- What the calls of a dead holder cost nobody will say: they stay counted, and nobody waits for them.
+local function money_of_the_dead(key, holder)
+    local fields = redis.call('HGETALL', key)
+    for at = 1, #fields, 2 do
+        local member = fields[at]
+        if string.sub(member, 1, #holder + 1) == holder .. '/' and string.sub(member, -5) ~= ' lost' then
+            redis.call('HSET', key, member .. ' lost', fields[at + 1])
+            redis.call('HDEL', key, member)
+            redis.call('HINCRBY', key, 'open', whole(0 - fields[at + 1]))
+        end
+    end
+end
