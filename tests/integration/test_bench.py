@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import psycopg
 import pytest
+import redis
 from rich.console import Console
 
 from gateway.errors import ConfigurationError
@@ -124,11 +125,15 @@ def test_limits_fails_without_the_limiter(database_url: str, redis_url: str) -> 
 
 
 def test_failover_fails_without_the_breaker(database_url: str, redis_url: str) -> None:
-    course = failover.Course(warm_s=0.5, dark_s=2.5, hold_s=0.5, settled_s=1.5, back_s=10.0, drain_s=0.0)
+    course = failover.Course(warm_s=1.5, dark_s=2.5, hold_s=0.5, settled_s=1.5, back_s=10.0, drain_s=0.0)
     options = partial(Options, peers=False, servers=Servers(database_url, redis_url))
     on = failover.measure(options(), [FAILURES["errors"]], course)
     assert on.rounds[0]["back_s"] < course.back_s
     assert on.rounds[0]["failed"] == 0
+    # The next system knows nothing of this one: of its breakers, and of what its killed workers were at.
+    with redis.Redis.from_url(redis_url) as client, psycopg.connect(database_url, autocommit=True) as link:
+        client.flushdb()
+        link.execute("TRUNCATE assayline.jobs, assayline.workers")
     off = failover.measure(options(without="breaker"), [FAILURES["errors"]], replace(course, back_s=0.0))
     assert not off.checks[0].ok
     assert off.rounds[0]["wasted"] > on.rounds[0]["wasted"]
