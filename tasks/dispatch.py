@@ -261,9 +261,8 @@ class Dispatcher:
         if closed := rows[0]["closed"]:
             opens_in_s = min(rooms[at - 1].next_in_s for at in closed)
             self._opens_at[f"{provider}.{lane}"] = asyncio.get_running_loop().time() + opens_in_s
-            if self._diversion.is_out(
-                provider
-            ):  # one that is well may take over; two that are not would wake each other
+            if self._diversion.is_out(provider):
+                # One that is well may take over. Two that are not would wake each other for ever.
                 well = (other for other in self._providers if not self._diversion.is_out(other))
                 self._on_due(*(f"{other}.{lane}" for other in well))
         # What a group that is out leaves behind is no reason to take nothing over: it may be what is taken.
