@@ -11,71 +11,30 @@ Publishing is a port: Celery lives in `workers`.
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import math
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 from sqlalchemy import RowMapping
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncEngine
 
-from tasks.diversion import Diversion
-from tasks.headroom import Headroom, NoLimits
-from tasks.job import Released
+from tasks.dispatch_policy import Policy
+from tasks.headroom import Headroom
 from tasks.listen import listen
+from tasks.outbox import Outbox, Publisher
 from tasks.patience import away
+from tasks.release import LANES, Releases
 from tasks.sql import statement
 from tasks.whereabouts import whereabouts
 
 log = logging.getLogger(__name__)
 
-LANES = ("interactive", "bulk")
-"""In the order in which they are served."""
-
 LONGEST_GAP_S = 10.0
 """A pause between two looks for dead workers beyond which the dispatcher no longer trusts what it sees."""
-
-
-class Publisher(Protocol):
-    """Puts messages into queues."""
-
-    async def publish(self, messages: Sequence[Released]) -> None:
-        """Publish all, in order.
-
-        Raises:
-            OSError: the broker is away. What was not published is published again later.
-        """
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class Policy:
-    """The dispatcher's figures. Seconds unless the name says otherwise.
-
-    `listen` and `rescue` exist so that benches can show what they are worth.
-    """
-
-    poll_s: float = 1.0
-    busy_poll_s: float = 0.05
-    """Pause after a pass that left something due behind: finished calls free slots long before the next second."""
-    most_per_pass: int = 500
-    backlog_share: float = 0.25
-    least_backlog: int = 4
-    """Messages allowed to lie in a queue beyond the live slots: a share of them, but at least so many."""
-    bulk_share: float = 0.8
-    """Bulk's part of a provider's live slots, so that an interactive job always finds one."""
-    dead_after_s: float = 20.0
-    republish_after_s: float = 15.0
-    rescue_every_s: float = 2.0
-    republish_every_s: float = 2.0
-    expire_every_s: float = 30.0
-    listen: bool = True
-    rescue: bool = True
 
 
 class Dispatcher:
@@ -90,25 +49,16 @@ class Dispatcher:
         *,
         headroom: Headroom | None = None,
     ) -> None:
-        self._headroom = headroom or NoLimits()
         self._engine = engine
-        self._publisher = publisher
         self._providers = tuple(providers)
         self._policy = policy or Policy()
-        self._releasing = engine.execution_options(isolation_level="READ COMMITTED")
+        self._outbox = Outbox(engine, publisher, republish_after_s=self._policy.republish_after_s)
+        self._releases = Releases(engine, self._outbox, self._policy, headroom=headroom, on_out=self._on_out)
         self._woken: dict[str, tuple[str, ...]] = {}
         self._wake = asyncio.Event()
         self._poll_due = 0.0
         self._looked_at: float | None = None
         self._blind_until = 0.0
-        self._full: set[str] = set()
-        """Queues for which slots were too few when they were last looked at: something due was left behind."""
-        self._opens_at: dict[str, float] = {}
-        """When a limit group has room again for what was left behind in a queue, by the loop's clock. By queue, as in
-        `_full`: a look at one lane says nothing of the other."""
-        self._slots: dict[str, int] = {}
-        """Live slots of each provider, as the last pass has seen them."""
-        self._diversion = Diversion(log)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Work until `stop` is set. Survives the absence of Postgres and of the broker."""
@@ -123,16 +73,7 @@ class Dispatcher:
 
     async def release(self, provider: str, lanes: Sequence[str] = LANES) -> int:
         """Release and publish what is due for one provider. Returns how many, or -1 where another has the lock."""
-        for lane in lanes:
-            self._full.discard(f"{provider}.{lane}")
-            self._opens_at.pop(f"{provider}.{lane}", None)
-        async with self._releasing.begin() as connection:
-            locked = await connection.execute(statement("lock_provider"), {"provider": provider})
-            if not locked.scalar_one():
-                return -1
-            rows = [row for lane in lanes for row in await self._fill_lane(connection, provider, lane)]
-        await self._publish(rows)
-        return len(rows)
+        return await self._releases.release(provider, lanes)
 
     async def republish(self) -> int:
         """Publish again what nobody claimed in time."""
@@ -140,7 +81,7 @@ class Dispatcher:
         rows = await self._write("republish", republish_after_s=policy.republish_after_s, most=policy.most_per_pass)
         if rows:
             log.warning("%d messages were not claimed in time and go out again", len(rows))
-        await self._publish(rows)
+        await self._outbox.publish(rows)
         return len(rows)
 
     async def rescue(self) -> int:
@@ -186,9 +127,9 @@ class Dispatcher:
 
     def _pause_s(self) -> float:
         """Seconds until the next pass, unless something becomes due."""
-        if self._full:
+        if self._releases.full:
             return self._policy.busy_poll_s
-        opens_in_s = min(self._opens_at.values(), default=math.inf) - asyncio.get_running_loop().time()
+        opens_in_s = min(self._releases.opens_at.values(), default=math.inf) - asyncio.get_running_loop().time()
         return max(self._policy.busy_poll_s, min(self._policy.poll_s, opens_in_s))
 
     def _take_woken(self) -> dict[str, tuple[str, ...]]:
@@ -197,8 +138,11 @@ class Dispatcher:
         woken, self._woken = self._woken, {}
         self._wake.clear()
         if now < self._poll_due:
-            opened = [queue for queue, at in self._opens_at.items() if at <= now]
-            return {**woken, **dict.fromkeys((queue.partition(".")[0] for queue in (*opened, *self._full)), LANES)}
+            opened = [queue for queue, at in self._releases.opens_at.items() if at <= now]
+            return {
+                **woken,
+                **dict.fromkeys((queue.partition(".")[0] for queue in (*opened, *self._releases.full)), LANES),
+            }
         self._poll_due = now + self._policy.poll_s
         return dict.fromkeys(self._providers, LANES)
 
@@ -210,6 +154,10 @@ class Dispatcher:
                 lanes = {*self._woken.get(provider, ()), *((lane,) if lane in LANES else LANES)}
                 self._woken[provider] = tuple(known for known in LANES if known in lanes)
                 self._wake.set()
+
+    def _on_out(self, provider: str, lane: str) -> None:
+        """Have those look that are well: they may take over. Two that are not would wake each other for ever."""
+        self._on_due(*(f"{other}.{lane}" for other in self._providers if not self._releases.is_out(other)))
 
     async def _repeat(self, every_s: float, chore: Callable[[], Awaitable[object]]) -> None:
         while True:
@@ -229,60 +177,6 @@ class Dispatcher:
                 self._blind_until = asyncio.get_running_loop().time() + self._policy.dead_after_s
             await asyncio.sleep(self._policy.poll_s)
 
-    async def _fill_lane(self, connection: AsyncConnection, provider: str, lane: str) -> Sequence[RowMapping]:
-        """Release what is due; where there is room left, take over from groups that are out."""
-        moved, spare = await self._release_lane(connection, provider, lane)
-        if spare and await self._diversion.take_over(connection, provider, lane, spare):
-            moved = [*moved, *(await self._release_lane(connection, provider, lane))[0]]
-        return moved
-
-    async def _release_lane(
-        self, connection: AsyncConnection, provider: str, lane: str
-    ) -> tuple[Sequence[RowMapping], int]:
-        """Release what is due; returns what has moved, and how many more there is room for, 0 where any is left."""
-        policy = self._policy
-        rooms = await self._headroom.rooms(provider, lane, self._slots.get(provider, 0))
-        self._diversion.note(provider, rooms)
-        parameters = {
-            "groups": json.dumps([{"models": r.models, "most": r.most, "more": r.more} for r in rooms]),
-            "provider": provider,
-            "lane": lane,
-            "most": policy.most_per_pass,
-            "backlog_share": policy.backlog_share,
-            "least_backlog": policy.least_backlog,
-            "bulk_share": policy.bulk_share,
-            "dead_after_s": policy.dead_after_s,
-        }
-        rows = (await connection.execute(statement("release"), parameters)).mappings().all()
-        moved = [row for row in rows if row["id"] is not None]
-        self._slots[provider] = rows[0]["slots"]
-        if rows[0]["short"]:
-            self._full.add(f"{provider}.{lane}")
-        if closed := rows[0]["closed"]:
-            opens_in_s = min(rooms[at - 1].next_in_s for at in closed)
-            self._opens_at[f"{provider}.{lane}"] = asyncio.get_running_loop().time() + opens_in_s
-            if self._diversion.is_out(provider):
-                # One that is well may take over. Two that are not would wake each other for ever.
-                well = (other for other in self._providers if not self._diversion.is_out(other))
-                self._on_due(*(f"{other}.{lane}" for other in well))
-        # What a group that is out leaves behind is no reason to take nothing over: it may be what is taken.
-        left_behind = rows[0]["short"] or any(rooms[at - 1].out is None for at in closed)
-        return moved, 0 if left_behind else rows[0]["room"] - len(moved)
-
     async def _write(self, name: str, **parameters: Any) -> Sequence[RowMapping]:
         async with self._engine.connect() as connection:
             return (await connection.execute(statement(name), parameters)).mappings().all()
-
-    async def _publish(self, rows: Sequence[RowMapping]) -> None:
-        messages = [Released(r["id"], r["release"], r["provider"], r["lane"]) for r in rows if r["state"] == "queued"]
-        if not messages:
-            return
-        try:
-            await self._publisher.publish(messages)
-        except BaseException:
-            # Without this their wait would double with each try, and go on as long again after the broker is back.
-            ids = [message.id for message in messages]
-            async with self._engine.connect() as connection:
-                parameters = {"ids": ids, "republish_after_s": self._policy.republish_after_s}
-                await connection.execute(statement("publish_again"), parameters)
-            raise

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import uuid
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from decimal import Decimal
 from random import Random
 from typing import TYPE_CHECKING, Any
@@ -13,12 +14,15 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
+from sqlalchemy import text
 
 from gateway.ledger import CallEnd, CallKind, CallOutcome, CallStart
 from gateway.messages import AnalysisResult, ModelRef, Usage
-from tasks.dispatch import Dispatcher, Policy
+from tasks.dispatch import Dispatcher
+from tasks.dispatch_policy import Policy
 from tasks.mirror import MirroredAnalysis, mirror
 from tasks.run import Runner
+from tasks.sql import statement
 from tasks.states import MOVES
 from tasks.store import Incarnation, JobStore, Totals, create_engine
 
@@ -122,7 +126,7 @@ class HeardEnds:
 
 
 class Broker:
-    """Implements `tasks.dispatch.Publisher`. `away` makes it refuse; `published` and `refused` are set by each try."""
+    """Implements `tasks.outbox.Publisher`. `away` makes it refuse; `published` and `refused` are set by each try."""
 
     def __init__(self) -> None:
         self.messages: list[Released] = []
@@ -176,6 +180,18 @@ class JobWorld:
         self, policy: Policy | None = None, *, engine: AsyncEngine | None = None, headroom: Headroom | None = None
     ) -> Dispatcher:
         return Dispatcher(engine or self.engine, self.broker, PROVIDERS, policy, headroom=headroom)
+
+    async def blocks_of_a_release(self, groups: Sequence[dict[str, Any]] = ()) -> int:
+        """Blocks that a release of `one`'s bulk lane reads, once its plans are made. It releases."""
+        policy = asdict(Policy())
+        parameters = {"provider": "one", "lane": "bulk", "groups": json.dumps(groups), "most": policy["most_per_pass"]}
+        names = ("backlog_share", "least_backlog", "bulk_share", "dead_after_s")
+        explain = text("EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) " + statement("release").text)
+        async with self.engine.connect() as connection:
+            for _ in range(2):
+                found = await connection.execute(explain, parameters | {name: policy[name] for name in names})
+        [whole] = found.scalar_one()
+        return int(whole["Plan"]["Shared Hit Blocks"] + whole["Plan"]["Shared Read Blocks"])
 
     def rescuer(self) -> Dispatcher:
         """A dispatcher that takes a worker for dead after 1 s: the tests' server is seldom up for the usual 20."""

@@ -13,7 +13,8 @@ from gateway.limits.groups import LimitGroups
 from gateway.limits.limiter import Limiter
 from gateway.redis_line import RedisLine
 from gateway.settings import Settings
-from tasks.dispatch import Dispatcher, Policy
+from tasks.dispatch import Dispatcher
+from tasks.dispatch_policy import Policy
 from tasks.headroom import LimitHeadroom
 from tasks.mirror import mirror
 from tasks.store import create_engine

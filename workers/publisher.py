@@ -22,7 +22,7 @@ BATCH = 100
 
 
 class CeleryPublisher:
-    """Implements `tasks.dispatch.Publisher`. Publishing blocks, so it runs on a thread; one at a time."""
+    """Implements `tasks.outbox.Publisher`. Publishing blocks, so it runs on a thread; one at a time."""
 
     def __init__(self, app: Celery) -> None:
         self._app = app

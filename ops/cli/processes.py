@@ -73,7 +73,7 @@ def dispatcher(
     Any number may run; one is enough. Its log goes to stderr. Example: [bold]assayline dispatcher[/bold]
     """
     settings, catalog = begin(directory)
-    from tasks.dispatch import Policy
+    from tasks.dispatch_policy import Policy
     from workers.build import configured
     from workers.dispatcher import run_dispatcher
 

@@ -11,7 +11,7 @@ from nodes.entries import DispatcherPlan
 from nodes.steps import Step
 from nodes.waiting import eventually
 
-from tasks.dispatch import Policy
+from tasks.dispatch_policy import Policy
 
 if TYPE_CHECKING:
     from uuid import UUID

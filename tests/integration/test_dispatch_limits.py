@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -13,10 +12,9 @@ from jobworld import ANALYSES, MODELS, JobWorld, job_world
 from psycopg.types.json import Jsonb
 
 from gateway.errors import DayBudgetSpent, GatewayError, Unreachable
-from tasks.dispatch import Policy
+from tasks.dispatch_policy import Policy
 from tasks.headroom import GroupRoom
 from tasks.mirror import mirror
-from tasks.sql import statement
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -64,6 +62,27 @@ async def test_a_closed_group_keeps_its_jobs_and_holds_up_no_other(world: JobWor
     await world.worker(slots=8)
     assert await world.dispatcher(headroom=Told([small(0)])).release("one") == 2
     assert models_released(world) == ["wide", "wide"]
+
+
+async def test_no_more_rows_are_locked_than_are_released(world: JobWorld) -> None:
+    await mirror(world.engine, ANALYSES, [*MODELS, "one/wide", "one/other"])
+    for model in ("small", "wide", "other"):
+        of(world, model, 20)
+    await world.worker(slots=4)
+    assert await world.dispatcher(headroom=Told([small(0)])).release("one") == 4 + Policy().least_backlog
+    locked = world.sql("SELECT count(*) AS n FROM assayline.jobs WHERE state = 'scheduled' AND xmax::text <> '0'")
+    assert locked == [{"n": 0}]
+
+
+@pytest.mark.parametrize("bound", ["expires_at", "deadline_at"])
+async def test_a_job_that_nobody_wants_any_more_expires_though_its_group_is_closed(world: JobWorld, bound: str) -> None:
+    [job] = of(world, "small", 1, **{bound: (datetime.now(UTC) + timedelta(hours=1)).isoformat()})
+    await world.worker()
+    dispatcher = world.dispatcher(headroom=Told([small(0)]))
+    assert (await dispatcher.expire(), await dispatcher.release("one")) == (0, 0)
+    world.sql(f"UPDATE assayline.jobs SET {bound} = now() - interval '1 s'")
+    assert await dispatcher.expire() == 1
+    assert (world.job(job)["state"], world.job(job)["reason"]) == ("expired", "expire_scheduled")
 
 
 async def test_what_is_queued_or_running_counts_in_both_lanes(world: JobWorld) -> None:
@@ -178,23 +197,7 @@ async def test_no_pass_reads_through_the_jobs_of_a_closed_group(world: JobWorld)
     of(world, "wide", 3, lane="bulk")
     await world.worker(slots=100)
     world.sql("VACUUM ANALYZE assayline.jobs")
-    policy = Policy()
-    parameters = {
-        "provider": "one",
-        "lane": "bulk",
-        "groups": json.dumps([{"models": ["small"], "most": 0}]),
-        "most": policy.most_per_pass,
-        "backlog_share": policy.backlog_share,
-        "least_backlog": policy.least_backlog,
-        "bulk_share": policy.bulk_share,
-        "dead_after_s": policy.dead_after_s,
-    }
-    text = statement("release").text
-    async with world.engine.connect() as connection:
-        explain = statement("release").__class__("EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) " + text)
-        [(plan,)] = (await connection.execute(explain, parameters)).all()
-    [whole] = plan
-    assert whole["Plan"]["Shared Hit Blocks"] + whole["Plan"]["Shared Read Blocks"] < 500
+    assert await world.blocks_of_a_release([{"models": ["small"], "most": 0}]) < 100
 
 
 # -- providers that are out of order -------------------------------------------------------------------------------
@@ -265,7 +268,48 @@ async def test_no_more_go_than_the_next_group_takes(world: JobWorld) -> None:
     assert (await passed(world, headroom))["two"] == 3
     for _ in range(3):
         assert (await passed(world, headroom))["two"] == 0
-    assert len([row for row in world.sql("SELECT provider FROM assayline.jobs") if row["provider"] == "two"]) <= 12
+    assert world.sql("SELECT count(*) AS n FROM assayline.jobs WHERE provider = 'two'") == [{"n": 3}]
+
+
+async def test_each_group_takes_over_what_it_has_room_for(world: JobWorld) -> None:
+    await mirror(world.engine, ANALYSES, [*MODELS, "two/spacious", "two/other"])
+    for n in range(10):
+        for model in ("large", "spacious", "other"):
+            world.enqueue(content=f"{model} {n}", chain=["one/small", f"two/{model}"])
+    await world.worker(slots=40)
+
+    class Rooms(OneIsOut):
+        async def rooms(self, provider: str, lane: str, slots: int) -> Sequence[GroupRoom]:
+            if provider == "one":
+                return await super().rooms(provider, lane, slots)
+            return [
+                GroupRoom(("large",), 2, 60.0, more=2),
+                GroupRoom(("spacious",), None, 0.0),
+                GroupRoom(None, 9, 60.0, more=4),
+            ]
+
+    assert (await passed(world, Rooms()))["two"] == 16
+    rows = world.sql("SELECT model, count(*) AS n FROM assayline.jobs WHERE provider = 'two' GROUP BY 1 ORDER BY 1")
+    assert rows == [{"model": "large", "n": 2}, {"model": "other", "n": 4}, {"model": "spacious", "n": 10}]
+
+
+async def test_jobs_that_may_not_move_hold_up_none_behind_them(world: JobWorld) -> None:
+    jobs = "SELECT (assayline_enqueue('quick', n::text, %s)).job_id FROM generate_series(1, 450) n"
+    world.sql(jobs, Jsonb({"use_fallback": False}))
+    behind = [world.enqueue(content=f"movable {n}") for n in range(3)]
+    await world.worker(slots=8)
+    dispatcher = world.dispatcher(headroom=OneIsOut())
+    passes = 0
+    while {world.job(job)["provider"] for job in behind} != {"two"}:
+        await dispatcher.release("one")
+        await dispatcher.release("two")
+        passes += 1
+    assert passes == 3, "two looks at two hundred each, and a third"
+    stuck = world.enqueue(content="came later, and earlier in time")
+    world.sql("UPDATE assayline.jobs SET not_before = now() - interval '1 h' WHERE id = %s", stuck)
+    for _ in range(2):
+        await dispatcher.release("two")
+    assert world.job(stuck)["provider"] == "two", "at the end it begins anew"
 
 
 @pytest.mark.parametrize("options", [{"use_fallback": False}, {"chain": ["one/small"]}])

@@ -17,7 +17,7 @@ from sqlalchemy import event
 
 from gateway.cache.shared import SharedLayer
 from nodes.steps import Step, halt_runner, halting
-from tasks.dispatch import Policy
+from tasks.dispatch_policy import Policy
 from workers.build import build_worker, load
 from workers.dispatcher import run_dispatcher
 from workers.publisher import CeleryPublisher

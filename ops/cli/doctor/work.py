@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ops.cli.doctor.finding import Finding, good, odd, wrong
 from ops.cli.liveness import DISPATCHERS, WORKERS
-from tasks.dispatch import Policy
+from tasks.dispatch_policy import Policy
 
 if TYPE_CHECKING:
     from gateway.catalog import Catalog

@@ -1,0 +1,30 @@
+"""The dispatcher's figures, as data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """The dispatcher's figures. Seconds unless the name says otherwise.
+
+    `listen` and `rescue` exist so that benches can show what they are worth.
+    """
+
+    poll_s: float = 1.0
+    busy_poll_s: float = 0.05
+    """Pause after a pass that left something due behind: finished calls free slots long before the next second."""
+    most_per_pass: int = 500
+    backlog_share: float = 0.25
+    least_backlog: int = 4
+    """Messages allowed to lie in a queue beyond the live slots: a share of them, but at least so many."""
+    bulk_share: float = 0.8
+    """Bulk's part of a provider's live slots, so that an interactive job always finds one."""
+    dead_after_s: float = 20.0
+    republish_after_s: float = 15.0
+    rescue_every_s: float = 2.0
+    republish_every_s: float = 2.0
+    expire_every_s: float = 30.0
+    listen: bool = True
+    rescue: bool = True

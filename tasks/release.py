@@ -1,0 +1,151 @@
+"""Releasing: due jobs move to `queued` as far as slots and limits have room, and go out as messages.
+
+What was left behind, and why, is kept for whoever decides when to look again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import RowMapping
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from tasks.dispatch_policy import Policy
+from tasks.diversion import Diversion, Spare
+from tasks.headroom import GroupRoom, Headroom, NoLimits
+from tasks.outbox import Outbox
+from tasks.sql import statement
+
+log = logging.getLogger(__name__)
+
+LANES = ("interactive", "bulk")
+"""In the order in which they are served."""
+
+
+@dataclass(frozen=True, slots=True)
+class Filled:
+    """What a pass over one lane has done: `jobs` moved, and room for `left` more in all, `spare` of them by group."""
+
+    jobs: int
+    left: int
+    spare: Sequence[Spare]
+
+
+class Releases:
+    """One dispatcher's releasing. Any number of dispatchers may do it: the statement holds its provider's lock."""
+
+    def __init__(
+        self,
+        engine: AsyncEngine,
+        outbox: Outbox,
+        policy: Policy,
+        *,
+        headroom: Headroom | None = None,
+        on_out: Callable[[str, str], object] = lambda provider, lane: None,
+    ) -> None:
+        """Make one.
+
+        Args:
+            engine: each statement a transaction of its own.
+            outbox: where released jobs go.
+            policy: figures.
+            headroom: what the limits have room for; None: there are none.
+            on_out: called with provider and lane where a group that is out has left jobs behind: another may take over.
+        """
+        self._engine = engine
+        self._outbox = outbox
+        self._policy = policy
+        self._headroom = headroom or NoLimits()
+        self._on_out = on_out
+        self._diversion = Diversion(log)
+        self._slots: dict[str, int] = {}
+        """Live slots of each provider, as the last pass has seen them."""
+        self.full: set[str] = set()
+        """Queues for which slots were too few when they were last looked at: something due was left behind."""
+        self.opens_at: dict[str, float] = {}
+        """When a limit group has room again for what was left behind in a queue, by the loop's clock. By queue, as in
+        `full`: a look at one lane says nothing of the other."""
+
+    def is_out(self, provider: str) -> bool:
+        """Whether any group of a provider is out, as the last pass has seen it."""
+        return self._diversion.is_out(provider)
+
+    async def release(self, provider: str, lanes: Sequence[str] = LANES) -> int:
+        """Release and publish what is due for one provider. Returns how many, or -1 where another has the lock."""
+        for lane in lanes:
+            self.full.discard(f"{provider}.{lane}")
+            self.opens_at.pop(f"{provider}.{lane}", None)
+        released = 0
+        async with self._engine.connect() as connection:
+            for lane in lanes:
+                moved = await self._fill_lane(connection, provider, lane)
+                if moved is None:
+                    return released or -1
+                released += moved
+        return released
+
+    async def _fill_lane(self, connection: AsyncConnection, provider: str, lane: str) -> int | None:
+        """Release what is due; where there is room left, take over from groups that are out.
+
+        Returns how many have gone, None where another dispatcher releases for the provider.
+        """
+        rooms = await self._headroom.rooms(provider, lane, self._slots.get(provider, 0))
+        self._diversion.note(provider, rooms)
+        first = await self._release_lane(connection, provider, lane, rooms)
+        if first is None:
+            return None
+        if not await self._diversion.take_over(connection, provider, lane, first.left, first.spare):
+            return first.jobs
+        second = await self._release_lane(connection, provider, lane, rooms)
+        return first.jobs + (0 if second is None else second.jobs)
+
+    async def _release_lane(
+        self, connection: AsyncConnection, provider: str, lane: str, rooms: Sequence[GroupRoom]
+    ) -> Filled | None:
+        """Release and publish what is due, as far as there is room."""
+        policy = self._policy
+        parameters = {
+            "groups": json.dumps([{"models": r.models, "most": r.most, "more": r.more} for r in rooms]),
+            "provider": provider,
+            "lane": lane,
+            "most": policy.most_per_pass,
+            "backlog_share": policy.backlog_share,
+            "least_backlog": policy.least_backlog,
+            "bulk_share": policy.bulk_share,
+            "dead_after_s": policy.dead_after_s,
+        }
+        rows = (await connection.execute(statement("release"), parameters)).mappings().all()
+        if not rows:
+            return None
+        moved = [row for row in rows if row["id"] is not None]
+        self._note(provider, lane, rooms, rows[0])
+        await self._outbox.publish(moved)
+        return _filled(rooms, rows[0], len(moved))
+
+    def _note(self, provider: str, lane: str, rooms: Sequence[GroupRoom], told: RowMapping) -> None:
+        """Remember what was left behind, and why."""
+        self._slots[provider] = told["slots"]
+        if told["short"]:
+            self.full.add(f"{provider}.{lane}")
+        if told["closed"]:
+            opens_in_s = min(rooms[at - 1].next_in_s for at in told["closed"])
+            self.opens_at[f"{provider}.{lane}"] = asyncio.get_running_loop().time() + opens_in_s
+            if self.is_out(provider):
+                self._on_out(provider, lane)
+
+
+def _filled(rooms: Sequence[GroupRoom], told: RowMapping, jobs: int) -> Filled:
+    """What there is room for beside what has moved: none where the queue is full, or in a group that is out.
+
+    What a group that is out leaves behind is no reason to take nothing over: it may be what is taken.
+    """
+    left = 0 if told["short"] else max(0, told["room"] - jobs)
+    of_groups = zip(rooms, told["spare"], strict=True)
+    spare = [Spare(room.models, more) for room, more in of_groups if room.out is None]
+    if all(room.models is not None for room in rooms):
+        spare.append(Spare(None, left))
+    return Filled(jobs, left, spare)
