@@ -108,7 +108,7 @@ class JobRequest(Closed):
     use_cache: bool | None = Field(None, description="Whether an earlier answer will do")
     use_fallback: bool | None = Field(None, description="Whether it may go on along its chain")
     not_before: Time | None = Field(None, description="Not to be started before; a time with its offset")
-    deadline_at: Time | None = Field(None, description="No call runs on beyond it")
+    deadline_at: Time | None = Field(None, description="No call runs on beyond it; a job that waits until then expires")
     expires_at: Time | None = Field(None, description="Not wanted any more if it has not been started by then")
     idempotency_key: Annotated[str, text(255, shortest=1)] | None = Field(
         None, description="The same key and request again is the same job; also as the header Idempotency-Key"

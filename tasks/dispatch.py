@@ -106,7 +106,7 @@ class Dispatcher:
         return now >= self._blind_until
 
     async def expire(self) -> int:
-        """End the jobs whose `expires_at` passed while they waited."""
+        """End the jobs whose `expires_at` or `deadline_at` passed while they waited."""
         return len(await self._write("expire", most=10 * self._policy.most_per_pass))
 
     def _chores(self) -> tuple[tuple[float, Callable[[], Awaitable[object]]], ...]:

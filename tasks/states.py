@@ -25,7 +25,7 @@ class State(StrEnum):
     """The dead letter: kept with all its causes, replayable."""
     CANCELLED = "cancelled"
     EXPIRED = "expired"
-    """Its `expires_at` passed while it waited; earlier attempts, if any, are in the ledger."""
+    """Its `expires_at` or `deadline_at` passed while it waited; earlier attempts, if any, are in the ledger."""
 
 
 TERMINAL = frozenset({State.SUCCEEDED, State.FAILED, State.CANCELLED, State.EXPIRED})
@@ -63,8 +63,8 @@ MOVES: tuple[Move, ...] = (
     Move(
         "cancel_running", State.RUNNING, State.CANCELLED, "store", "the caller asked; the call's cost is still recorded"
     ),
-    Move("expire_scheduled", State.SCHEDULED, State.EXPIRED, "dispatch", "expires_at passed"),
-    Move("expire_queued", State.QUEUED, State.EXPIRED, "dispatch", "expires_at passed"),
+    Move("expire_scheduled", State.SCHEDULED, State.EXPIRED, "dispatch", "expires_at or deadline_at passed"),
+    Move("expire_queued", State.QUEUED, State.EXPIRED, "dispatch", "expires_at or deadline_at passed"),
 )
 """All moves that exist. Native batches and replay add theirs when they come."""
 
