@@ -46,8 +46,9 @@ def providers(
 ) -> int:
     """List the catalog's providers: what each still needs, how it fares; or hold a breaker open, or close it.
 
-    `open` lets no worker call the provider until `close`; jobs with a fallback go there, the others wait. `close` also
-    closes a breaker that failures have opened. Exit code 2 where none is configured.
+    `open` lets no worker call the provider until `close` (or until Redis is flushed, which forgets it); jobs with a
+    fallback go there, the others wait. `close` also closes a breaker that failures have opened. Exit code 2 where none
+    is configured.
 
     Example: [bold]assayline providers[/bold], [bold]assayline providers claude[/bold],
     [bold]assayline providers open claude[/bold]
