@@ -286,13 +286,15 @@ class GroupTrafficAnswer(Answer):
         description="Today, in the account's zone, with open calls at their worst; null: not asked yet, or no bound"
     )
     usd_per_day: float | None = Field(description="What it may spend in a day; null: no bound")
+    available: bool = Field(description="Whether it makes calls, as far as the breaker lets it")
+    reason: str | None = Field(description="Why not: its day's money is spent, or its provider asks to wait")
 
 
 class AccountTrafficAnswer(Answer):
     """An account right now."""
 
     name: str
-    available: bool
+    available: bool = Field(description="Whether its breaker lets calls in, and some group makes them")
     breaker: BreakerAnswer
     groups: list[GroupTrafficAnswer]
 
@@ -303,8 +305,8 @@ class TrafficAnswer(Answer):
     role: Literal["primary", "fallback"] | None = Field(
         description="In the chain of an analysis without one of its own"
     )
-    current: bool = Field(description="Whether it is the first of that chain that is available")
-    available: bool
+    current: bool = Field(description="Whether it has the first model of that chain that can be called")
+    available: bool = Field(description="Whether any account is")
     ready_in_s: float
     accounts: list[AccountTrafficAnswer]
 

@@ -78,6 +78,8 @@ def _account_fares(account: AccountTraffic) -> dict[str, object]:
             "ready_in_s": one.ready_in_s,
             "spent_usd": one.spent_usd,
             "usd_per_day": one.usd_per_day,
+            "available": one.available,
+            "reason": one.reason,
         }
         for one in account.groups
     ]

@@ -42,9 +42,9 @@ def cost_usd(entry: ModelEntry, usage: Usage | None, day: date | None = None) ->
     return spent / TOKENS_PER_MTOK
 
 
-def worst_cost_usd(entry: ModelEntry, input_tokens: int, max_tokens: int) -> Decimal | None:
+def worst_cost_usd(entry: ModelEntry, input_tokens: int, max_tokens: int, day: date | None = None) -> Decimal | None:
     """Price the dearest call that may come of so many tokens of input: all of them written to the provider's cache."""
-    return cost_usd(entry, Usage(input_tokens, max_tokens, cache_write_tokens=input_tokens))
+    return cost_usd(entry, Usage(input_tokens, max_tokens, cache_write_tokens=input_tokens), day)
 
 
 def total_usd(costs: Iterable[Decimal | None]) -> Decimal | None:

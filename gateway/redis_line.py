@@ -55,8 +55,14 @@ class RedisLine:
     """One process's line. Made anywhere, used on one event loop; nothing connects before the first command."""
 
     def __init__(
-        self, connection: AbstractConnection, *, timeout_s: float = TIMEOUT_S, probe_every_s: float = PROBE_EVERY_S
+        self,
+        connection: AbstractConnection,
+        *,
+        timeout_s: float = TIMEOUT_S,
+        probe_every_s: float = PROBE_EVERY_S,
+        tells: bool = True,
     ) -> None:
+        self._tells = tells
         self._connection = connection
         self._timeout_s = timeout_s
         self._probe_every_s = probe_every_s
@@ -67,18 +73,21 @@ class RedisLine:
         self._refusal_told_at = -math.inf
 
     @classmethod
-    def from_url(cls, url: str, *, timeout_s: float = TIMEOUT_S, probe_every_s: float = PROBE_EVERY_S) -> RedisLine:
+    def from_url(
+        cls, url: str, *, timeout_s: float = TIMEOUT_S, probe_every_s: float = PROBE_EVERY_S, tells: bool = True
+    ) -> RedisLine:
         """Make a line to a server.
 
         Args:
             url: `redis://`, `rediss://` or `unix://`, as redis-py reads it.
             timeout_s: bound of one write with all its replies.
             probe_every_s: pause between two looks at a server that is away.
+            tells: whether the log says that it is away, and what goes undone; not where the caller tells that itself.
         """
         # No retries and no timeouts in there: both are ours, for a whole write.
         pool = ConnectionPool.from_url(url, socket_timeout=None, retry=Retry(NoBackoff(), 0))
         connection: AbstractConnection = pool.make_connection()  # type: ignore[no-untyped-call]
-        return cls(connection, timeout_s=timeout_s, probe_every_s=probe_every_s)
+        return cls(connection, timeout_s=timeout_s, probe_every_s=probe_every_s, tells=tells)
 
     async def ask(self, *commands: Command) -> list[Any]:
         """Send commands, in this order, and return their replies.
@@ -199,7 +208,8 @@ class RedisLine:
 
     def _lose(self, lost: Sequence[_Due], error: Exception) -> None:
         """Refuse what was due and what comes, until a probe is answered."""
-        log.warning("Redis is away (%s): no answer is remembered, and ends are not told", type(error).__name__)
+        if self._tells:
+            log.warning("Redis is away (%s): no answer is remembered, and ends are not told", type(error).__name__)
         self._probing = asyncio.get_running_loop().create_task(self._probe())
         for due in lost:
             if due.replies is not None and not due.replies.done():

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from gateway.limits.limiter import Limiter
 
 PRIMARY, FALLBACK = "primary", "fallback"
+MONEY_SPENT, ASKED_TO_WAIT = "the day's money is spent", "the provider asks to wait"
+"""Why a group makes no call although its account's breaker lets calls in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +34,7 @@ class GroupTraffic:
     open: calls open now. used: share of each rate that was reserved and used in about the last minute.
     ready_in_s: when an interactive call could go; 0 for now.
     spent_usd: of the day's money, open calls at their worst; None where nobody has asked yet, or it has no bound.
+    reason: why it makes no call, however many others end; None where it does. The breaker has its own.
     """
 
     group: LimitGroup
@@ -39,6 +42,12 @@ class GroupTraffic:
     used: Mapping[str, float]
     ready_in_s: float
     spent_usd: float | None = None
+    reason: str | None = None
+
+    @property
+    def available(self) -> bool:
+        """Whether it makes calls, as far as its breaker lets it: limits that are full for a moment are no matter."""
+        return self.reason is None
 
     @property
     def usd_per_day(self) -> float | None:
@@ -57,8 +66,12 @@ class AccountTraffic:
 
     @property
     def available(self) -> bool:
-        """Whether its breaker lets calls in."""
-        return self.breaker.standing.closed
+        """Whether its breaker lets calls in, and some group makes them."""
+        return any(self.serves(group.group.name) for group in self.groups)
+
+    def serves(self, group: str) -> bool:
+        """Whether calls of a group's models can be made."""
+        return self.breaker.standing.closed and any(one.available for one in self.groups if one.group.name == group)
 
     @property
     def ready_in_s(self) -> float:
@@ -71,7 +84,7 @@ class ProviderTraffic:
     """One configured provider.
 
     role: of the chain that an analysis without a route of its own takes: `primary`, `fallback`, or None where it is not
-    in it. current: whether it is the first of that chain that is available.
+    in it. current: whether it has the first model of that chain that can be called.
     """
 
     provider: str
@@ -97,12 +110,14 @@ async def traffic(catalog: Catalog, limiter: Limiter) -> list[ProviderTraffic]:
         RedisAway: nobody knows.
     """
     groups = LimitGroups(catalog)
-    chain = list(dict.fromkeys(hop.provider for hop in catalog.chain(DEFAULTS)))
+    hops = catalog.chain(DEFAULTS)
+    chain = list(dict.fromkeys(hop.provider for hop in hops))
     names = list(dict.fromkeys(queue.partition(".")[0] for queue in catalog.queues()))
     accounts = dict(
         zip(names, await asyncio.gather(*(_accounts(limiter, groups, name) for name in names)), strict=True)
     )
-    current = next((name for name in chain if any(account.available for account in accounts[name])), None)
+    served = (hop for hop in hops if any(one.serves(catalog.model(hop).limit_group) for one in accounts[hop.provider]))
+    current = next((hop.provider for hop in served), None)
     return [ProviderTraffic(name, _role(name, chain), name == current, accounts[name]) for name in names]
 
 
@@ -133,4 +148,10 @@ def _group(state: GroupState) -> GroupTraffic:
     money = state.money
     spent_usd = None if money is None or money.spent is None else money.spent / MICRO_PER_USD
     ready_in_s = 0.0 if calls else state.opens_in_s(Lane.INTERACTIVE, 0)
-    return GroupTraffic(state.group, state.open, used, ready_in_s, spent_usd)
+    return GroupTraffic(state.group, state.open, used, ready_in_s, spent_usd, _reason(state))
+
+
+def _reason(state: GroupState) -> str | None:
+    if state.spent_up:
+        return MONEY_SPENT
+    return ASKED_TO_WAIT if state.closed_us > state.now_us else None

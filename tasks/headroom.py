@@ -8,13 +8,14 @@ that could be booked now.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from gateway.catalog_entries import Lane
 from gateway.errors import GatewayError
-from gateway.limits.alone import AGAIN_S
+from gateway.limits.alone import AGAIN_S, LONGEST_S, SHARE_TAKEN
 from gateway.limits.group import GroupState
 from gateway.limits.groups import LimitGroups, Shared
 from gateway.limits.limiter import Limiter
@@ -27,7 +28,7 @@ for messages do not fall evenly."""
 MOST_BOOKED = 10_000
 """No more are released in one pass anyway."""
 IN_THE_DARK = 4
-"""Jobs of a group that may be out while nobody knows what it has left."""
+"""Jobs of a group that may be out, at the least, while nobody knows what it has left."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,11 +65,19 @@ class NoLimits:
 
 
 class LimitHeadroom:
-    """The headroom that the limiter knows."""
+    """The headroom that the limiter knows.
 
-    def __init__(self, limiter: Limiter, groups: LimitGroups) -> None:
+    While Redis is away workers go on with half of their shares, for a while (`gateway.limits.alone`). So half of what
+    there was room for, when it was last heard, may be out for as long.
+    """
+
+    def __init__(self, limiter: Limiter, groups: LimitGroups, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._limiter = limiter
         self._groups = groups
+        self._clock = clock
+        self._heard: dict[tuple[Shared, Lane], int] = {}
+        """Calls open, and calls that could be booked, of accounts without a budget; when Redis was last there."""
+        self._away_since: float | None = None
 
     async def rooms(self, provider: str, lane: str, slots: int) -> Sequence[GroupRoom]:
         """See `Headroom.rooms`."""
@@ -79,7 +88,8 @@ class LimitHeadroom:
         try:
             states = await asyncio.gather(*(self._limiter.state(group) for group in shared.groups))
         except RedisAway:
-            return _in_the_dark(shared)
+            return self._in_the_dark(shared, lane)
+        self._away_since = None
         if not all(state.held_back for state in states):
             return GroupRoom(shared.models, None, 0.0)
         may_wait = max(1, int(slots * WAITING_SHARE))
@@ -87,9 +97,24 @@ class LimitHeadroom:
         opens_in_s = [
             state.opens_in_s(lane, calls, may_wait=may_wait) for state, calls in zip(states, bookable, strict=True)
         ]
+        self._heard[shared, lane] = sum(
+            state.open + calls for state, calls in zip(states, bookable, strict=True) if state.group.budget is None
+        )
         more = sum(bookable)
         most = sum(state.open for state in states) + more
         return GroupRoom(shared.models, most, min(opens_in_s), _outage(states), more)
+
+    def _in_the_dark(self, shared: Shared, lane: Lane) -> GroupRoom:
+        """What goes while nobody knows what is left: none where money is limited."""
+        groups = [group for group in shared.groups if group.budget is None]
+        if not groups:
+            return GroupRoom(shared.models, 0, AGAIN_S)
+        if any(group.unlimited for group in groups):
+            return GroupRoom(shared.models, None, 0.0)
+        now = self._clock()
+        self._away_since = now if self._away_since is None else self._away_since
+        heard = self._heard.get((shared, lane), 0) if now - self._away_since < LONGEST_S else 0
+        return GroupRoom(shared.models, max(IN_THE_DARK, int(heard * SHARE_TAKEN)), 0.0)
 
 
 def _outage(states: Sequence[GroupState]) -> GatewayError | None:
@@ -106,11 +131,3 @@ def _reason(state: GroupState) -> GatewayError | None:
     if money is None or money.spent is None or not money.spent_up:
         return None
     return day_budget_spent(state.group, money.spent - money.open, money.left_s)
-
-
-def _in_the_dark(shared: Shared) -> GroupRoom:
-    """What goes while nobody knows what is left: a few, and none where money is limited."""
-    groups = [group for group in shared.groups if group.budget is None]
-    if not groups:
-        return GroupRoom(shared.models, 0, AGAIN_S)
-    return GroupRoom(shared.models, None if any(group.unlimited for group in groups) else IN_THE_DARK, 0.0)

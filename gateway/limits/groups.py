@@ -7,9 +7,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from gateway.limits.group import UNLIMITED, LimitGroup
+from gateway.pricing import worst_cost_usd
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from datetime import date
+    from decimal import Decimal
 
     from gateway.catalog import Catalog
     from gateway.messages import ModelRef
@@ -61,6 +64,25 @@ class LimitGroups:
         models = shared.get(group.name, ())
         others = [model for name, found in shared.items() if name != group.name for model in found or ()]
         return None if models is None else list(models), others
+
+    def worst_cost_usd(self, group: LimitGroup, day: date | None = None) -> Decimal | None:
+        """Return what one call of a group may cost at most, whatever it asks: a full window, and all it may write.
+
+        Args:
+            group: one of these.
+            day: whose prices; by default today's (UTC).
+
+        Returns:
+            US dollars; None where no model of the group has a price.
+        """
+        provider = self._catalog.providers[group.provider]
+        entries = [*self._catalog.models_of(group.provider).values(), provider.other_models]
+        worst = (
+            worst_cost_usd(entry, entry.context_window, entry.max_output_tokens, day)
+            for entry in entries
+            if entry is not None and entry.limit_group == group.name
+        )
+        return max((usd for usd in worst if usd is not None), default=None)
 
     def _of_all_accounts(self, provider: str, name: str) -> tuple[LimitGroup, ...]:
         return tuple(self._group(provider, account, name) for account in self._catalog.accounts(provider))

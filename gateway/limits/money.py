@@ -51,7 +51,8 @@ class Spending(Protocol):
     async def spent_usd(self, group: LimitGroup, since: datetime) -> Decimal:
         """Return what the calls of a group cost that began at `since` or later, US dollars.
 
-        Calls that are open are none of them. One whose cost is unknown does not count as free.
+        Calls that are open are none of them. One whose cost is unknown does not count as free: it counts as a dear one
+        of its group lately was, or as the worst that a call may cost.
 
         Raises:
             LedgerAway: nobody can say.

@@ -200,13 +200,18 @@ def _report(options: Options, course: Course, rounds: Sequence[Figures], beside:
         Check("jobs that failed", worst("failed"), "jobs", "=", 0),
         Check("jobs that have not ended", worst("not_ended"), "jobs", "=", 0),
     ]
-    if any(figures["probes_at_once"] is not None for figures in rounds):
+    seen = any(figures["probes_at_once"] is not None for figures in rounds)
+    if seen:
         probes = worst("probes_at_once", unseen=True)
         checks.append(Check("of them at once, when it was known", probes, "calls", "<=", MOST_PROBES))
-    notes = (
+    notes = [
         f"dark for {course.dark_s:g} s each; {course.per_s:g} interactive jobs a second; the primary's timeout is 3 s",
         f"known: {course.settled_s:g} s after the failure; where nobody listens, calls are counted by the ledger",
-    )
+    ]
+    unseen = dict.fromkeys(str(figures["failure"]) for figures in rounds if figures["probes_at_once"] is None)
+    if unseen:
+        judged = "judged by the others" if seen else "not judged"
+        notes.append(f"probes at once: nobody was there to see them in {', '.join(unseen)}; {judged}")
     if options.peers and not options.with_litellm:
         beside = {**beside, "LiteLLM Router": {"rate_back_s": None, "note": "absent: --with-litellm"}}
     return Report("failover", checks, rounds, beside, options.without, notes)

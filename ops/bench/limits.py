@@ -8,7 +8,7 @@ shared out by hand as an expert would and as one writes it without thinking, and
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,6 +26,8 @@ ROUNDS = 1
 WORKERS = 4
 SKEWS_S = (30.0, -30.0)
 OURS = "Assayline"
+STARVED_PERCENT = 85.0
+"""Where the machine's cores were busier than this, a process may have waited for one: its figure is marked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,8 +124,17 @@ class _Limits:
             beside = beside | {"LiteLLM Router, Redis": {"use_%": None, "note": "absent: --with-litellm"}}
         notes = (
             f"runs of {self._seconds} s; use from second {round(self._seconds * SETTLING)} on, refusals of all of them",
+            *self._starved(),
         )
         return Report("limits", checks, self.rounds, beside, self._options.without, notes)
+
+    def _starved(self) -> Iterator[str]:
+        """A note for each run that the machine may have been too small for."""
+        runs = {f"{one['load']}, {one['trouble']}, round {one['round']}: {OURS}": one for one in self.rounds}
+        for name, figures in {**runs, **self.beside}.items():
+            busy = figures["cores_busy_%"]
+            if isinstance(busy, float) and busy > STARVED_PERCENT:
+                yield f"{name}: cores were {busy:.0f} % busy, so it may have waited for one, and not for its limit"
 
     def _told(self, number: int, load: Load, figures: dict[str, Any]) -> None:
         self.rounds.append({"load": load.name, "round": number, **figures})

@@ -131,6 +131,20 @@ def quantile(values: Sequence[float], share: float) -> float | None:
     return ordered[max(0, math.ceil(share * len(ordered)) - 1)] if ordered else None
 
 
+def most_quantile(values: Sequence[float], share: float, confidence: float = 0.95) -> float | None:
+    """Return what the quantile of all such values hardly exceeds, whatever their distribution; None for no values.
+
+    The lowest of the values that is at least the true quantile with that confidence: an order statistic (Wilks, 1941).
+    Of the 95 % quantile it takes 59 values; of fewer the highest is returned, with less confidence.
+    """
+    ordered, below = sorted(values), 0.0
+    for rank, value in enumerate(ordered):  # exactly so many of them lie below the quantile
+        below += math.comb(len(ordered), rank) * share**rank * (1 - share) ** (len(ordered) - rank)
+        if below >= confidence:
+            return value
+    return ordered[-1] if ordered else None
+
+
 def median(values: Sequence[float | None]) -> float | None:
     """Return the median of what was measured; None where nothing was."""
     known = [value for value in values if value is not None]

@@ -17,7 +17,7 @@ from gateway.errors import ConfigurationError
 from gateway.limits.policy import BULK_SHARE
 from ops.bench.endpoint import LABELS
 from ops.bench.proc import Cores, cpu_s
-from ops.bench.report import Check, Figures, Options, Report, quantile
+from ops.bench.report import Check, Figures, Options, Report, most_quantile, quantile
 from ops.bench.stack import ANALYSIS, Stack, content, job, opened
 from ops.bench.strict.endpoint import MINUTE_S, SETTLING, Arrival
 from ops.bench.strict.loads import LARGE, Load
@@ -173,6 +173,7 @@ class _Run:
         return {
             **self._of_calls(before, after, arrivals),
             **_spread("idle", idle_ms),
+            "idle_p95_most_ms": most_quantile(idle_ms, 0.95),
             **_spread("loaded", waits),
             "enqueue_s": enqueue_s,
             "waiting": stack.number("SELECT count(*) FROM assayline.jobs WHERE state = 'scheduled'"),
@@ -285,6 +286,10 @@ def _checks(heap: Heap, figures: Mapping[str, Any]) -> list[Check]:
     if load.calls_at_once:
         checks.append(Check(f"{name}: calls open at most", figures["most_open"], "calls", "<=", load.calls_at_once))
     if heap.idle:
-        goal_ms = TIMES_IDLE * figures["idle_p50_ms"]
-        checks.append(Check(f"{name}: interactive wait, p50", figures["loaded_p50_ms"], "ms", "<=", goal_ms))
+        # Of sixty jobs the p95 is a matter of three: it is held to the most that the idle one may well be.
+        goals = {"p50": TIMES_IDLE * figures["idle_p50_ms"], "p95": TIMES_IDLE * figures["idle_p95_most_ms"]}
+        checks += [
+            Check(f"{name}: interactive wait, {share}", figures[f"loaded_{share}_ms"], "ms", "<=", goal_ms)
+            for share, goal_ms in goals.items()
+        ]
     return checks

@@ -14,7 +14,7 @@ from gateway.settings import Settings
 from ops.cli import target
 from ops.cli.exit_codes import CONFIGURATION, OK
 from ops.cli.screen import DEFAULT_DIRECTORY, AsJson, Directory, Screen
-from ops.cli.traffic import TRAFFIC_HEADINGS, Order, found_traffic, ordered, traffic_cells, traffic_row
+from ops.cli.traffic import Order, found_traffic, ordered, traffic_row, traffic_table
 from ops.cli.troubles import BadInput
 
 if TYPE_CHECKING:
@@ -29,42 +29,69 @@ SOON_DAYS = 90
 
 
 def providers(
-    order: Annotated[
-        Order | None, typer.Argument(help="Let no calls go, or let them go again.", show_default=False)
+    what: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="NAME|open|close",
+            help="Only this provider; or an order: let no calls go, or let them go again.",
+            show_default=False,
+        ),
     ] = None,
-    name: Annotated[str | None, typer.Argument(help="Of this provider.", show_default=False)] = None,
+    name: Annotated[
+        str | None, typer.Argument(metavar="NAME", help="After open or close: of this provider.", show_default=False)
+    ] = None,
     account: Annotated[str | None, typer.Option(help="Of this account alone.", show_default=False)] = None,
     directory: Directory = DEFAULT_DIRECTORY,
     as_json: AsJson = False,
 ) -> int:
     """List the catalog's providers: what each still needs, how it fares; or hold a breaker open, or close it.
 
-    `open` lets no worker call the provider until `close`; jobs with a fallback go there, the others wait. `close` also
-    closes a breaker that failures have opened. Exit code 2 where none is configured.
+    `open` lets no worker call the provider until `close` (or until Redis is flushed, which forgets it); jobs with a
+    fallback go there, the others wait. `close` also closes a breaker that failures have opened. Exit code 2 where none
+    is configured.
 
-    Example: [bold]assayline providers[/bold], [bold]assayline providers open claude[/bold]
+    Example: [bold]assayline providers[/bold], [bold]assayline providers claude[/bold],
+    [bold]assayline providers open claude[/bold]
     """
     screen = Screen(as_json=as_json)
     env = target.environment(directory)
     catalog = _catalog(env)
+    order, shown = _asked(catalog, what, name)
     if order is not None:
         ordered(catalog, env, directory, order, name, account)
     elif account is not None:
         raise BadInput("--account goes with open or close")
-    now = found_traffic(catalog, env)
-    rows = [
-        {**_provider_row(one, entry, catalog, env), **traffic_row(now.get(one))}
-        for one, entry in catalog.providers.items()
-    ]
+    now, unknown = found_traffic(catalog, env, directory)
+    rows = [{**_provider_row(one, catalog.providers[one], catalog, env), **traffic_row(now.get(one))} for one in shown]
     for row in rows:
         screen.document(row)
     screen.show(_providers_table(rows))
+    if (faring := traffic_table(rows)) is not None:
+        screen.show("")
+        screen.show(faring)
     for warning in catalog.warnings(_today()):
         screen.say(warning)
     if not catalog.queues():
         screen.say("none is configured: set the variables of one, or let `assayline up` start a small local model")
         return CONFIGURATION
+    if unknown is not None:
+        screen.say(unknown)
     return OK
+
+
+def _asked(catalog: Catalog, what: str | None, name: str | None) -> tuple[Order | None, list[str]]:
+    """Return the order, if it is one, and the providers to show."""
+    if what in set(Order):
+        return Order(what), list(catalog.providers)
+    if name is not None:
+        first, second = (name, what) if name in set(Order) else (Order.OPEN, name)
+        raise BadInput(f"no order {what!r}: write `assayline providers {first} {second}`")
+    if what is not None and what not in catalog.providers:
+        raise BadInput(
+            f"no provider {what!r}, and no order; the catalog has {', '.join(catalog.providers)}, and the orders are"
+            f" {' and '.join(Order)}"
+        )
+    return None, list(catalog.providers) if what is None else [what]
 
 
 def models(
@@ -123,15 +150,12 @@ def _providers_table(rows: list[dict[str, Any]]) -> Table:
     from rich.table import Table
     from rich.text import Text
 
-    told = any(row["accounts"] for row in rows)
-    headings = ("provider", "state", *(TRAFFIC_HEADINGS if told else ()), "speaks", "at", "account", "slots", "models")
-    table = Table(*headings, box=None, pad_edge=False)
+    table = Table("provider", "state", "speaks", "at", "account", "slots", "models", box=None, pad_edge=False)
     for row in rows:
         needs = f"set {' and '.join(row['missing'])}"
         table.add_row(
             Text(row["provider"], "bold"),
             Text("configured", "green") if row["configured"] else Text(needs, "dim"),
-            *(traffic_cells(row) if told else ()),
             row["dialect"],
             row["url"] or "",
             row["account"],

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,9 +21,13 @@ from ops.cli import target
 from ops.cli.troubles import BadInput
 
 if TYPE_CHECKING:
+    from rich.table import Table
     from rich.text import Text
 
-TRAFFIC_HEADINGS = ("role", "breaker", "open", "used", "ready")
+UNKNOWN = "how providers fare is not known"
+HEADINGS = ("provider", "role", "account", "breaker", "limits", "open", "used in the last minute", "spent today")
+NEXT = "next call"
+HOURS_FROM_S, MINUTES_FROM_S = 7_200, 120
 COLOURS = {"closed": "green", "open": "red", "half-open": "yellow"}
 
 
@@ -33,22 +38,25 @@ class Order(StrEnum):
     CLOSE = "close"
 
 
-def found_traffic(catalog: Catalog, env: Mapping[str, str]) -> dict[str, ProviderTraffic]:
-    """How each configured provider fares; nothing where no Redis is named, or it is away."""
+def found_traffic(
+    catalog: Catalog, env: Mapping[str, str], directory: Path
+) -> tuple[dict[str, ProviderTraffic], str | None]:
+    """How each configured provider fares, and why that is not known where it is not."""
     url = Settings.from_env(env).redis_url
     if not url:
-        return {}
+        return {}, f"{target.REDIS} is not set and no `assayline up` runs in {directory}: {UNKNOWN}"
 
     async def found() -> list[ProviderTraffic]:
-        line = RedisLine.from_url(url)
+        line = RedisLine.from_url(url, tells=False)
         try:
             return await traffic(catalog, Limiter(line, "cli"))
-        except RedisAway:
-            return []
         finally:
             await line.aclose()
 
-    return {one.provider: one for one in asyncio.run(found())}
+    try:
+        return {one.provider: one for one in asyncio.run(found())}, None
+    except RedisAway:
+        return {}, f"Redis is away: {UNKNOWN}"
 
 
 def ordered(
@@ -74,7 +82,7 @@ def ordered(
 
 
 async def _order(url: str, accounts: list[Account], order: Order) -> None:
-    line = RedisLine.from_url(url)
+    line = RedisLine.from_url(url, tells=False)
     breakers = Breakers(line)
     try:
         for account in accounts:
@@ -107,6 +115,7 @@ def _account_row(account: AccountTraffic) -> dict[str, Any]:
     report = account.breaker
     return {
         "name": account.name,
+        "available": account.available,
         "breaker": report.standing.state,
         "reason": report.standing.reason,
         "since": report.since.isoformat() if report.since else None,
@@ -121,38 +130,78 @@ def _account_row(account: AccountTraffic) -> dict[str, Any]:
                 "ready_in_s": one.ready_in_s,
                 "spent_usd": one.spent_usd,
                 "usd_per_day": one.usd_per_day,
+                "available": one.available,
+                "reason": one.reason,
             }
             for one in account.groups
         ],
     }
 
 
-def traffic_cells(row: Mapping[str, Any]) -> tuple[Text, ...]:
-    """Role, breaker, calls open, the most used of the limits, and when a call could go."""
+def traffic_table(rows: Sequence[Mapping[str, Any]]) -> Table | None:
+    """One line for each limit group of each account; None where nothing is known. A name stands once."""
+    from rich.table import Table
     from rich.text import Text
 
-    if not row["accounts"]:
-        return (Text(""),) * len(TRAFFIC_HEADINGS)
-    groups = [group for account in row["accounts"] for group in account["groups"]]
-    used = max((share for group in groups for share in group["used"].values()), default=None)
-    several = len(row["accounts"]) > 1
-    breakers = Text(", ").join(
-        Text(f"{one['name']} " if several else "").append(_word(one), COLOURS[one["breaker"]])
-        for one in row["accounts"]
-    )
-    ready = "now" if row["ready_in_s"] <= 0 else f"in {row['ready_in_s']:.0f} s"
-    if all(one["forced"] == "open" for one in row["accounts"]):
-        ready = "when closed"
-    return (
-        Text(row["role"] or "", "bold" if row["current"] else ""),
-        breakers,
-        Text(str(sum(group["open"] for group in groups))),
-        Text("" if used is None else f"{used:.0%}"),
-        Text(ready),
-    )
+    lines = [
+        (row if place == number == 0 else {}, account if not number else {}, account, group)
+        for row in rows
+        for place, account in enumerate(row["accounts"])
+        for number, group in enumerate(account["groups"])
+    ]
+    if not lines:
+        return None
+    table = Table(*HEADINGS, NEXT, box=None, pad_edge=False)
+    for row, first, account, group in lines:
+        table.add_row(
+            Text(row.get("provider", ""), "bold"),
+            _role(row),
+            first.get("name", ""),
+            Text(_breaker(first), COLOURS[first["breaker"]]) if first else "",
+            group["group"],
+            str(group["open"]),
+            ", ".join(f"{kind.replace('_', ' ')} {share:.0%}" for kind, share in group["used"].items()),
+            _money(group),
+            Text(_next(account, group), "" if account["breaker"] == "closed" and group["available"] else "yellow"),
+        )
+    return table
 
 
-def _word(account: Mapping[str, Any]) -> str:
+def _role(row: Mapping[str, Any]) -> Text:
+    from rich.text import Text
+
+    role = row.get("role") or ""
+    return Text(f"{role}, asked now", "bold") if row.get("current") else Text(role)
+
+
+def _breaker(account: Mapping[str, Any]) -> str:
     if account["breaker"] == "closed" and not account["forced"]:
         return "closed"
     return f"{account['breaker']} ({account['reason']})"
+
+
+def _money(group: Mapping[str, Any]) -> str:
+    """US dollars of the day's bound; nothing without one."""
+    if group["usd_per_day"] is None:
+        return ""
+    spent = "not known yet," if group["spent_usd"] is None else _usd(group["spent_usd"])
+    return f"{spent} of {_usd(group['usd_per_day'])} USD"
+
+
+def _usd(amount: float) -> str:
+    return f"{amount:,.4f}".rstrip("0").rstrip(".")
+
+
+def _next(account: Mapping[str, Any], group: Mapping[str, Any]) -> str:
+    """When a call could go, and what keeps it."""
+    if account["forced"] == "open":
+        return "after `assayline providers close`"
+    when = "now" if group["ready_in_s"] <= 0 else f"in {_lasting(group['ready_in_s'])}"
+    return when if group["reason"] is None else f"{when}: {group['reason']}"
+
+
+def _lasting(seconds: float) -> str:
+    """A time to wait in the unit that a reader thinks in."""
+    if seconds >= HOURS_FROM_S:
+        return f"{seconds / 3_600:.1f} h"
+    return f"{math.ceil(seconds / 60)} min" if seconds >= MINUTES_FROM_S else f"{math.ceil(seconds)} s"

@@ -13,17 +13,18 @@ from gateway.breaker.policy import BreakerPolicy
 from gateway.catalog import build_catalog
 from gateway.catalog_entries import Lane
 from gateway.errors import BreakerOpen, CatalogError
+from gateway.limits.alone import LONGEST_S
 from gateway.limits.groups import LimitGroups
 from gateway.limits.limiter import Limiter
 from gateway.limits.rates import Need
-from gateway.redis_line import RedisLine
+from gateway.redis_line import RedisAway, RedisLine
 from gateway.yaml_source import parse_yaml
 from tasks.headroom import IN_THE_DARK, WAITING_SHARE, GroupRoom, LimitHeadroom
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from gateway.limits.group import LimitGroup
+    from gateway.limits.group import GroupState, LimitGroup
 
 ENTRY = (
     "context_window: 10, max_output_tokens: 5, capabilities: [], price: null, note: n, source: s, checked: 2026-01-01"
@@ -106,6 +107,44 @@ def test_in_the_dark_a_few_go(world: Callable[..., LimitWorld]) -> None:
     here.lines.append(line)
     [room, free] = here.do(LimitHeadroom(Limiter(line, "dispatcher"), GROUPS).rooms("openai", "bulk", SLOTS))
     assert (room.most, free.most) == (IN_THE_DARK, None)
+
+
+class Flickering:
+    """A limiter whose Redis comes and goes."""
+
+    def __init__(self, limiter: Limiter) -> None:
+        self._limiter = limiter
+        self.away = False
+
+    async def state(self, group: LimitGroup) -> GroupState:
+        if self.away:
+            raise RedisAway("Redis is away")
+        return await self._limiter.state(group)
+
+
+def test_in_the_dark_half_of_what_there_was_room_for_goes_for_as_long_as_workers_go_on(
+    world: Callable[..., LimitWorld],
+) -> None:
+    here = world()
+    process, now = here.process(), [0.0]
+    limiter = Flickering(process.limiter)
+    headroom = LimitHeadroom(limiter, GROUPS, clock=lambda: now[0])  # type: ignore[arg-type]
+
+    def most(after_s: float, *, away: bool) -> int | None:
+        limiter.away, now[0] = away, after_s
+        return here.do(headroom.rooms("openai", "interactive", SLOTS))[0].most
+
+    [shared, _] = GROUPS.at("openai")
+    for _ in range(10):
+        here.do(process.limiter.reserve(shared.groups[1], Need(), Lane.INTERACTIVE))
+    heard = most(0.0, away=False)
+    assert heard is not None
+    assert heard > 10 + 2 * IN_THE_DARK
+    assert most(1.0, away=True) == most(1.0 + LONGEST_S - 0.1, away=True) == heard // 2
+    assert most(1.0 + LONGEST_S, away=True) == IN_THE_DARK, "workers call no more"
+    again = most(100.0, away=False)
+    assert again is not None
+    assert most(101.0, away=True) == again // 2, "it was there in between"
 
 
 def test_where_it_opens_is_when_one_more_is_admitted(world: Callable[..., LimitWorld]) -> None:

@@ -9,6 +9,7 @@ import io
 import json
 from dataclasses import replace
 from functools import partial
+from random import Random
 from typing import TYPE_CHECKING
 
 import psycopg
@@ -19,7 +20,7 @@ from rich.console import Console
 from gateway.errors import ConfigurationError
 from ops.bench import BENCHES, SWITCHES, failover, limits, recovery, steady
 from ops.bench.outage.failures import FAILURES
-from ops.bench.report import Check, Options, Report, Servers, quantile
+from ops.bench.report import Check, Options, Report, Servers, most_quantile, quantile
 from ops.bench.strict.endpoint import Arrival
 from ops.bench.strict.loads import LARGE, LOADS, Load
 from ops.bench.strict.visits import waits_ms
@@ -108,6 +109,33 @@ def test_a_call_that_has_not_come_is_awaited_still() -> None:
     assert waits_ms({"a": 1_000_000, "b": 2_000_000}, arrivals, 9_000_000) == [4.0, 7.0]
 
 
+@pytest.mark.parametrize(("p50", "p95", "missed"), [(90.0, 190.0, []), (110.0, 190.0, ["p50"]), (90.0, 210.0, ["p95"])])
+def test_steady_judges_the_long_waits_too(p50: float, p95: float, missed: list[str]) -> None:
+    figures = dict.fromkeys(("claims_per_call", "unwritten", "refused", "waiting", "use_%", "most_open"), 1.0)
+    figures |= {"idle_p50_ms": 50.0, "idle_p95_most_ms": 100.0, "loaded_p50_ms": p50, "loaded_p95_ms": p95}
+    checks = [check for check in steady._checks(steady.HEAPS["requests"], figures) if "wait, " in check.what]
+    assert [check.what[-3:] for check in checks] == ["p50", "p95"]
+    assert [check.what[-3:] for check in checks if not check.ok] == missed
+
+
+def test_the_most_that_a_quantile_may_be() -> None:
+    """Of 59 values the highest is above the 95 % quantile with a confidence of 95 %, of 93 the second: Wilks."""
+    found = {n: most_quantile(list(range(n)), 0.95) for n in (0, 3, 58, 59, 92, 93, 200)}
+    assert found == {0: None, 3: 2, 58: 57, 59: 58, 92: 91, 93: 91, 200: 195}
+    rng = Random(7)
+    held = sum(most_quantile([rng.random() for _ in range(120)], 0.95) >= 0.95 for _ in range(2_000))  # type: ignore[operator]
+    assert 0.94 <= held / 2_000 <= 0.985
+
+
+def test_limits_marks_a_run_that_the_machine_was_too_small_for() -> None:
+    bench = limits._Limits(Options(), 4, 300)
+    bench.waiting.append(1)
+    bench.rounds.append({"load": "requests", "trouble": "as it is", "round": 1, "cores_busy_%": 40.0})
+    bench.beside |= {"requests: one": {"cores_busy_%": 93.4}, "requests: two": {"cores_busy_%": 84.0}}
+    [note] = [note for note in bench.report().notes if "cores" in note]
+    assert note.startswith("requests: one: cores were 93 % busy")
+
+
 def test_steady_knows_no_other_loads() -> None:
     with pytest.raises(ConfigurationError, match="no load 'short'; there are requests, slots, million"):
         BENCHES["steady"](Options(loads=("short",)))
@@ -128,6 +156,7 @@ def test_failover_fails_without_the_breaker(database_url: str, redis_url: str) -
     course = failover.Course(warm_s=1.5, dark_s=2.5, hold_s=0.5, settled_s=1.5, back_s=10.0, drain_s=0.0)
     options = partial(Options, peers=False, servers=Servers(database_url, redis_url))
     on = failover.measure(options(), [FAILURES["errors"]], course)
+    assert on.checks[0].value is not None
     assert on.rounds[0]["back_s"] < course.back_s
     assert on.rounds[0]["failed"] == 0
     # The next system knows nothing of this one: of its breakers, and of what its killed workers were at.
@@ -138,6 +167,17 @@ def test_failover_fails_without_the_breaker(database_url: str, redis_url: str) -
     assert not off.checks[0].ok
     assert off.rounds[0]["wasted"] > on.rounds[0]["wasted"]
     assert off.rounds[0]["wasted_late"] > on.rounds[0]["wasted_late"]
+
+
+@pytest.mark.parametrize(("dark", "judged"), [(["refuses"], "not judged"), (["refuses", "hangs"], "by the others")])
+def test_what_nobody_saw_is_said(dark: list[str], judged: str) -> None:
+    figures = dict.fromkeys(("rate_back_s", "back_s", "wasted", "failed", "not_ended"), 0.0)
+    rounds = [{"failure": name, **figures, "probes_at_once": None if name == "refuses" else 1} for name in dark]
+    report = failover._report(Options(peers=False), failover.Course(), rounds, {})
+    [note] = [note for note in report.notes if "probes at once" in note]
+    assert "in refuses;" in note
+    assert note.endswith(judged)
+    assert any("at once" in check.what for check in report.checks) is (dark != ["refuses"])
 
 
 def test_a_failure_that_there_is_not_is_refused() -> None:

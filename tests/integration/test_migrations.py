@@ -11,7 +11,9 @@ import subprocess
 import tempfile
 import time
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -162,6 +164,32 @@ def test_fourteen_is_the_oldest(version: str, refused: bool) -> None:
             ops.migrate._require_supported(Server())  # type: ignore[arg-type]
     else:
         ops.migrate._require_supported(Server())  # type: ignore[arg-type]
+
+
+WAITS_FOR_ALL = """
+    SELECT w.pid FROM pg_locks w WHERE NOT w.granted AND w.mode = 'AccessExclusiveLock'
+       AND w.relation = 'assayline.jobs'::regclass
+"""
+KEEPS_WRITES_OUT = """
+    SELECT FROM pg_locks WHERE pid = %s AND granted AND mode = 'ShareLock' AND relation = 'assayline.jobs'::regclass
+"""
+
+
+@pytest.mark.parametrize("down", [False, True])
+def test_the_new_index_of_due_jobs_is_built_before_the_old_one_goes(empty_database_url: str, *, down: bool) -> None:
+    """Readers are kept out at the end alone: here one is left open, and the migration waits for it with all built."""
+    upgrade(empty_database_url, "0005_due_by_model" if down else "0004_schedules")
+    to = partial(downgrade, revision="0004_schedules") if down else partial(upgrade, revision="0005_due_by_model")
+    with psycopg.connect(empty_database_url) as reader, ThreadPoolExecutor(1) as pool:
+        reader.execute("SELECT FROM assayline.jobs")
+        moving = pool.submit(to, empty_database_url)
+        while not (waiting := rows(empty_database_url, WAITS_FOR_ALL)) and not moving.done():
+            time.sleep(0.02)
+        built = rows(empty_database_url, KEEPS_WRITES_OUT, waiting[0][0])
+        reader.rollback()
+        moving.result(timeout=30)
+    assert built, "it waits to drop the old one, and has not built the new one"
+    assert rows(empty_database_url, "SELECT to_regclass('assayline.jobs_due') IS NOT NULL") == [(True,)]
 
 
 # Partitions -------------------------------------------------------------------------------------------------------

@@ -26,12 +26,19 @@ if TYPE_CHECKING:
 ENTRY = (
     "context_window: 10, max_output_tokens: 5, capabilities: [], price: null, note: n, source: s, checked: 2026-01-01"
 )
+PRICED = "context_window: 1000, max_output_tokens: 500, capabilities: [], source: s, checked: 2026-01-01"
 CATALOG = f"""
 providers:
   one:
     dialect: fake
     accounts: [{{name: main}}, {{name: second}}]
-    models: {{small: {{{ENTRY}}}, wide: {{{ENTRY}}}, rare: {{{ENTRY}, limit_group: rare}}}}
+    models:
+      small: {{{ENTRY}}}
+      wide: {{{ENTRY}}}
+      rare: {{{ENTRY}, limit_group: rare}}
+      cheap: {{{PRICED}, limit_group: dear, price: {{input_per_mtok_usd: 1, output_per_mtok_usd: 1}}}}
+      dear: {{{PRICED}, limit_group: dear, price: {{input_per_mtok_usd: 1, output_per_mtok_usd: 2,
+                                                    cache_write_per_mtok_usd: 3}}}}
     other_models: {{{ENTRY}, limit_group: rest}}
 defaults: {{chain: [one/small]}}
 """
@@ -87,6 +94,32 @@ async def test_a_call_of_unknown_cost_counts_as_the_dearest_known(world: JobWorl
     assert await spent(world.engine) == "1.750000"
 
 
+async def test_where_no_cost_of_the_day_is_known_the_dearest_of_the_week_before_counts(world: JobWorld) -> None:
+    """A morning of time-outs, and a flush: each of them may be billed, and a call that was refused cost nothing."""
+    called(world, None, outcome="failed")
+    called(world, None, outcome="unknown")
+    called(world, "0", outcome="failed")
+    called(world, "0.25", hours=-2)
+    called(world, "0.5", "wide", hours=-6 * 24)
+    called(world, "2", hours=-8 * 24)
+    called(world, "4", account="second", hours=-2)
+    called(world, "8", "rare", hours=-2)
+    assert await spent(world.engine) == "1.000000"
+
+
+async def test_where_none_was_ever_known_a_call_counts_at_its_worst(world: JobWorld) -> None:
+    for model in ("cheap", "dear"):
+        called(world, None, model, outcome="unknown")
+    called(world, "0", "dear", outcome="failed")
+    assert Decimal(await spent(world.engine, "dear")) == 2 * (1_000 * Decimal(3) + 500 * Decimal(2)) / 1_000_000
+
+
+async def test_where_no_price_is_known_either_nobody_can_say(world: JobWorld) -> None:
+    called(world, None)
+    with pytest.raises(LedgerAway, match="nobody knows what a call of one/main/default costs"):
+        await spent(world.engine)
+
+
 async def test_a_call_under_way_is_none_of_them_and_one_that_is_over_is(world: JobWorld) -> None:
     """As jobs leave them: the limiter holds what is open at its worst, until its job has ended."""
     midnight = datetime.now(UTC) - timedelta(hours=1)
@@ -113,7 +146,8 @@ async def test_the_days_calls_are_found_without_reading_those_before(world: JobW
         called(world, "0.01")
     world.sql("VACUUM ANALYZE assayline.calls")
     text = "EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) " + statement("spent_usd").text
-    parameters = {"provider": "one", "account": "main", "since": MIDNIGHT, "models": ["small", "wide"], "others": []}
+    parameters = {"provider": "one", "account": "main", "since": MIDNIGHT, "models": ["small", "wide"], "others": [],
+                  "days_before": 7, "worst_usd": None}  # fmt: skip
     async with world.engine.connect() as connection:
         [(plan,)] = (await connection.execute(statement("spent_usd").__class__(text), parameters)).all()
     [whole] = plan
