@@ -1,5 +1,5 @@
 -- Moves due jobs of a limit group that makes no calls to another model: to the next one of their chain that is not out
--- too, where that is at the target. Most urgent first; nothing is called, no attempt is used. Of each model and priority
+-- too and whose window it is not known to overflow, where that is at the target. Most urgent first; nothing is called, no attempt is used. Of each model and priority
 -- `:looked` jobs are looked at: what is not found behind those waits for the next pass, or for the group.
 -- A group, `:group` as each of those in `:out`, is {provider, models, others}: without models it is all but the others.
 WITH RECURSIVE outs AS MATERIALIZED (
@@ -22,7 +22,9 @@ WITH RECURSIVE outs AS MATERIALIZED (
      CROSS JOIN LATERAL (
         SELECT j.id, j.priority, j.not_before, j.chain, j.use_fallback,
                (SELECT min(n) FROM generate_subscripts(j.chain, 1) AS n
-                 WHERE n > j.hop + 1 AND NOT EXISTS (
+                 WHERE n > j.hop + 1
+                   AND NOT j.causes @> jsonb_build_array(jsonb_build_object('too_small', jsonb_build_array(j.chain[n])))
+                   AND NOT EXISTS (
                     SELECT FROM outs o
                      WHERE o.provider = split_part(j.chain[n], '/', 1)
                        AND CASE WHEN o.models IS NULL THEN NOT substr(j.chain[n], length(o.provider) + 2) = ANY(o.others)
