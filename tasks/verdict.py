@@ -111,10 +111,10 @@ def verdict(outcome: AnalysisResult | GatewayError, job: Claim, rules: Rules, rn
 
     An answer succeeds. A call that was not admitted costs no attempt: behind an open breaker, where the fleet has no
     retry left, or where the day's money is spent, the job goes on to the next hop at once, else it waits. What says all
-    of an account and nothing of its provider is for another account. A passing fault is retried on its hop, the last
-    attempt kept for the next hop; a fault that another model may not share, one whose retry the deadline would not see,
-    or one of a provider that is known to be out of order, goes on at once; anything else, or a spent budget or
-    deadline, is a dead letter.
+    of an account and nothing of its provider is for another account, at once; a passing fault is retried on its hop;
+    the last attempt is kept for the next hop. A fault that another model may not share, one whose retry the deadline
+    would not see, or one of a provider that is known to be out of order, goes on at once; anything else, or a spent
+    budget or deadline, is a dead letter.
 
     Args:
         outcome: the validated result, or the error the attempt ended with.
@@ -136,10 +136,11 @@ def verdict(outcome: AnalysisResult | GatewayError, job: Claim, rules: Rules, rn
         return DeadLetter(reason, outcome)
     if remaining_s <= 0:
         return DeadLetter("deadline", outcome)
-    if isinstance(outcome, tuple(OF_ACCOUNT)) and rules.spare_account():
+    may_stay = following is None or job.attempts_left > 1
+    if may_stay and isinstance(outcome, tuple(OF_ACCOUNT)) and rules.spare_account():
         return NextAccount(outcome)
-    may_stay = job.attempts_left > 1 and not (outcome.trips_breaker and rules.is_out())
-    if _worth_retrying(outcome) and (following is None or may_stay):
+    in_vain = following is not None and outcome.trips_breaker and rules.is_out()
+    if may_stay and not in_vain and _worth_retrying(outcome):
         delay_s = backoff_s(job.attempts_used, outcome.retry_after_s, rng)
         if delay_s < remaining_s:
             return Retry(delay_s, outcome)

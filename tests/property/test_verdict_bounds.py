@@ -8,7 +8,7 @@ from statistics import pstdev
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 import gateway.errors as errors
@@ -146,7 +146,13 @@ def test_a_job_ends_within_its_budget_whatever_its_attempts_come_to(
     assert made <= job.max_attempts
 
 
-@given(errors_met=st.lists(ERRORS, max_size=60), windows=WINDOWS, rng=RNGS)
+DRIVERS = (BreakerOpen(""), ContextTooLong(""))
+"""What drives a job to and fro."""
+DRIVEN = st.lists(st.sampled_from(DRIVERS), max_size=20) | st.lists(st.sampled_from(DRIVERS) | ERRORS, max_size=40)
+
+
+@example(errors_met=[*DRIVERS, *DRIVERS], windows=(4, 1, 1, 0), rng=Random(0))
+@given(errors_met=DRIVEN, windows=WINDOWS, rng=RNGS)
 def test_no_job_goes_round_and_round(errors_met: list[GatewayError], windows: tuple[int, ...], rng: Random) -> None:
     """Whatever it meets, it comes back only after a call, and no window is tried that is known to be too small."""
     rules = _rules(windows, True, True, False, None)

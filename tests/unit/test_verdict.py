@@ -164,10 +164,10 @@ def test_with_no_attempts_left_everything_is_a_dead_letter(name: Any) -> None:
     assert isinstance(decide(CLASSES[name](""), replace(JOB, attempts_used=4)), DeadLetter)
 
 
-@pytest.mark.parametrize("name", [name for name in RETRYABLE if CLASSES[name].try_next_model])
+@pytest.mark.parametrize("name", [*OF_AN_ACCOUNT, *(name for name in RETRYABLE if CLASSES[name].try_next_model)])
 def test_the_last_attempt_is_kept_for_the_next_hop(name: Any) -> None:
     error = CLASSES[name]("")
-    assert decide(error, replace(JOB, attempts_used=3)) == Fallback(1, error)
+    assert decide(error, replace(JOB, attempts_used=3), spare_account=lambda: True) == Fallback(1, error)
 
 
 @pytest.mark.parametrize("name", RETRYABLE)
@@ -272,7 +272,7 @@ def test_where_a_retry_was_short_the_jobs_come_back_apart() -> None:
 
 
 @pytest.mark.parametrize("error", [AuthRejected(""), QuotaExhausted("", retry_after_s=86_400.0)])
-@pytest.mark.parametrize("job", [JOB, LAST_HOP, replace(JOB, use_fallback=False), replace(JOB, attempts_used=3)])
+@pytest.mark.parametrize("job", [JOB, LAST_HOP, replace(JOB, use_fallback=False), replace(LAST_HOP, attempts_used=3)])
 def test_what_is_the_accounts_goes_to_another_at_once(error: GatewayError, job: Claim) -> None:
     assert decide(error, job, spare_account=lambda: True) == NextAccount(error)
 
