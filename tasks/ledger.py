@@ -32,6 +32,8 @@ class JobLedger:
         self._opened = 0
         self._end = NOT_CALLED
         self._closed: list[CallEnd] = []
+        self.account: str | None = None
+        """Of the latest call; None while none was tried."""
 
     @property
     def last(self) -> tuple[int, CallEnd]:
@@ -78,6 +80,7 @@ class JobLedger:
             if not opened:
                 raise BudgetSpent(f"all {self._claim.max_attempts} calls of the job are used up")
         self._opened += 1
+        self.account = call.account
         self._end = CallEnd(outcome=CallOutcome.UNKNOWN, latency_s=0.0)
         return self._opened
 
@@ -103,6 +106,7 @@ class JobLedger:
 
     async def charge(self, call_no: int, account: str) -> None:
         """See `CallLedger.charge`."""
+        self.account = account
         if not await self._store.charge_call(self._claim, call_no, account):
             raise ClaimLost(f"job {self._claim.id} is no longer held by claim {self._claim.claim_no}")
 

@@ -28,6 +28,7 @@ from tasks.verdict import (
     ALL_FAILED,
     DeadLetter,
     Fallback,
+    NextAccount,
     Retry,
     Rules,
     Snooze,
@@ -35,6 +36,7 @@ from tasks.verdict import (
     Verdict,
     cause,
     kept_text,
+    too_small,
     verdict,
 )
 from tasks.whereabouts import whereabouts
@@ -78,6 +80,14 @@ class Analyst(Protocol):
 
     def moves_on_refusal(self, analysis: str) -> bool:
         """Whether another model may be asked what one has refused."""
+        ...
+
+    def spare_account(self, provider: str, account: str) -> bool:
+        """Whether another account of the provider than `account` may be well, as far as this process knows."""
+        ...
+
+    def is_out(self, provider: str) -> bool:
+        """Whether no account's breaker was closed when this process heard of it last."""
         ...
 
     async def analyze(self, claim: Claim, ledger: CallLedger) -> AnalysisResult:
@@ -124,7 +134,7 @@ class Runner:
             return Ending.HANDED_BACK
         if isinstance(outcome, ClaimLost):
             return Ending.FENCED
-        rules = self._rules(claim, asyncio.get_running_loop().time() - started)
+        rules = self._rules(claim, ledger, asyncio.get_running_loop().time() - started)
         decided = verdict(outcome, claim.with_attempts(ledger.attempts_used), rules, self.rng)
         return await self._end(decided, claim, ledger)
 
@@ -155,12 +165,23 @@ class Runner:
         finally:
             self.calling.discard(task)
 
-    def _rules(self, claim: Claim, elapsed_s: float) -> Rules:
+    def _rules(self, claim: Claim, ledger: JobLedger, elapsed_s: float) -> Rules:
+        provider = claim.model.provider
+        account = ledger.account or self.analyst.account(provider)
         return Rules(
-            window_tokens=lambda hop: self.analyst.window_tokens(ModelRef.parse(claim.chain[hop])),
+            window_tokens=self._windows(claim),
             moves_on_refusal=lambda: self.analyst.moves_on_refusal(claim.analysis),
+            spare_account=lambda: self.analyst.spare_account(provider, account),
+            is_out=lambda: self.analyst.is_out(provider),
             remaining_s=None if claim.deadline_in_s is None else claim.deadline_in_s - elapsed_s,
         )
+
+    def _windows(self, claim: Claim) -> Callable[[int], int]:
+        return lambda hop: self.analyst.window_tokens(ModelRef.parse(claim.chain[hop]))
+
+    def _cause(self, claim: Claim, move: str, error: GatewayError) -> dict[str, object]:
+        unfit = too_small(error, claim, self._windows(claim))
+        return cause(claim, move, error, self.now().isoformat(), too_small=unfit)
 
     async def _end(self, decided: Verdict, claim: Claim, ledger: JobLedger) -> Ending:
         """Apply a verdict; one that Postgres refuses is a dead letter, for another attempt would be paid for again."""
@@ -200,14 +221,13 @@ class Runner:
 
     async def _write(self, decided: Verdict, claim: Claim, ledger: JobLedger) -> bool:
         call_no, end = ledger.last
-        at = self.now().isoformat()
         refund = ledger.unmade
         why: dict[str, object] | None
         match decided:
             case Succeed(result):
                 return await self.store.succeed(claim, call_no, end, result, refund=refund)
             case DeadLetter(reason, error):
-                why = cause(claim, "fail", error, at)
+                why = self._cause(claim, "fail", error)
                 return await self.store.fail(
                     claim,
                     call_no,
@@ -219,9 +239,11 @@ class Runner:
                     raw_text=kept_text(error),
                 )
             case Retry(delay_s, error):
-                move, hop, why = "retry", claim.hop, cause(claim, "retry", error, at)
+                move, hop, why = "retry", claim.hop, self._cause(claim, "retry", error)
+            case NextAccount(error):
+                move, hop, delay_s, why = "next_account", claim.hop, 0.0, self._cause(claim, "next_account", error)
             case Fallback(next_hop, error):
-                move, hop, delay_s, why = "fallback", next_hop, 0.0, cause(claim, "fallback", error, at)
+                move, hop, delay_s, why = "fallback", next_hop, 0.0, self._cause(claim, "fallback", error)
             case Snooze(delay_s, error):
                 move, hop, why = f"snooze: {error.name}", claim.hop, None
         return await self.store.reschedule(

@@ -51,6 +51,9 @@ MOVES: tuple[Move, ...] = (
     Move("succeed", State.RUNNING, State.SUCCEEDED, "run", "a validated result"),
     Move("fail", State.RUNNING, State.FAILED, "run", "nothing left to try"),
     Move("retry", State.RUNNING, State.SCHEDULED, "run", "a passing fault; later"),
+    Move(
+        "next_account", State.RUNNING, State.SCHEDULED, "run", "its account is out, another of its provider may be well"
+    ),
     Move("fallback", State.RUNNING, State.SCHEDULED, "run", "the next model of the chain"),
     Move("snooze", State.RUNNING, State.SCHEDULED, "run", "no call was made; costs no attempt"),
     Move("hand_back", State.RUNNING, State.SCHEDULED, "workers", "the worker is stopping"),

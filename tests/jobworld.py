@@ -98,6 +98,10 @@ class ScriptedAnalyst:
     script: Analysis = answers
     refusals_move_on: bool = False
     windows: dict[str, int] = field(default_factory=dict)
+    spared: set[str] = field(default_factory=set)
+    """Accounts, as `provider/account`, beside which another may be well."""
+    out: set[str] = field(default_factory=set)
+    """Providers whose breakers are known not to be closed."""
 
     def account(self, provider: str) -> str:
         return "main"
@@ -110,6 +114,12 @@ class ScriptedAnalyst:
 
     def moves_on_refusal(self, analysis: str) -> bool:
         return self.refusals_move_on
+
+    def spare_account(self, provider: str, account: str) -> bool:
+        return f"{provider}/{account}" in self.spared
+
+    def is_out(self, provider: str) -> bool:
+        return provider in self.out
 
     async def analyze(self, claim: Claim, ledger: CallLedger) -> AnalysisResult:
         return await self.script(claim, ledger)

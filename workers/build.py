@@ -13,6 +13,8 @@ from uuid import uuid4
 import beat_schedule
 from gateway.admission import Admission
 from gateway.analyses.registry import AnalysisRegistry
+from gateway.breaker.account import Account
+from gateway.breaker.breakers import Breakers
 from gateway.build import build_gateway
 from gateway.catalog import Catalog, load_catalog
 from gateway.catalog_entries import Lane
@@ -44,11 +46,12 @@ LEASE_SLACK_S = 60.0
 
 
 class GatewayAnalyst:
-    """Implements `tasks.run.Analyst` over gateway and catalog."""
+    """Implements `tasks.run.Analyst` over gateway, catalog and what the process knows of the accounts' breakers."""
 
-    def __init__(self, gateway: Gateway, catalog: Catalog) -> None:
+    def __init__(self, gateway: Gateway, catalog: Catalog, breakers: Breakers) -> None:
         self._gateway = gateway
         self._catalog = catalog
+        self._breakers = breakers
 
     def account(self, provider: str) -> str:
         """See `Analyst.account`."""
@@ -68,6 +71,19 @@ class GatewayAnalyst:
     def moves_on_refusal(self, analysis: str) -> bool:
         """See `Analyst.moves_on_refusal`."""
         return self._gateway.analyses.get(analysis).analysis.moves_on_refusal
+
+    def spare_account(self, provider: str, account: str) -> bool:
+        """See `Analyst.spare_account`."""
+        return any(
+            self._breakers.may_let_in(Account(provider, name))
+            for name in self._catalog.accounts(provider)
+            if name != account
+        )
+
+    def is_out(self, provider: str) -> bool:
+        """See `Analyst.is_out`."""
+        accounts = (Account(provider, name) for name in self._catalog.accounts(provider))
+        return not any(self._breakers.standing(account).closed for account in accounts)
 
     def _timeout_s(self, claim: Claim) -> float:
         """Seconds for the whole attempt: the provider's bound, which the lease is made for, or less for a deadline."""
@@ -157,7 +173,7 @@ async def build_worker(
     store = JobStore(engine, beats)
     runner = Runner(
         store=store,
-        analyst=GatewayAnalyst(gateway, catalog),
+        analyst=GatewayAnalyst(gateway, catalog, limiter.breakers),
         announcer=Announcer(line),
         incarnation=incarnation,
     )

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
 from typing import TYPE_CHECKING, Literal
 
-from pybreaker import STATE_HALF_OPEN, CircuitBreaker
+from pybreaker import STATE_HALF_OPEN, STATE_OPEN, CircuitBreaker
 from redis.exceptions import ResponseError
 
 from gateway.breaker.policy import SECOND_US, BreakerPolicy
@@ -61,12 +62,14 @@ class Breakers:
         Args:
             line: the process's line to Redis.
             policy: see there.
-            now_us: the time, for tests; None: Redis's own.
+            now_us: the time, for tests; None: Redis's own, and a monotonic clock for how long ago something was heard.
         """
         self._line = line
         self._policy = policy or BreakerPolicy()
         self._now_us = now_us
+        self._clock = time.monotonic if now_us is None else lambda: now_us() / SECOND_US
         self._views: dict[Account, tuple[Mirror, CircuitBreaker]] = {}
+        self._heard_s: dict[Account, float] = {}
         self.changes = Changes()
 
     def view(self, account: Account) -> CircuitBreaker:
@@ -80,9 +83,20 @@ class Breakers:
     def hear(self, account: Account, standing: Standing) -> None:
         """Take over what a reply says; the first that says something new fires the listeners."""
         mirror, breaker = self._view(account)
+        self._heard_s[account] = self._clock()
         if standing != mirror.standing:
             mirror.standing = standing
             _ = breaker.state  # compares, and notifies
+
+    def may_let_in(self, account: Account) -> bool:
+        """Return whether a call could be let in, as far as this process knows.
+
+        It was open when it was heard of last, and the time it was to stay so has not passed: that alone says no. Of an
+        account that has not been asked since, there is no news.
+        """
+        standing = self.standing(account)
+        waited_s = self._clock() - self._heard_s.get(account, 0.0)
+        return standing.state != STATE_OPEN or waited_s >= standing.again_s
 
     async def describe(self, account: Account) -> BreakerReport:
         """Look at a breaker; nothing changes.

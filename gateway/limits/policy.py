@@ -36,12 +36,14 @@ class RetryBudget:
     share: retries for each other call (Google, "Site Reliability Engineering", 2016, chapter 21: 10 % per client).
     most: retries in hand at most, and at the start.
     one_every_s: a retry comes back with time alone, so that a system of few calls can retry, too (the reserve of
-        Finagle's `RetryBudget`, there 10 a second).
+        Finagle's `RetryBudget`, there 10 a second). Ten a minute: two hundred calls that failed together at the only
+        provider of their chain, with no other calls to pay for them, are all retried within twenty minutes, and not in
+        an hour and a half; and against an account of 600 calls a minute it adds less than 2 % to the tenth.
     """
 
     share: float = 0.1
     most: int = 10
-    one_every_s: float = 30.0
+    one_every_s: float = 6.0
 
 
 @dataclass(frozen=True, slots=True)

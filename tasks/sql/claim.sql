@@ -22,8 +22,5 @@ SELECT j.id, j.claim_no, j.analysis, j.tenant, j.lane, j.provider, j.model, j.ch
        CASE WHEN j.max_cost_usd IS NOT NULL THEN (
            SELECT count(*) FROM assayline.calls l
             WHERE l.job_id = j.id AND l.cost_usd IS NULL AND l.outcome <> 'not_called') END AS unpriced_calls,
-       ARRAY(SELECT concat(cause ->> 'provider', ': ', cause ->> 'error') FROM jsonb_array_elements(j.causes) AS u(cause)
-              WHERE cause ->> 'move' = 'fallback') AS fallen,
-       j.causes -> -1 ->> 'move' IS NOT DISTINCT FROM 'retry' AS is_retry,
-       c.content, c.context, c.messages, c.schema
+       j.causes, c.content, c.context, c.messages, c.schema
   FROM claimed j JOIN assayline.job_contents c ON c.job_id = j.id

@@ -1,5 +1,6 @@
 -- Moves due jobs of a limit group that makes no calls to another model: to the next one of their chain that is not out
--- too, where that is at the target and its group has room. Most urgent first; nothing is called, no attempt is used.
+-- too and whose window it is not known to overflow, where that is at the target and its group has room. Most urgent
+-- first; nothing is called, no attempt is used.
 -- A group, `:group` as each of those in `:out`, is {provider, models, others}: without models it is all but the others.
 -- `:spare` is the room of the target's groups, {models, jobs}: without models it is that of all that no other names.
 --
@@ -32,7 +33,9 @@ WITH RECURSIVE outs AS MATERIALIZED (
      CROSS JOIN LATERAL (
         SELECT j.id, j.not_before, j.chain, CASE WHEN j.use_fallback THEN (
                    SELECT min(n) FROM generate_subscripts(j.chain, 1) AS n
-                    WHERE n > j.hop + 1 AND NOT EXISTS (
+                    WHERE n > j.hop + 1
+                      AND NOT j.causes @> jsonb_build_array(jsonb_build_object('too_small', jsonb_build_array(j.chain[n])))
+                      AND NOT EXISTS (
                        SELECT FROM outs o
                         WHERE o.provider = split_part(j.chain[n], '/', 1)
                           AND CASE WHEN o.models IS NULL THEN NOT substr(j.chain[n], length(o.provider) + 2) = ANY(o.others)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from jobworld import JobWorld, answers, job_world, raises
+from jobworld import TIMED_OUT, JobWorld, answers, job_world, raises, start
 
-from gateway.errors import ContentRefused, GatewayError, InvalidRequest, QuotaExhausted, Timeout
+from gateway.errors import AuthRejected, ContentRefused, GatewayError, InvalidRequest, QuotaExhausted, Timeout
 from tasks.run import Ending
 
 if TYPE_CHECKING:
@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from jobworld import Analysis
+
+    from gateway.ledger import CallLedger
+    from gateway.messages import AnalysisResult
+    from tasks.job import Claim
 
 
 @pytest.fixture
@@ -72,3 +76,46 @@ async def test_a_job_without_fallback_stays_where_it_is(world: JobWorld, caplog:
     assert endings == [Ending.FAILED]
     assert (world.job(job)["provider"], world.job(job)["reason"]) == ("one", "quota_exhausted")
     assert "switching" not in caplog.text
+
+
+async def test_a_call_that_fails_at_a_provider_known_to_be_out_of_order_is_not_tried_there_again(
+    world: JobWorld,
+) -> None:
+    world.analyst.out = {"one"}
+    job, endings = await hop_by_hop(world, raises(Timeout("no answer within 20 s")), answers)
+    assert endings == [Ending.RESCHEDULED, Ending.SUCCEEDED]
+    assert [(call["provider"], call["outcome"]) for call in world.calls(job)] == [
+        ("one", "failed"),
+        ("two", "succeeded"),
+    ]
+
+
+async def test_where_an_account_is_rejected_the_spare_one_is_asked_at_the_same_hop(world: JobWorld) -> None:
+    """At once, and not as a retry. Which account was charged is what the ledger says."""
+    world.analyst.spared = {"one/second"}
+    claims = []
+
+    async def charged_to_the_second(claim: Claim, ledger: CallLedger) -> AnalysisResult:
+        claims.append(claim)
+        call_no = await ledger.open(start(claim))
+        await ledger.charge(call_no, "second")
+        await ledger.close(call_no, TIMED_OUT)
+        raise AuthRejected("no such key")
+
+    async def noted(claim: Claim, ledger: CallLedger) -> AnalysisResult:
+        claims.append(claim)
+        return await answers(claim, ledger)
+
+    job, endings = await hop_by_hop(world, charged_to_the_second, noted)
+    assert endings == [Ending.RESCHEDULED, Ending.SUCCEEDED]
+    assert [(str(claim.model), claim.is_retry, claim.fallen) for claim in claims] == [("one/small", False, ())] * 2
+    assert [(cause["move"], cause["error"]) for cause in world.job(job)["causes"]] == [
+        ("next_account", "auth_rejected")
+    ]
+
+
+async def test_without_a_spare_account_the_next_provider_is_asked(world: JobWorld) -> None:
+    world.analyst.spared = {"one/second"}
+    job, endings = await hop_by_hop(world, raises(AuthRejected("no such key")), answers)
+    assert endings == [Ending.RESCHEDULED, Ending.SUCCEEDED]
+    assert world.job(job)["provider"] == "two"

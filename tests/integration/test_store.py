@@ -185,6 +185,12 @@ async def test_move_retry(world: JobWorld) -> None:
     assert world.outcomes(claim.id) == [(1, 1, "failed")]
 
 
+async def test_move_next_account(world: JobWorld) -> None:
+    _, claim = await world.claimed()
+    with moving(world, claim.id, "next_account", copies=-1):
+        assert await reschedule(world, claim, "next_account")
+
+
 async def test_move_fallback(world: JobWorld) -> None:
     _, claim = await world.claimed()
     with moving(world, claim.id, "fallback", copies=-1):
@@ -695,7 +701,7 @@ def test_every_statement_is_used_and_begins_with_its_sentence() -> None:
     assert {name for name, text in SQL.items() if not re.match(r"-- [A-Z].+", text)} == set()
 
 
-BY_PARAMETER = {"fail": {"fail"}, "reschedule": {"retry", "fallback", "snooze"}}
+BY_PARAMETER = {"fail": {"fail"}, "reschedule": {"retry", "next_account", "fallback", "snooze"}}
 """Statements whose reason is more than their move's name, or one of several: `tasks.run` gives it."""
 
 

@@ -32,6 +32,8 @@ class Wire:
         self._calls: Counter[str] = Counter()
         self._held: dict[str, asyncio.Event] = {}
         self._refused: dict[str, int] = {}
+        self._rejected: dict[str, tuple[int, str]] = {}
+        self._keys: Counter[str] = Counter()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="wire")
 
@@ -63,6 +65,14 @@ class Wire:
         """Answer calls for `marker` with an HTTP error."""
         self._refused[marker] = status
 
+    def reject_key(self, key: str, status: int = 401, code: str = "invalid_api_key") -> None:
+        """Answer all calls with this key with an HTTP error."""
+        self._rejected[key] = status, code
+
+    def calls_with(self, key: str) -> int:
+        """How many calls with this key arrived."""
+        return self._keys[key]
+
     def _on_loop(self, work: Coroutine[Any, Any, None]) -> None:
         asyncio.run_coroutine_threadsafe(work, self._loop).result()
 
@@ -90,10 +100,15 @@ class Wire:
         found = _MARKER.search(await request.text())
         marker = found[1] if found else ""
         self._calls[marker] += 1
+        key = request.headers.get("Authorization", "").removeprefix("Bearer ")
+        self._keys[key] += 1
         if held := self._held.get(marker):
             await held.wait()
         if status := self._refused.get(marker):
             return web.json_response({"error": {"message": "refused by the test", "code": None}}, status=status)
+        if rejected := self._rejected.get(key):
+            status, code = rejected
+            return web.json_response({"error": {"message": "refused by the test", "code": code}}, status=status)
         return web.json_response(_completion())
 
 

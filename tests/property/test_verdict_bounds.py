@@ -8,23 +8,34 @@ from statistics import pstdev
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 import gateway.errors as errors
-from gateway.errors import BreakerOpen, ContextTooLong, DayBudgetSpent, GatewayError, LimitReached, RetriesSpent
+from gateway.errors import (
+    AuthRejected,
+    BreakerOpen,
+    ContextTooLong,
+    DayBudgetSpent,
+    GatewayError,
+    LimitReached,
+    QuotaExhausted,
+    RetriesSpent,
+)
 from gateway.messages import ModelRef
-from tasks.job import Claim
+from tasks.job import Cause, Claim
 from tasks.verdict import (
     BACKOFF_CAP_S,
     LONGEST_RETRY_AFTER_S,
     DeadLetter,
     Fallback,
+    NextAccount,
     Retry,
     Rules,
     Snooze,
     Succeed,
     backoff_s,
+    too_small,
     verdict,
 )
 
@@ -64,12 +75,18 @@ def jobs(draw: Callable[..., int]) -> Claim:
     )
 
 
-def _rules(windows: tuple[int, ...], moves_on: bool, remaining_s: float | None) -> Rules:
-    return Rules(window_tokens=lambda hop: windows[hop], moves_on_refusal=lambda: moves_on, remaining_s=remaining_s)
+def _rules(windows: tuple[int, ...], moves_on: bool, spare: bool, out: bool, remaining_s: float | None) -> Rules:
+    return Rules(
+        window_tokens=lambda hop: windows[hop],
+        moves_on_refusal=lambda: moves_on,
+        spare_account=lambda: spare,
+        is_out=lambda: out,
+        remaining_s=remaining_s,
+    )
 
 
 WINDOWS = st.tuples(*[st.integers(0, 4)] * len(CHAIN))
-RULES = st.builds(_rules, WINDOWS, st.booleans(), st.none() | st.floats(-100, 100_000))
+RULES = st.builds(_rules, WINDOWS, st.booleans(), st.booleans(), st.booleans(), st.none() | st.floats(-100, 100_000))
 
 
 @given(error=ERRORS, job=jobs(), rules=RULES, rng=RNGS)
@@ -82,7 +99,9 @@ def test_every_verdict_can_be_carried_out(error: GatewayError, job: Claim, rules
     assert rules.remaining_s is None or rules.remaining_s > 0
     if isinstance(decided, Snooze):
         assert isinstance(error, NOT_ADMITTED)
-        assert decided.delay_s == (error.retry_after_s or 0)
+        asked_s = error.retry_after_s or 0
+        assert asked_s <= decided.delay_s <= max(asked_s, BACKOFF_CAP_S)
+        assert decided.delay_s == asked_s or isinstance(error, RetriesSpent)
         assert rules.remaining_s is None or decided.delay_s < rules.remaining_s
         return
     assert job.attempts_left > 0 or isinstance(error, NOT_ADMITTED)
@@ -91,6 +110,9 @@ def test_every_verdict_can_be_carried_out(error: GatewayError, job: Claim, rules
         assert decided.delay_s <= LONGEST_RETRY_AFTER_S + BACKOFF_CAP_S
         assert decided.delay_s >= (error.retry_after_s or 0)
         assert rules.remaining_s is None or decided.delay_s < rules.remaining_s
+    elif isinstance(decided, NextAccount):
+        assert isinstance(error, AuthRejected | QuotaExhausted)
+        assert rules.spare_account()
     elif isinstance(decided, Fallback):
         assert job.use_fallback
         assert job.hop < decided.hop < len(job.chain)
@@ -122,6 +144,37 @@ def test_a_job_ends_within_its_budget_whatever_its_attempts_come_to(
         job = replace(job, hop=hop, attempts_used=job.attempts_used + 1)
         made += 1
     assert made <= job.max_attempts
+
+
+DRIVERS = (BreakerOpen(""), ContextTooLong(""))
+"""What drives a job to and fro."""
+DRIVEN = st.lists(st.sampled_from(DRIVERS), max_size=20) | st.lists(st.sampled_from(DRIVERS) | ERRORS, max_size=40)
+
+
+@example(errors_met=[*DRIVERS, *DRIVERS], windows=(4, 1, 1, 0), rng=Random(0))
+@given(errors_met=DRIVEN, windows=WINDOWS, rng=RNGS)
+def test_no_job_goes_round_and_round(errors_met: list[GatewayError], windows: tuple[int, ...], rng: Random) -> None:
+    """Whatever it meets, it comes back only after a call, and no window is tried that is known to be too small."""
+    rules = _rules(windows, True, True, False, None)
+    job, overflowed, moves, called = replace(BASE, attempts_used=0), -1, 0, 0
+    for error in errors_met:
+        made = not isinstance(error, NOT_ADMITTED)
+        called += made
+        job = replace(job, attempts_used=job.attempts_used + made)
+        assert windows[job.hop] > overflowed
+        decided = verdict(error, job, rules, rng)
+        if isinstance(decided, DeadLetter):
+            break
+        if isinstance(error, ContextTooLong):
+            overflowed = max(overflowed, windows[job.hop])
+        if isinstance(decided, Fallback):
+            moves += 1
+            assert decided.hop > job.hop or isinstance(error, ContextTooLong)
+            unfit = too_small(error, job, rules.window_tokens)
+            met = Cause(CHAIN[job.hop], "fallback", error.name, unfit)
+            job = replace(job, hop=decided.hop, causes=(*job.causes, met))
+    assert called <= BASE.max_attempts
+    assert moves <= len(CHAIN) * (BASE.max_attempts + 1)
 
 
 @given(attempt=st.integers(0, 1_000), wait=WAITS, rng=RNGS)

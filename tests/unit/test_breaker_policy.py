@@ -68,5 +68,5 @@ def test_a_policy_that_breaks_the_promises_is_refused(wrong: dict[str, Any]) -> 
 
 def test_a_script_carries_the_constants_it_names_and_no_comments() -> None:
     text = Script.read("limits/time.lua", "limits/retries.lua", policy=Policy().constants()).text
-    assert text.startswith("local policy = {retry_us = 30000000, deposit_us = 3000000, most_retries_us = 300000000}\n")
+    assert text.startswith("local policy = {retry_us = 6000000, deposit_us = 600000, most_retries_us = 60000000}\n")
     assert "--" not in text

@@ -22,17 +22,21 @@ from gateway.errors import (
     MalformedCompletion,
     OutputTruncated,
     PromptError,
+    QuotaExhausted,
+    RetriesSpent,
     Throttled,
     Timeout,
 )
 from gateway.messages import AnalysisResult, ModelRef, Usage
-from tasks.job import Claim
+from tasks.job import Cause, Claim
 from tasks.run import InternalFault
 from tasks.verdict import (
     BACKOFF_BASE_S,
+    BACKOFF_CAP_S,
     LONGEST_RETRY_AFTER_S,
     DeadLetter,
     Fallback,
+    NextAccount,
     Retry,
     Rules,
     Snooze,
@@ -41,6 +45,7 @@ from tasks.verdict import (
     backoff_s,
     cause,
     kept_text,
+    too_small,
     verdict,
 )
 
@@ -87,7 +92,18 @@ FIRST_CHOICE = {
     "configuration_error": ("dead letter", "dead letter"),
     "catalog_error": ("dead letter", "dead letter"),
 }
-WORDS = {Retry: "retry", Snooze: "snooze", Fallback: "fallback", DeadLetter: "dead letter", Succeed: "succeed"}
+OF_AN_ACCOUNT = ("auth_rejected", "quota_exhausted")
+"""What another account of the provider need not share."""
+OF_THE_PROVIDER = ("overloaded", "timeout", "unreachable", "server_error")
+"""What comes again where the provider is known to be out of order."""
+WORDS = {
+    Retry: "retry",
+    NextAccount: "next account",
+    Snooze: "snooze",
+    Fallback: "fallback",
+    DeadLetter: "dead letter",
+    Succeed: "succeed",
+}
 RETRYABLE = sorted(name for name, (first, _) in FIRST_CHOICE.items() if first == "retry")
 
 
@@ -113,6 +129,20 @@ def test_each_class_has_its_verdict(name: Any) -> None:
 
 
 @pytest.mark.parametrize("name", CLASSES)
+def test_with_a_spare_account_its_verdict_is_the_same_but_for_what_is_the_accounts(name: Any) -> None:
+    error, spare = CLASSES[name]("what happened"), {"spare_account": lambda: True}
+    found = WORDS[type(decide(error, **spare))], WORDS[type(decide(error, LAST_HOP, **spare))]
+    assert found == (("next account",) * 2 if name in OF_AN_ACCOUNT else FIRST_CHOICE[name])
+
+
+@pytest.mark.parametrize("name", CLASSES)
+def test_of_a_provider_that_is_out_its_verdict_is_the_same_but_for_what_would_come_again(name: Any) -> None:
+    error, out = CLASSES[name]("what happened"), {"is_out": lambda: True}
+    found = WORDS[type(decide(error, **out))], WORDS[type(decide(error, LAST_HOP, **out))]
+    assert found == (("fallback", "retry") if name in OF_THE_PROVIDER else FIRST_CHOICE[name])
+
+
+@pytest.mark.parametrize("name", CLASSES)
 def test_a_verdict_keeps_its_error(name: Any) -> None:
     error = CLASSES[name]("what happened")
     decided = decide(error)
@@ -134,10 +164,10 @@ def test_with_no_attempts_left_everything_is_a_dead_letter(name: Any) -> None:
     assert isinstance(decide(CLASSES[name](""), replace(JOB, attempts_used=4)), DeadLetter)
 
 
-@pytest.mark.parametrize("name", [name for name in RETRYABLE if CLASSES[name].try_next_model])
+@pytest.mark.parametrize("name", [*OF_AN_ACCOUNT, *(name for name in RETRYABLE if CLASSES[name].try_next_model)])
 def test_the_last_attempt_is_kept_for_the_next_hop(name: Any) -> None:
     error = CLASSES[name]("")
-    assert decide(error, replace(JOB, attempts_used=3)) == Fallback(1, error)
+    assert decide(error, replace(JOB, attempts_used=3), spare_account=lambda: True) == Fallback(1, error)
 
 
 @pytest.mark.parametrize("name", RETRYABLE)
@@ -224,6 +254,43 @@ def test_where_the_days_money_is_spent_another_model_is_asked_or_the_job_waits_f
     assert decide(spent, LAST_HOP, remaining_s=60.0) == DeadLetter("day_budget_spent", spent)
 
 
+def test_where_a_retry_was_short_the_jobs_come_back_apart() -> None:
+    """And none before a retry could go; who may not wait that long, in time."""
+    short, rng = RetriesSpent("", retry_after_s=5.0), Random(7)
+    waits = [verdict(short, LAST_HOP, RULES, rng).delay_s for _ in range(1000)]  # type: ignore[union-attr]
+    assert 5.0 <= min(waits) < 6.0
+    assert BACKOFF_CAP_S - 1 < max(waits) <= BACKOFF_CAP_S
+    assert sum(waits) / len(waits) == pytest.approx((5.0 + BACKOFF_CAP_S) / 2, rel=0.05)
+    hurried = replace(RULES, remaining_s=20.0)
+    assert max(verdict(short, LAST_HOP, hurried, rng).delay_s for _ in range(200)) <= 10.0  # type: ignore[union-attr]
+    assert decide(short, LAST_HOP, remaining_s=6.0) == Snooze(5.0, short)
+    assert decide(short, LAST_HOP, remaining_s=5.0) == DeadLetter("deadline", short)
+    assert decide(short) == Fallback(1, short)
+
+
+# Another account ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("error", [AuthRejected(""), QuotaExhausted("", retry_after_s=86_400.0)])
+@pytest.mark.parametrize("job", [JOB, LAST_HOP, replace(JOB, use_fallback=False), replace(LAST_HOP, attempts_used=3)])
+def test_what_is_the_accounts_goes_to_another_at_once(error: GatewayError, job: Claim) -> None:
+    assert decide(error, job, spare_account=lambda: True) == NextAccount(error)
+
+
+def test_another_account_is_no_way_round_the_budget_or_the_deadline() -> None:
+    error = AuthRejected("")
+    assert decide(error, replace(JOB, attempts_used=4), spare_account=lambda: True) == DeadLetter(error.name, error)
+    assert decide(error, remaining_s=0.0, spare_account=lambda: True) == DeadLetter("deadline", error)
+
+
+def test_only_what_is_the_accounts_asks_for_another() -> None:
+    def unknown() -> bool:
+        raise AssertionError
+
+    assert isinstance(decide(Timeout(""), spare_account=unknown), Retry)
+    assert isinstance(decide(Throttled(""), is_out=unknown), Retry), "busy is not out of order"
+
+
 # Where to ---------------------------------------------------------------------------------------------------------
 
 
@@ -255,9 +322,54 @@ def test_an_overflow_without_a_larger_window_is_a_dead_letter(windows: Any) -> N
     assert isinstance(decide(ContextTooLong(""), window_tokens=lambda hop: windows[hop]), DeadLetter)
 
 
-def test_an_overflow_does_not_go_back_up_the_chain() -> None:
-    job = replace(JOB, hop=1)
-    assert isinstance(decide(ContextTooLong(""), job, window_tokens=lambda hop: (9000, 500, 400)[hop]), DeadLetter)
+def left(move: str, error: str) -> Claim:
+    """A job at the second hop, its first left so."""
+    return replace(JOB, hop=1, causes=(Cause("one/small", move, error),))
+
+
+SHRINKING: Any = {"window_tokens": lambda hop: (9000, 500, 400)[hop]}
+
+
+@pytest.mark.parametrize("passing", ["breaker_open", "day_budget_spent", "retries_spent", "timeout", "overloaded"])
+def test_an_overflow_goes_back_to_a_larger_window_that_was_left_for_a_passing_reason(passing: str) -> None:
+    error = ContextTooLong("")
+    assert decide(error, left("fallback", passing), **SHRINKING) == Fallback(0, error)
+
+
+@pytest.mark.parametrize("lasting", ["quota_exhausted", "auth_rejected", "exceeds_limit", "invalid_output"])
+def test_an_overflow_does_not_go_back_to_where_waiting_does_not_help(lasting: str) -> None:
+    error = ContextTooLong("")
+    assert decide(error, left("fallback", lasting), **SHRINKING) == DeadLetter("all_providers_failed", error)
+
+
+def test_an_overflow_goes_back_to_no_hop_that_was_never_left_and_to_none_that_is_no_larger() -> None:
+    error = ContextTooLong("")
+    assert decide(error, replace(JOB, hop=1), **SHRINKING) == DeadLetter("context_too_long", error)
+    assert isinstance(decide(error, left("retry", "timeout"), **SHRINKING), DeadLetter)
+    same = left("fallback", "breaker_open")
+    assert isinstance(decide(error, same, window_tokens=lambda hop: (500, 500, 400)[hop]), DeadLetter)
+
+
+def test_of_two_ways_the_one_on_is_taken() -> None:
+    error = ContextTooLong("")
+    job = left("fallback", "breaker_open")
+    assert decide(error, job, window_tokens=lambda hop: (9000, 500, 2000)[hop]) == Fallback(2, error)
+
+
+def test_a_job_that_came_back_waits_rather_than_overflow_again() -> None:
+    """Whatever drives it away: a breaker, a spent day, a retry's last attempt."""
+    overflow = Cause("two/large", "fallback", "context_too_long", ("two/large", "two/huge"))
+    back = replace(JOB, causes=(Cause("one/small", "fallback", "breaker_open"), overflow))
+    kept_out, late, rejected = BreakerOpen("", retry_after_s=5.0), Timeout(""), AuthRejected("")
+    assert decide(kept_out, back, **SHRINKING) == Snooze(5.0, kept_out)
+    assert isinstance(decide(late, replace(back, attempts_used=3), **SHRINKING), Retry)
+    assert decide(rejected, back, **SHRINKING) == DeadLetter("all_providers_failed", rejected)
+
+
+def test_what_is_too_small_is_skipped_and_what_is_not_is_taken() -> None:
+    job = replace(JOB, causes=(Cause("two/large", "fallback", "context_too_long", ("two/large",)),))
+    kept_out = BreakerOpen("")
+    assert decide(kept_out, job) == Fallback(2, kept_out)
 
 
 # What is kept --------------------------------------------------------------------------------------------------------
@@ -269,6 +381,18 @@ def test_a_cause_says_who_failed_how_and_what_was_done() -> None:
         "at": "2026-11-21T04:00:00+00:00", "claim_no": 3, "provider": "one", "model": "small", "move": "retry",
         "error": "throttled", "message": "too fast", "retry_after_s": 3.0,
     }  # fmt: skip
+
+
+def test_an_overflow_tells_which_models_the_job_does_not_fit() -> None:
+    error = ContextTooLong("")
+    unfit = too_small(error, replace(JOB, hop=0), RULES.window_tokens)
+    assert unfit == ("one/small", "two/large")
+    assert cause(JOB, "fallback", error, "", too_small=unfit)["too_small"] == ["one/small", "two/large"]
+    assert too_small(Timeout(""), JOB, RULES.window_tokens) == ()
+
+
+def test_a_model_that_the_catalog_has_lost_is_too_small_itself() -> None:
+    assert too_small(ContextTooLong(""), JOB, lambda hop: (0, 500, 2000)[hop]) == ("one/small",)
 
 
 def test_the_text_of_a_paid_answer_is_kept_and_nothing_else() -> None:
