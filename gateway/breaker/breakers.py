@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cache
 from typing import TYPE_CHECKING, Literal
@@ -61,12 +62,14 @@ class Breakers:
         Args:
             line: the process's line to Redis.
             policy: see there.
-            now_us: the time, for tests; None: Redis's own.
+            now_us: the time, for tests; None: Redis's own, and a monotonic clock for how long ago something was heard.
         """
         self._line = line
         self._policy = policy or BreakerPolicy()
         self._now_us = now_us
+        self._clock = time.monotonic if now_us is None else lambda: now_us() / SECOND_US
         self._views: dict[Account, tuple[Mirror, CircuitBreaker]] = {}
+        self._heard_s: dict[Account, float] = {}
         self.changes = Changes()
 
     def view(self, account: Account) -> CircuitBreaker:
@@ -77,9 +80,21 @@ class Breakers:
         """Return how it stood when this process heard of it last."""
         return self._view(account)[0].standing
 
+    def standing_by_now(self, account: Account) -> Standing:
+        """Return how it stands by now, as far as this process can tell while it hears nothing more.
+
+        What was open when it was heard of is half-open once the time that it was to stay so has passed. What an
+        operator holds open stays open; who is kept out is to ask again as late as if Redis had said so.
+        """
+        standing = self.standing(account)
+        if standing.held_open:
+            return replace(standing, again_s=self._policy.forced_again_s)
+        return standing.later(self._clock() - self._heard_s.get(account, 0.0))
+
     def hear(self, account: Account, standing: Standing) -> None:
         """Take over what a reply says; the first that says something new fires the listeners."""
         mirror, breaker = self._view(account)
+        self._heard_s[account] = self._clock()
         if standing != mirror.standing:
             mirror.standing = standing
             _ = breaker.state  # compares, and notifies
