@@ -106,8 +106,11 @@ class Caller:
             answered = Answered(completion, cost, self._clock() - started, admitted.waited_s)
             admitted.answered(completion, cost)
         except BaseException as error:
-            admitted.failed(error, impatient=request.timeout_s < PATIENT_SHARE * hop.timeout_s)
-            await _closed(ledger, call_no, failure(error, hop, size.input_tokens, self._clock() - started), error)
+            try:
+                admitted.failed(error, impatient=request.timeout_s < PATIENT_SHARE * hop.timeout_s)
+            finally:
+                end = failure(error, hop, size.input_tokens, self._clock() - started)
+                await _closed(ledger, call_no, end, error)
             raise
         await _to_its_end(ledger.close(call_no, success(answered)))
         return answered

@@ -75,8 +75,8 @@ class Standing:
         return self.held_open or (not self.closed and self.again_s > 0)
 
     def later(self, seconds: float) -> Standing:
-        """Return how it stands so much later, for somebody who has heard nothing since."""
-        if self.closed or self.held_open:
+        """Return how one that nobody holds stands so much later, for somebody who has heard nothing since."""
+        if self.closed:
             return self
         again_s = max(0.0, self.again_s - seconds)
         return replace(self, state=self.state if again_s else STATE_HALF_OPEN, again_s=again_s)

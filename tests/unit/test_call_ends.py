@@ -10,8 +10,9 @@ import pytest
 from callworld import TIMEOUT_S, USAGE, Told, World, reached
 
 from gateway.admission import Terms
+from gateway.breaker.health import Health
 from gateway.call import Caller
-from gateway.errors import AuthRejected, LimitReached, Throttled
+from gateway.errors import AuthRejected, LimitReached, OutputTruncated, Throttled
 from gateway.ledger import CallEnd, CallKind, CallOutcome, MemoryLedger
 from gateway.limits.alone import OwnReservation
 from gateway.limits.rates import Need
@@ -94,8 +95,19 @@ async def test_an_error_of_ours_at_the_end_keeps_no_slot_and_leaves_no_call_open
     monkeypatch.setattr(world.admission._estimates, "saw", _fails)
     with pytest.raises(RuntimeError):
         await world.call()
-    assert world.limiter.settled == [Need(1, 14, 500)]
+    assert (world.limiter.settled, world.limiter.healths) == ([Need(1, 14, 500)], [Health.WORKS])
     assert world.outcomes() == [CallOutcome.FAILED]
+
+
+async def test_nor_does_one_at_the_end_of_a_call_that_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(script=OutputTruncated("cut", usage=USAGE))
+    monkeypatch.setattr(world.admission._estimates, "saw", _fails)
+    with pytest.raises(RuntimeError):
+        await world.call()
+    assert (world.limiter.settled, world.limiter.healths) == ([Need(1, 14, 500)], [Health.WORKS])
+    [written] = world.ledger.calls
+    assert written.end is not None
+    assert written.end.error == "output_truncated"
 
 
 async def test_nor_does_one_in_what_the_provider_told(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -105,8 +105,9 @@ async def test_a_reask_that_waits_for_room_is_one_of_those_that_wait() -> None:
     await world.call()
     assert [may_wait for *_, may_wait in world.limiter.asked] == [True, False]
     world.limiter.says = [reached(30.0)]
-    with pytest.raises(LimitReached):
-        await world.call(Terms(patient=True))
+    async with asyncio.timeout(5):
+        with pytest.raises(LimitReached):
+            await world.call(Terms(patient=True))
     assert world.sleep.slept == [30.0], "no place is left to wait in, for a re-ask neither"
     world.sleep.held.set()
     await waiting
