@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
 from typing import TYPE_CHECKING, Literal
@@ -88,7 +88,7 @@ class Breakers:
         """
         standing = self.standing(account)
         if standing.held_open:
-            return replace(standing, again_s=self._policy.forced_again_s)
+            return standing.again_in(self._policy.forced_again_s)
         return standing.later(self._clock() - self._heard_s.get(account, 0.0))
 
     def hear(self, account: Account, standing: Standing) -> None:

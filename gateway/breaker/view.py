@@ -74,6 +74,10 @@ class Standing:
         """Whether no call at all may go now."""
         return self.held_open or (not self.closed and self.again_s > 0)
 
+    def again_in(self, seconds: float) -> Standing:
+        """Return the same, for whoever is to ask again in so many seconds."""
+        return replace(self, again_s=seconds)
+
     def later(self, seconds: float) -> Standing:
         """Return how one that nobody holds stands so much later, for somebody who has heard nothing since."""
         if self.closed:
