@@ -9,37 +9,33 @@ from __future__ import annotations
 
 import asyncio
 import math
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from gateway.breaker.health import Health, health_of
 from gateway.catalog_entries import Lane
-from gateway.errors import BreakerOpen, DayBudgetSpent, ExceedsLimit, GatewayError, LimitReached, RetriesSpent, Timeout
-from gateway.limits.alone import Alone, OwnReservation
+from gateway.errors import GatewayError, LimitReached, Timeout
 from gateway.limits.estimate import OutputEstimates
-from gateway.limits.limiter import Reservation
 from gateway.limits.need import needed, used
 from gateway.limits.rates import Need
-from gateway.pricing import NOTHING_USD, cost_usd, worst_cost_usd
-from gateway.redis_line import RedisAway
+from gateway.pricing import NOTHING_USD, cost_usd
+from gateway.seating import Seating
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Hashable, Sequence
+    from collections.abc import Awaitable, Callable, Hashable
     from decimal import Decimal
 
-    from gateway.hop import Hop, Seat
+    from gateway.hop import Hop, Seat, Size
     from gateway.limits.limiter import Limiter
     from gateway.limits.told import ToldLimits
-    from gateway.messages import Completion, CompletionRequest, Usage
+    from gateway.messages import Completion, Usage
+    from gateway.seating import AnyReservation
 
 WAITING_SHARE = 0.25
 """Of a process's slots as many may wait for a date: the others are there for calls that can be made."""
 LEAST_LEFT_S = 1.0
 """No call is begun with less time than this: it would be paid for, and its answer thrown away."""
-HOPES: tuple[type[GatewayError], ...] = (LimitReached, RetriesSpent, BreakerOpen, DayBudgetSpent, ExceedsLimit)
-"""Why an account may refuse a call, the most hopeful first."""
-
-Held = Reservation | OwnReservation
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +63,7 @@ class Admission:
         *,
         slots: int | None = None,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Make an admission.
 
@@ -74,88 +71,79 @@ class Admission:
             limiter: the process's; None: no limits are kept.
             slots: calls that the process may have open; None: no bound, and all may wait.
             sleep: for tests.
+            clock: for how long Redis has been away, and what goes meanwhile.
         """
-        self._limiter = limiter
+        self._seating = None if limiter is None else Seating(limiter, clock)
         self._most_waiting = None if slots is None else max(1, int(slots * WAITING_SHARE))
         self._sleep = sleep
         self._waiting = 0
-        """Calls that wait for their date, or may have to: the reply is on its way."""
+        """Calls that wait for room or for their date, or may have to: the reply is on its way."""
         self._estimates = OutputEstimates()
-        self._alone = Alone()
 
-    async def enter(self, hop: Hop, request: CompletionRequest, terms: Terms) -> Admitted:
+    async def enter(self, hop: Hop, size: Size, terms: Terms) -> Admitted:
         """Let a call in: return when it may be made.
+
+        Args:
+            hop: where it goes.
+            size: of the call, from `Hop.size`.
+            terms: see there.
 
         Raises:
             ExceedsLimit: it needs more than a limit can ever hold.
-            LimitReached: there is no room now, or none in the time that is left. Nothing stays reserved.
+            LimitReached: there is no room now, or none in the time that is left, or no time. Nothing stays reserved.
             BreakerOpen: calls of every account lately failed.
+            RetriesSpent: too many calls of every account are retries, and this one is.
             DayBudgetSpent: no account may spend more today.
         """
-        limiter = self._limiter
-        if limiter is None:
-            return Admitted(self, hop, hop.seats[0], terms, Need(), None, 0.0)
-        output_tokens = self._estimates.tokens(terms.like, request.max_tokens)
-        input_tokens = hop.provider.count_tokens(request)
-        worst_usd = worst_cost_usd(hop.entry, input_tokens, request.max_tokens) if hop.has_budget else None
-        need = needed(hop.counting, input_tokens, output_tokens, request.max_tokens, worst_usd)
+        check_left(terms.left_s)
+        seating = self._seating
+        if seating is None:
+            return Admitted(None, self._estimates, hop, hop.seats[0], terms, Need(), None, 0.0)
+        output_tokens = self._estimates.tokens(terms.like, size.max_tokens)
+        worst_usd = size.worst_usd if hop.has_budget else None
+        need = needed(hop.counting, size.input_tokens, output_tokens, size.max_tokens, worst_usd)
         waited_s = 0.0
         while True:
             try:
-                seat, reservation = await self._dated(limiter, hop, need, terms, terms.left_s - waited_s)
-                return Admitted(self, hop, seat, terms, need, reservation, waited_s + reservation.wait_s)
+                seat, reservation = await self._dated(seating, hop, need, terms, terms.left_s - waited_s)
+                waited_s += reservation.wait_s
+                return Admitted(seating, self._estimates, hop, seat, terms, need, reservation, waited_s)
             except LimitReached as reached:
                 pause_s = reached.retry_after_s or 0.0
-                if not terms.patient or waited_s + pause_s + LEAST_LEFT_S > terms.left_s:
+                in_time = waited_s + pause_s + LEAST_LEFT_S <= terms.left_s
+                if not (terms.patient and in_time and self._may_one_wait()):
                     raise
-                await self._sleep(pause_s)
+                await self._pause(pause_s)
                 waited_s += pause_s
 
-    async def _dated(self, limiter: Limiter, hop: Hop, need: Need, terms: Terms, left_s: float) -> tuple[Seat, Held]:
+    def _may_one_wait(self) -> bool:
+        return self._most_waiting is None or self._waiting < self._most_waiting
+
+    async def _pause(self, pause_s: float) -> None:
+        self._waiting += 1
+        try:
+            await self._sleep(pause_s)
+        finally:
+            self._waiting -= 1
+
+    async def _dated(
+        self, seating: Seating, hop: Hop, need: Need, terms: Terms, left_s: float
+    ) -> tuple[Seat, AnyReservation]:
         """Reserve with the account that is ready first, and wait for the date."""
-        may_wait = self._most_waiting is None or self._waiting < self._most_waiting
+        may_wait = self._may_one_wait()
         self._waiting += may_wait
         try:
-            seat, reservation = await self._seated(limiter, hop.seats, need, terms, may_wait=may_wait)
+            seat, reservation = await seating.take(hop.seats, need, terms, may_wait=may_wait)
             try:
-                await self._until(limiter, reservation, left_s)
+                await self._until(seating, reservation, left_s)
             except BaseException:
-                self.settle(reservation, None, Health.SILENT)
+                seating.settle(reservation, None, Health.SILENT)
                 raise
             return seat, reservation
         finally:
             self._waiting -= may_wait
 
-    async def _seated(
-        self, limiter: Limiter, seats: Sequence[Seat], need: Need, terms: Terms, *, may_wait: bool
-    ) -> tuple[Seat, Held]:
-        """Reserve with the first account that has room now; where none has, with the one that has it soonest.
-
-        Raises:
-            GatewayError: what stands in the way of the one that has room soonest. An account that is busy comes before
-                one whose calls fail: the call waits for it, and goes to no other provider.
-        """
-        refusals: list[tuple[int, float, int, GatewayError]] = []
-        for place, seat in enumerate(seats):
-            try:
-                return seat, await self._reserved(limiter, seat, need, terms, may_wait=may_wait and len(seats) == 1)
-            except HOPES as refusal:
-                refusals.append((HOPES.index(type(refusal)), refusal.retry_after_s or 0.0, place, refusal))
-        hope, _, place, reason = min(refusals, key=lambda found: found[:3])
-        if not may_wait or len(seats) == 1 or hope > 0:
-            raise reason
-        return seats[place], await self._reserved(limiter, seats[place], need, terms, may_wait=True)
-
-    async def _reserved(self, limiter: Limiter, seat: Seat, need: Need, terms: Terms, *, may_wait: bool) -> Held:
-        """Reserve with one account; while Redis is away, out of this process's own share."""
-        try:
-            reservation = await limiter.reserve(seat.group, need, terms.lane, may_wait=may_wait, retry=terms.retry)
-        except RedisAway:
-            return self._alone.reserve(seat.group, need, terms.lane, limiter.processes, may_wait=may_wait)
-        self._alone.heard()
-        return reservation
-
-    async def _until(self, limiter: Limiter, reservation: Held, left_s: float) -> None:
+    async def _until(self, seating: Seating, reservation: AnyReservation, left_s: float) -> None:
         """Wait for the date, and look once more whether the call may go."""
         if reservation.wait_s <= 0:
             return
@@ -165,69 +153,94 @@ class Admission:
                 retry_after_s=left_s,
             )
         await self._sleep(reservation.wait_s)
-        if isinstance(reservation, Reservation):
-            limiter.confirm(reservation)
-
-    def settle(self, reservation: Held, used: Need | None, health: Health) -> None:
-        """End a reservation; see `Limiter.settle`."""
-        if isinstance(reservation, OwnReservation):
-            self._alone.settle(reservation)
-        elif self._limiter is not None:
-            self._limiter.settle(reservation, used, health)
+        seating.confirm(reservation)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Admitted:
     """A call that was let in, `waited_s` seconds after it asked, by the account of `seat`.
 
-    Exactly one of `answered`, `failed` and `unmade` is said of it in the end.
+    `answered`, `failed` or `unmade` is said of it in the end. What is said first ends its reservation, whatever else
+    goes wrong then; what is said after that changes nothing.
     """
 
-    _by: Admission
+    _seating: Seating | None
+    _estimates: OutputEstimates
     _hop: Hop
     seat: Seat
     _terms: Terms
     _need: Need
-    _reservation: Held | None
+    _reservation: AnyReservation | None
     waited_s: float
+    _ended: bool = False
 
-    def answered(self, completion: Completion) -> None:
-        """Say that it was answered. Of a usage that is our own count nothing is learned."""
-        if not completion.usage_estimated:
-            self._by._estimates.saw(self._terms.like, completion.usage.output_tokens)
-        self._settle(self._used(completion.usage), Health.WORKS, completion.told)
+    def answered(self, completion: Completion, usd: Decimal | None) -> None:
+        """Say that it was answered, and what it cost, US dollars (None: unknown).
+
+        Of a usage that is our own count nothing is learned.
+        """
+        use = self._need
+        try:
+            if not completion.usage_estimated:
+                self._estimates.saw(self._terms.like, completion.usage.output_tokens)
+            use = self._used(completion.usage, usd)
+        finally:
+            self._end(use, Health.WORKS, completion.told)
 
     def failed(self, error: BaseException, *, impatient: bool = False) -> None:
         """Say that it was not answered. What nobody told is taken for what was reserved.
 
-        `impatient`: it had less time than the provider usually has; that it was late says nothing of the provider.
+        Args:
+            error: what it ended with.
+            impatient: whether it had much less time than the provider usually has: that it was late says nothing of the
+                provider then. Of a probe it does: else one caller after the other could wait in vain.
         """
-        told = error.told if isinstance(error, GatewayError) else None
-        silent = impatient and isinstance(error, Timeout)
-        self._settle(self._used_by(error), Health.SILENT if silent else health_of(error), told, error)
+        facts = error if isinstance(error, GatewayError) else None
+        probes = self._reservation is not None and self._reservation.probe
+        silent = impatient and isinstance(error, Timeout) and not probes
+        use = self._need
+        try:
+            use = self._used_by(facts)
+        finally:
+            self._end(use, Health.SILENT if silent else health_of(error), facts.told if facts else None, facts)
 
     def unmade(self) -> None:
         """Say that it was not made after all."""
-        if self._reservation is not None:
-            self._by.settle(self._reservation, None, Health.SILENT)
+        self._end(None, Health.SILENT)
 
-    def _used_by(self, error: BaseException) -> Need:
-        if isinstance(error, GatewayError) and error.usage is not None:
-            self._by._estimates.saw(self._terms.like, error.usage.output_tokens)
-            return self._used(error.usage)
-        unpaid = isinstance(error, GatewayError) and error.paid is False
+    def _used_by(self, error: GatewayError | None) -> Need:
+        if error is not None and error.usage is not None:
+            self._estimates.saw(self._terms.like, error.usage.output_tokens)
+            return self._used(error.usage, cost_usd(self._hop.entry, error.usage))
+        unpaid = error is not None and error.paid is False
         return Need(cost_usd=self._money(NOTHING_USD)) if unpaid else self._need
 
-    def _used(self, usage: Usage) -> Need:
-        return used(self._hop.counting, self._need, usage, self._money(cost_usd(self._hop.entry, usage)))
+    def _used(self, usage: Usage, usd: Decimal | None) -> Need:
+        return used(self._hop.counting, self._need, usage, self._money(usd))
 
     def _money(self, usd: Decimal | None) -> Decimal | None:
         return None if self._need.cost_usd is None else usd
 
-    def _settle(self, use: Need, health: Health, told: ToldLimits | None, error: BaseException | None = None) -> None:
-        if self._reservation is None:
+    def _end(
+        self, use: Need | None, health: Health, told: ToldLimits | None = None, error: GatewayError | None = None
+    ) -> None:
+        if self._ended or self._seating is None or self._reservation is None:
             return
-        self._by.settle(self._reservation, use, health)
-        limiter = self._by._limiter
-        if limiter is not None and isinstance(self._reservation, Reservation):
-            limiter.tighten(self._reservation, told, error if isinstance(error, GatewayError) else None)
+        self._ended = True
+        self._seating.settle(self._reservation, use, health)
+        if use is not None:
+            self._seating.tighten(self._reservation, told, error)
+
+
+def check_left(left_s: float) -> None:
+    """Refuse to begin a call that would be paid for, and its answer thrown away.
+
+    Raises:
+        LimitReached: less than `LEAST_LEFT_S` is left. All of that is to be waited for, so a job that hears it is out
+            of time: no other hop or account has more.
+    """
+    if left_s < LEAST_LEFT_S:
+        raise LimitReached(
+            f"{left_s:.1f} s are left, and no call is begun with less than {LEAST_LEFT_S:g} s",
+            retry_after_s=max(0.0, left_s),
+        )

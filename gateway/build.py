@@ -12,7 +12,8 @@ from gateway.analyses.registry import AnalysisRegistry, load_analyses
 from gateway.cache.answers import AnswerCache
 from gateway.cache.memory import MemoryLayer
 from gateway.cache.shared import SharedLayer
-from gateway.gateway import Gateway, GatewayOptions
+from gateway.gateway import Gateway
+from gateway.log_lines import GatewayOptions
 from gateway.provider_set import ProviderSet
 from gateway.providers.base import ProviderConfig
 from gateway.providers.registry import create

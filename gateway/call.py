@@ -14,22 +14,25 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
-from gateway.admission import Admission
-from gateway.call_end import Answered, failure, refusal, success
+from gateway.admission import Admission, check_left
+from gateway.call_end import Answered, failure, not_made, success
 from gateway.errors import GatewayError, Timeout
 from gateway.ledger import CallEnd, CallKind, CallLedger, CallOutcome, CallStart
-from gateway.pricing import cost_usd, worst_cost_usd
+from gateway.pricing import cost_usd
 from gateway.providers.base import whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
     from gateway.admission import Admitted, Terms
-    from gateway.hop import Hop
+    from gateway.hop import Hop, Size
     from gateway.messages import Completion, CompletionRequest
     from gateway.providers.base import Provider
 
 T = TypeVar("T")
+
+PATIENT_SHARE = 0.5
+"""Who gave a provider less of its usual time than this, and had no answer, learned nothing of its health."""
 
 logger = logging.getLogger("gateway")
 
@@ -66,9 +69,11 @@ class Caller:
 
         Raises:
             LedgerRefusal: the ledger forbids it; nothing was sent.
-            LimitReached, BreakerOpen, DayBudgetSpent: it was not admitted; nothing was sent.
+            LimitReached, BreakerOpen, RetriesSpent, DayBudgetSpent: it was not admitted, or there was too little time
+                left for it; nothing was sent.
             ExceedsLimit: it never will be.
-            ProviderError: it did not answer, or its answer is not whole; the ledger says how it ended.
+            ProviderError: it did not answer, or its answer is not whole; the ledger says how it ended. Where the ledger
+                could not take that down, it is raised all the same, and the ledger's error is among its causes.
         """
         self._tell_first_use(hop.ref.provider)
         self._trace("LLM call", hop, kind=kind.value)
@@ -84,40 +89,50 @@ class Caller:
     async def _written_down(
         self, hop: Hop, request: CompletionRequest, ledger: CallLedger, kind: CallKind, terms: Terms
     ) -> Answered:
-        worst = worst_cost_usd(hop.entry, hop.provider.count_tokens(request), request.max_tokens)
-        start = CallStart(hop.ref, hop.account, kind, request.max_tokens, worst)
-        call_no = await _open(ledger, start)
+        asked = self._clock()
+        size = hop.size(request)
+        call_no = await _open(ledger, CallStart(hop.ref, hop.account, kind, request.max_tokens, size.worst_usd))
         try:
-            admitted = await self._admitted(hop, request, terms, ledger, call_no)
+            admitted, left_s = await self._admitted(hop, size, terms, asked, ledger, call_no)
         except BaseException as error:
-            await _to_its_end(ledger.close(call_no, refusal(error)))
+            await _closed(ledger, call_no, not_made(error), error)
             raise
-        request = replace(request, timeout_s=min(request.timeout_s, terms.left_s - admitted.waited_s))
+        if left_s < request.timeout_s:
+            request = replace(request, timeout_s=left_s)
         started = self._clock()
         try:
             completion = await _within_deadline(admitted.seat.provider, request)
+            cost = cost_usd(hop.entry, completion.usage)
+            answered = Answered(completion, cost, self._clock() - started, admitted.waited_s)
+            admitted.answered(completion, cost)
         except BaseException as error:
-            admitted.failed(error, impatient=request.timeout_s < hop.timeout_s)
-            await _to_its_end(ledger.close(call_no, failure(error, hop, request, self._clock() - started)))
+            try:
+                admitted.failed(error, impatient=request.timeout_s < PATIENT_SHARE * hop.timeout_s)
+            finally:
+                end = failure(error, hop, size.input_tokens, self._clock() - started)
+                await _closed(ledger, call_no, end, error)
             raise
-        admitted.answered(completion)
-        cost = cost_usd(hop.entry, completion.usage)
-        answered = Answered(completion, cost, self._clock() - started, admitted.waited_s)
         await _to_its_end(ledger.close(call_no, success(answered)))
         return answered
 
     async def _admitted(
-        self, hop: Hop, request: CompletionRequest, terms: Terms, ledger: CallLedger, call_no: int
-    ) -> Admitted:
-        """Be let in; where another account pays than the call was opened for, write that down."""
-        admitted = await self._admission.enter(hop, request, terms)
-        if admitted.seat.account != hop.account:
-            try:
+        self, hop: Hop, size: Size, terms: Terms, asked: float, ledger: CallLedger, call_no: int
+    ) -> tuple[Admitted, float]:
+        """Be let in; where another account pays than the call was opened for, write that down.
+
+        Returns:
+            Also how many seconds are left then. Its wait is not all that takes time: ledger and limits may be slow.
+        """
+        admitted = await self._admission.enter(hop, size, terms)
+        try:
+            if admitted.seat.account != hop.account:
                 await ledger.charge(call_no, admitted.seat.account)
-            except BaseException:
-                admitted.unmade()
-                raise
-        return admitted
+            left_s = terms.left_s - max(admitted.waited_s, self._clock() - asked)
+            check_left(left_s)
+        except BaseException:
+            admitted.unmade()
+            raise
+        return admitted, left_s
 
     def _tell_first_use(self, provider: str) -> None:
         if provider not in self._used:
@@ -146,6 +161,23 @@ async def _within_deadline(provider: Provider, request: CompletionRequest) -> Co
             return await provider.complete(request)
     except TimeoutError as error:
         raise Timeout(f"no answer within {request.timeout_s:g} s") from error
+
+
+async def _closed(ledger: CallLedger, call_no: int, end: CallEnd, error: BaseException) -> None:
+    """Close a call that ended with an error, which the caller raises. Where that fails, too, both are said.
+
+    Raises:
+        BaseException: `error` itself, the ledger's among its causes: a job's verdict goes by how its call ended.
+        CancelledError: the caller was cancelled meanwhile.
+    """
+    try:
+        await _to_its_end(ledger.close(call_no, end))
+    except Exception as unwritten:
+        logger.error("the end of a call was not written down (%s)", type(unwritten).__name__)
+        cause = error.__cause__
+        if isinstance(cause, Exception):
+            raise error from ExceptionGroup("it failed, and that was not written down", [cause, unwritten])
+        raise error from unwritten
 
 
 async def _to_its_end(work: Coroutine[object, object, T]) -> T:

@@ -13,7 +13,7 @@ from gateway.pricing import NOTHING_USD, cost_usd
 
 if TYPE_CHECKING:
     from gateway.hop import Hop
-    from gateway.messages import Completion, CompletionRequest
+    from gateway.messages import Completion
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,7 @@ class Answered:
     waited_s: float = 0.0
 
 
-def refusal(error: BaseException) -> CallEnd:
+def not_made(error: BaseException) -> CallEnd:
     """Say that a call was not made. Of an error that is no GatewayError only the class is written down."""
     told = isinstance(error, GatewayError)
     return CallEnd(
@@ -51,10 +51,16 @@ def success(answered: Answered) -> CallEnd:
     )
 
 
-def failure(error: BaseException, hop: Hop, request: CompletionRequest, latency_s: float) -> CallEnd:
+def failure(error: BaseException, hop: Hop, input_tokens: int, latency_s: float) -> CallEnd:
     """Say how a call failed. Only what is known to be unpaid costs 0; the rest is priced by its usage or unknown.
 
     Counted tokens were paid for, whatever the error's class says: an answer that fills the window is ContextTooLong.
+
+    Args:
+        error: what it ended with.
+        hop: where it went.
+        input_tokens: of the request, as counted beforehand.
+        latency_s: seconds that it took.
     """
     if isinstance(error, GatewayError):
         unpaid = error.paid is False and error.usage is None
@@ -71,12 +77,12 @@ def failure(error: BaseException, hop: Hop, request: CompletionRequest, latency_
     # only its class is written down.
     if isinstance(error, Exception):
         return CallEnd(CallOutcome.FAILED, latency_s=latency_s, error=type(error).__name__)
-    return _abandonment(error, hop, request, latency_s)
+    return _abandonment(error, hop, input_tokens, latency_s)
 
 
-def _abandonment(error: BaseException, hop: Hop, request: CompletionRequest, latency_s: float) -> CallEnd:
+def _abandonment(error: BaseException, hop: Hop, input_tokens: int, latency_s: float) -> CallEnd:
     """Say that a call was given up. The provider has the question and will charge it: its input is estimated."""
-    usage = Usage(hop.provider.count_tokens(request), 0)
+    usage = Usage(input_tokens, 0)
     return CallEnd(
         CallOutcome.ABANDONED,
         latency_s=latency_s,

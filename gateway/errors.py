@@ -135,7 +135,10 @@ class ClaimLost(LedgerRefusal):
 
 
 class LimitReached(GatewayError):
-    """The account has no room for the call yet. `retry_after_s` says when a date could be booked for it."""
+    """The account has no room for the call yet. `retry_after_s` says when a date could be booked for it.
+
+    Where the caller has too little time left for a call, it is all of that time: no waiting would help.
+    """
 
     retryable = True
 

@@ -12,7 +12,6 @@ to the next model is the job's business.
 
 from __future__ import annotations
 
-import logging
 import math
 import time
 from dataclasses import dataclass, replace
@@ -27,14 +26,13 @@ from gateway.errors import (
     AnswerAwaited,
     BreakerOpen,
     BudgetSpent,
-    ConfigurationError,
     DayBudgetSpent,
     ExceedsLimit,
     LimitReached,
 )
-from gateway.hop import Hop, Seat
+from gateway.hops import Hops
 from gateway.ledger import CallKind, CallLedger, MemoryLedger
-from gateway.limits.groups import LimitGroups
+from gateway.log_lines import GatewayOptions, log_result
 from gateway.messages import AnalysisResult, Completion, CompletionRequest, JsonObject, Message, ModelRef
 from gateway.question import Question, Wishes, write_question
 from gateway.response import Parsed, Unusable, reask_messages
@@ -51,21 +49,8 @@ if TYPE_CHECKING:
     from gateway.catalog import Catalog
     from gateway.provider_set import ProviderSet
 
-logger = logging.getLogger("gateway")
-
 NOTED_WAIT_S = 0.1
 """A look into the cache takes a millisecond; only a wait longer than this shortens the call's own deadline."""
-
-
-@dataclass(frozen=True, slots=True)
-class GatewayOptions:
-    """What operators switch. No log line ever holds content.
-
-    `trace_requests`: two lines for each provider call. `log_token_usage`: tokens and cost in each analysis's line.
-    """
-
-    trace_requests: bool = False
-    log_token_usage: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,10 +79,9 @@ class Gateway:
         options: GatewayOptions | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.catalog = catalog
         self.analyses = analyses
         self.providers = providers
-        self._groups = LimitGroups(catalog)
+        self._hops = Hops(catalog, providers)
         self._cache = cache
         self._options = options or GatewayOptions()
         self._clock = clock
@@ -150,8 +134,10 @@ class Gateway:
             RequestError: the analysis, the model, the prompt version, the context or the content cannot be used.
             ConfigurationError: no model of the chain is configured.
             LedgerRefusal: the ledger forbids the call.
-            LimitReached: there is no room for the call in the account's limits now; nothing was sent.
+            LimitReached: there is no room for the call in the account's limits now, or too little time left for it;
+                nothing was sent.
             BreakerOpen: calls of the model's provider lately failed; nothing was sent.
+            RetriesSpent: it is a retry, and too many of the account's calls are; nothing was sent.
             DayBudgetSpent: its account may spend no more today; nothing was sent.
             ExceedsLimit: the call needs more than a limit can ever hold.
             AnswerAwaited: an equal question was being asked until the deadline, and had no answer.
@@ -160,7 +146,7 @@ class Gateway:
         """
         started = self._clock()
         entry = self.analyses.get(analysis)
-        hop = self._hop(model or self._first_hop(analysis))
+        hop = self._hops.first(analysis) if model is None else self._hops.of(model)
         wishes = Wishes(prompt_version, max_tokens, temperature, timeout_s)
         ask = Ask(content, context or {}, tuple(messages), schema, output_format)
         question = write_question(entry, ask, hop, wishes)
@@ -177,7 +163,7 @@ class Gateway:
             result, _ = await self._fresh(asking)
         else:
             result = await self._recalled(key, asking)
-        self._log_result(result)
+        log_result(result, self._options)
         return result
 
     async def complete(
@@ -196,7 +182,7 @@ class Gateway:
             LedgerRefusal: the ledger forbids the call.
             ProviderError: the provider did not answer, or cut or refused the answer.
         """
-        hop = self._hop(ModelRef(provider, request.model))
+        hop = self._hops.of(ModelRef(provider, request.model))
         answered = await self._caller.call(hop, request, ledger or MemoryLedger(), CallKind.ANSWER, Terms(like=hop.ref))
         return answered.completion
 
@@ -264,37 +250,6 @@ class Gateway:
             return await self._caller.call(question.hop, request, asking.ledger, CallKind.REPAIR, terms)
         except (BudgetSpent, LimitReached, BreakerOpen, DayBudgetSpent, ExceedsLimit) as error:
             raise invalid_output(problem, (first,)) from error
-
-    def _first_hop(self, analysis: str) -> ModelRef:
-        chain = self.catalog.chain(analysis)
-        if not chain:
-            wanted = {hop.provider: None for hop in self.catalog.route(analysis).chain}
-            raise ConfigurationError(f"no provider of {analysis}'s chain is configured: {', '.join(wanted)}")
-        return chain[0]
-
-    def _hop(self, ref: ModelRef) -> Hop:
-        entry = self.catalog.model(ref)
-        at = self.catalog.providers[ref.provider]
-        seats = tuple(
-            Seat(self._groups.of(ref, provider.config.account), provider)
-            for provider in self.providers.get(ref.provider)
-        )
-        return Hop(ref, entry, seats, at.timeout_s, at.counting)
-
-    def _log_result(self, result: AnalysisResult) -> None:
-        """Write the seeds' line."""
-        if not logger.isEnabledFor(logging.INFO):
-            return
-        extra: dict[str, Any] = {
-            "provider": result.provider,
-            "analysis_type": result.analysis,
-            "latency_ms": round(result.latency_s * 1_000),
-            "cache_hit": result.cached,
-        }
-        if self._options.log_token_usage:
-            extra["tokens_used"] = result.usage.input_tokens + result.usage.output_tokens
-            extra["cost_usd"] = result.cost_usd
-        logger.info("LLM analysis completed", extra=extra)
 
 
 def _in_what_is_left(question: Question, waited_s: float) -> Question:

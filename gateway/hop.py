@@ -6,11 +6,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from gateway.catalog_entries import Counting
+from gateway.pricing import worst_cost_usd
 
 if TYPE_CHECKING:
+    from decimal import Decimal
+
     from gateway.catalog_entries import ModelEntry
     from gateway.limits.group import LimitGroup
-    from gateway.messages import ModelRef
+    from gateway.messages import CompletionRequest, ModelRef
     from gateway.providers.base import Provider
 
 EACH_TOKEN = Counting()
@@ -27,6 +30,18 @@ class Seat:
     def account(self) -> str:
         """Its name, as the ledger has it."""
         return self.group.account
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """How large a call is: tokens of its input, as counted beforehand, tokens that it may write, and its worst cost.
+
+    worst_usd: US dollars; None where the price is unknown.
+    """
+
+    input_tokens: int
+    max_tokens: int
+    worst_usd: Decimal | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,3 +71,8 @@ class Hop:
     def has_budget(self) -> bool:
         """Whether some account's money for a day is limited."""
         return any(seat.group.budget is not None for seat in self.seats)
+
+    def size(self, request: CompletionRequest) -> Size:
+        """Count and price a request. It reads the whole of it: once for each call is enough."""
+        input_tokens = self.provider.count_tokens(request)
+        return Size(input_tokens, request.max_tokens, worst_cost_usd(self.entry, input_tokens, request.max_tokens))

@@ -80,6 +80,17 @@ class Breakers:
         """Return how it stood when this process heard of it last."""
         return self._view(account)[0].standing
 
+    def standing_by_now(self, account: Account) -> Standing:
+        """Return how it stands by now, as far as this process can tell while it hears nothing more.
+
+        What was open when it was heard of is half-open once the time that it was to stay so has passed. What an
+        operator holds open stays open; who is kept out is to ask again as late as if Redis had said so.
+        """
+        standing = self.standing(account)
+        if standing.held_open:
+            return standing.again_in(self._policy.forced_again_s)
+        return standing.later(self._clock() - self._heard_s.get(account, 0.0))
+
     def hear(self, account: Account, standing: Standing) -> None:
         """Take over what a reply says; the first that says something new fires the listeners."""
         mirror, breaker = self._view(account)

@@ -35,6 +35,8 @@ log = logging.getLogger(__name__)
 
 ORDERED_HERE = "ordered here"
 """Why a breaker changed, where its process has not been told yet: somebody called its `open()` or `close()`."""
+HELD_OPEN = "held open by an operator"
+"""Why a breaker is open, in the words of `force.lua`: it says so exactly as long as an operator's order holds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +63,27 @@ class Standing:
     def half_open(self) -> bool:
         """Whether one call may go, to see how things are."""
         return self.state == STATE_HALF_OPEN
+
+    @property
+    def held_open(self) -> bool:
+        """Whether an operator holds it open: time alone lets no call in."""
+        return self.state == STATE_OPEN and self.reason in (HELD_OPEN, ORDERED_HERE)
+
+    @property
+    def keeps_out(self) -> bool:
+        """Whether no call at all may go now."""
+        return self.held_open or (not self.closed and self.again_s > 0)
+
+    def again_in(self, seconds: float) -> Standing:
+        """Return the same, for whoever is to ask again in so many seconds."""
+        return replace(self, again_s=seconds)
+
+    def later(self, seconds: float) -> Standing:
+        """Return how one that nobody holds stands so much later, for somebody who has heard nothing since."""
+        if self.closed:
+            return self
+        again_s = max(0.0, self.again_s - seconds)
+        return replace(self, state=self.state if again_s else STATE_HALF_OPEN, again_s=again_s)
 
 
 ALL_WELL = Standing()

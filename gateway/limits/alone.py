@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from gateway.errors import LimitReached
 from gateway.limits.group import BOOKED_AHEAD_S
@@ -36,6 +36,8 @@ class OwnReservation:
 
     group: LimitGroup
     wait_s: float
+    probe: ClassVar[bool] = False
+    """Who probes, only Redis can say."""
 
 
 class Alone:

@@ -450,6 +450,38 @@ def test_held_open_it_keeps_all_out_until_it_is_taken_back(world: Callable[..., 
         assert client.pttl(here.group.owner.key("breaker")) > 0
 
 
+def test_a_process_knows_an_order_from_an_outage(world: Callable[..., LimitWorld]) -> None:
+    """By what a reply says of it: while Redis is away, time opens the one and not the other."""
+    here = world()
+    operator, other = here.process(), here.process()
+    account, breakers = here.group.owner, other.limiter.breakers
+
+    def heard() -> tuple[bool, bool]:
+        here.reserve(other, Need())
+        return breakers.standing(account).held_open, breakers.standing_by_now(account).keeps_out
+
+    assert heard() == (False, False)
+    force(here, operator, "open")
+    assert heard() == (True, True)
+    here.pass_s(86_400)
+    assert breakers.standing_by_now(account).keeps_out
+    assert breakers.standing_by_now(account).again_s == POLICY.forced_again_s
+    force(here, operator, "closed")
+    assert heard() == (False, False)
+    force(here, operator, None)
+    assert heard() == (False, False)
+    opened(here, operator)
+    assert heard() == (False, True)
+    here.pass_s(POLICY.open_s - 1.0)
+    assert breakers.standing_by_now(account).again_s == pytest.approx(1.0)
+    here.pass_s(1.0)
+    assert not breakers.standing_by_now(account).keeps_out
+    force(here, operator, "open")
+    force(here, operator, None)
+    here.state(other)
+    assert not breakers.standing(account).held_open
+
+
 def test_held_closed_no_failure_opens_it(world: Callable[..., LimitWorld]) -> None:
     here = world()
     process = here.process()

@@ -36,10 +36,10 @@ PROCESSES = 2
 
 async def call(admission: Admission) -> Admitted | LimitReached:
     try:
-        admitted = await admission.enter(HOP, REQUEST, Terms(Lane.BULK))
+        admitted = await admission.enter(HOP, HOP.size(REQUEST), Terms(Lane.BULK))
     except LimitReached as reached:
         return reached
-    admitted.answered(ANSWER)
+    admitted.answered(ANSWER, None)
     return admitted
 
 

@@ -6,19 +6,18 @@ import asyncio
 import contextlib
 import json
 from dataclasses import dataclass, field, replace
-from datetime import date
 from decimal import Decimal
 from typing import Any
 
 import pytest
+from callworld import ENTRY, GROUP, TIMEOUT_S, USAGE, Sleep, Told, World, reached
 
 from gateway.admission import LEAST_LEFT_S, Admission, Terms
 from gateway.analyses.registry import load_analyses
 from gateway.breaker.health import Health
 from gateway.call import Caller
-from gateway.call_end import Answered
 from gateway.catalog import load_catalog
-from gateway.catalog_entries import Counting, Lane, Limits, ModelEntry, OutputCounted, Price
+from gateway.catalog_entries import Counting, Lane, Limits, OutputCounted
 from gateway.errors import (
     AuthRejected,
     BreakerOpen,
@@ -45,103 +44,6 @@ from gateway.provider_set import ProviderSet
 from gateway.providers.base import ProviderConfig
 from gateway.providers.fake.provider import Answer, FakeProvider
 from gateway.redis_line import RedisAway
-
-GROUP = LimitGroup("openai", "default", "default", Limits(requests_per_min=60))
-ENTRY = ModelEntry(
-    context_window=10_000,
-    max_output_tokens=2_000,
-    capabilities=frozenset(),
-    price=Price(input_per_mtok_usd=Decimal(1), output_per_mtok_usd=Decimal(1)),
-    source="made up",
-    checked=date(2026, 11, 21),
-)
-USAGE = Usage(input_tokens=100, output_tokens=50, cached_tokens=40)
-TIMEOUT_S = 20.0
-
-
-@dataclass(slots=True)
-class Told:
-    """A limiter that is told what to say, and remembers what it heard. Says `wait_s` when nothing else is due."""
-
-    wait_s: float = 0.0
-    says: list[Exception] = field(default_factory=list)
-    asked: list[tuple[Need, Lane, bool]] = field(default_factory=list)
-    settled: list[Need | None] = field(default_factory=list)
-    healths: list[Health] = field(default_factory=list)
-    news: list[tuple[ToldLimits | None, GatewayError | None]] = field(default_factory=list)
-    opened_meanwhile: bool = False
-    processes: int = 4
-    retries: list[bool] = field(default_factory=list)
-
-    async def reserve(
-        self, group: LimitGroup, need: Need, lane: Lane, *, may_wait: bool = True, retry: bool = False
-    ) -> Reservation:
-        self.asked.append((need, lane, may_wait))
-        self.retries.append(retry)
-        if self.says:
-            raise self.says.pop(0)
-        return Reservation(str(len(self.asked)), group, (), 0, self.wait_s)
-
-    def settle(self, reservation: Reservation, used: Need | None, health: Health = Health.SILENT) -> None:
-        self.settled.append(used)
-        self.healths.append(health)
-
-    def confirm(self, reservation: Reservation) -> None:
-        if self.opened_meanwhile:
-            raise BreakerOpen("it has opened")
-
-    def tighten(self, reservation: Reservation, told: ToldLimits | None, error: GatewayError | None = None) -> None:
-        self.news.append((told, error))
-
-
-@dataclass(slots=True)
-class Sleep:
-    """Time that passes when somebody sleeps; `held`: nobody wakes before it is set."""
-
-    slept: list[float] = field(default_factory=list)
-    asleep: asyncio.Event = field(default_factory=asyncio.Event)
-    held: asyncio.Event | None = None
-
-    async def __call__(self, seconds: float) -> None:
-        self.slept.append(seconds)
-        self.asleep.set()
-        if self.held is not None:
-            await self.held.wait()
-
-
-@dataclass(slots=True)
-class World:
-    """One process: what its limiter says, what its provider answers, what its ledger holds."""
-
-    limiter: Told = field(default_factory=Told)
-    sleep: Sleep = field(default_factory=Sleep)
-    slots: int | None = None
-    counting: Counting = field(default_factory=Counting)
-    script: Any = None
-    group: LimitGroup = GROUP
-    ledger: MemoryLedger = field(default_factory=MemoryLedger)
-    timeouts: list[float] = field(default_factory=list)
-    admission: Admission = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.admission = Admission(self.limiter, slots=self.slots, sleep=self.sleep)  # type: ignore[arg-type]
-
-    async def call(self, terms: Terms | None = None, *, max_tokens: int = 500, usage: Usage = USAGE) -> Answered:
-        def answer(request: CompletionRequest) -> Answer:
-            self.timeouts.append(request.timeout_s)
-            return self.script or Completion("fine", FinishReason.STOP, usage, "m")
-
-        provider = FakeProvider(ProviderConfig("openai", "fake"), script=answer)
-        hop = Hop(ModelRef("openai", "m"), ENTRY, (Seat(self.group, provider),), TIMEOUT_S, self.counting)
-        request = CompletionRequest("m", (Message("user", "x" * 30),), max_tokens, timeout_s=TIMEOUT_S)
-        return await Caller(self.admission).call(hop, request, self.ledger, CallKind.ANSWER, terms or Terms())
-
-    def outcomes(self) -> list[CallOutcome]:
-        return [item.end.outcome for item in self.ledger.calls if item.end is not None]
-
-
-def reached(retry_after_s: float = 3.0) -> LimitReached:
-    return LimitReached("no room", retry_after_s=retry_after_s)
 
 
 async def test_a_call_waits_for_its_date_and_loses_none_of_its_time() -> None:

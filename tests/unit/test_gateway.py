@@ -32,8 +32,9 @@ from gateway.errors import (
     Timeout,
     UnknownAnalysis,
 )
-from gateway.gateway import Gateway, GatewayOptions
+from gateway.gateway import Gateway
 from gateway.ledger import CallEnd, CallKind, CallOutcome, CallStart, MemoryLedger
+from gateway.log_lines import GatewayOptions
 from gateway.messages import Capabilities, Completion, CompletionRequest, FinishReason, Message, ModelRef, Usage
 from gateway.provider_set import ProviderSet
 from gateway.providers.base import Provider, ProviderConfig
@@ -72,10 +73,13 @@ def scripted(*answers: Answer | dict[str, Any]) -> FakeProvider:
 
 
 def gateway_over(
-    provider: Provider, clock: Callable[[], float] | None = None, options: GatewayOptions | None = None
+    provider: Provider,
+    clock: Callable[[], float] | None = None,
+    options: GatewayOptions | None = None,
+    listed: Catalog | None = None,
 ) -> Gateway:
     providers = ProviderSet({"openai": [provider.config], "fake": [provider.config]}, lambda _: provider)
-    return Gateway(catalog(), REGISTRY, providers, options=options, clock=clock or Clock())
+    return Gateway(listed or catalog(), REGISTRY, providers, options=options, clock=clock or Clock())
 
 
 def catalog(env: dict[str, str] = ENV) -> Catalog:
@@ -178,19 +182,17 @@ async def test_what_a_model_does_not_take_is_not_sent():
     models = plain.providers["openai"].models | {MINI.model: entry}
     openai = plain.providers["openai"].model_copy(update={"models": models})
     provider = scripted(GOOD)
-    gateway = gateway_over(provider)
-    gateway.catalog = plain.model_copy(update={"providers": plain.providers | {"openai": openai}})
-    await classify(gateway, temperature=0.7)
+    listed = plain.model_copy(update={"providers": plain.providers | {"openai": openai}})
+    await classify(gateway_over(provider, listed=listed), temperature=0.7)
     assert (provider.requests[0].temperature, provider.requests[0].schema) == (None, None)
 
 
 async def test_without_a_model_the_first_configured_hop_answers():
     provider = scripted(GOOD, GOOD)
-    gateway = gateway_over(provider)
-    await gateway.analyze("text_classification", "x", context=LABELS)
+    await gateway_over(provider).analyze("text_classification", "x", context=LABELS)
     assert provider.requests[0].model == "gpt-6-luna"
-    gateway.catalog = catalog(ENV | {"LLM_PROVIDER": "fake"})
-    result = await gateway.analyze("text_classification", "x", context=LABELS)
+    preferring = gateway_over(provider, listed=catalog(ENV | {"LLM_PROVIDER": "fake"}))
+    result = await preferring.analyze("text_classification", "x", context=LABELS)
     assert (provider.requests[1].model, result.provider) == ("scripted", "fake")
 
 
@@ -482,8 +484,7 @@ async def test_what_cannot_be_asked_is_refused_before_anything_is_opened(wishes:
 
 
 async def test_no_configured_hop_is_said_with_the_providers_that_would_do():
-    gateway = gateway_over(scripted(GOOD))
-    gateway.catalog = catalog({})
+    gateway = gateway_over(scripted(GOOD), listed=catalog({}))
     with pytest.raises(ConfigurationError, match="claude, openai, gemini, ollama, local, fake"):
         await gateway.analyze("skill_extraction", "x = 1")
 
