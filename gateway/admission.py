@@ -33,7 +33,8 @@ if TYPE_CHECKING:
     from gateway.seating import AnyReservation
 
 WAITING_SHARE = 0.25
-"""Of a process's slots as many may wait for a date: the others are there for calls that can be made."""
+"""Of a process's slots as many may wait for a date: the others are there for calls that can be made. A patient call
+waits in any case, for an answer that is paid for would be lost with it; but while it waits, others do not."""
 LEAST_LEFT_S = 1.0
 """No call is begun with less time than this: it would be paid for, and its answer thrown away."""
 
@@ -110,8 +111,7 @@ class Admission:
                 return Admitted(seating, self._estimates, hop, seat, terms, need, reservation, waited_s)
             except LimitReached as reached:
                 pause_s = reached.retry_after_s or 0.0
-                in_time = waited_s + pause_s + LEAST_LEFT_S <= terms.left_s
-                if not (terms.patient and in_time and self._may_one_wait()):
+                if not terms.patient or waited_s + pause_s + LEAST_LEFT_S > terms.left_s:
                     raise
                 await self._pause(pause_s)
                 waited_s += pause_s
