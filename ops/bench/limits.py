@@ -17,7 +17,7 @@ from ops.bench.report import Check, Figures, Options, Report
 from ops.bench.stack import opened
 from ops.bench.strict.endpoint import SETTLING, Record
 from ops.bench.strict.loads import LOADS, Load
-from ops.bench.strict.ours import OurWorkers
+from ops.bench.strict.ours import OurWorkers, kill_every_s
 from ops.bench.strict.peers import run_peers
 from ops.bench.strict.plot import plot
 
@@ -39,7 +39,8 @@ class Trouble:
     skews_s: Sequence[float] = ()
 
 
-TROUBLES = (Trouble("as it is"), Trouble("kill -9", kills=True), Trouble("clocks off", skews_s=SKEWS_S))
+KILLS = Trouble("kill -9", kills=True)
+TROUBLES = (Trouble("as it is"), KILLS, Trouble("clocks off", skews_s=SKEWS_S))
 
 
 def run(options: Options) -> Report:
@@ -117,7 +118,9 @@ class _Limits:
 
     def report(self) -> Report:
         """All of it, judged."""
-        checks = [check for (load, trouble), found in self.measured.items() for check in _checks(load, trouble, found)]
+        checks = [
+            check for (load, trouble), found in self.measured.items() for check in self._checks(load, trouble, found)
+        ]
         checks.append(Check("jobs that waited, at the least", min(self.waiting), "jobs", ">=", 1))
         beside = self.beside
         if self._options.peers and not self._options.with_litellm:
@@ -127,6 +130,19 @@ class _Limits:
             *self._starved(),
         )
         return Report("limits", checks, self.rounds, beside, self._options.without, notes)
+
+    def _checks(self, load_name: str, trouble: str, found: Sequence[Record]) -> list[Check]:
+        """The worst round decides."""
+        load, what = found[0].load, f"{load_name}, {trouble}"
+        uses = [record.use for record in found]
+        least = min((use for use in uses if use is not None), default=None) if None not in uses else None
+        refused = max(record.refusals / max(1, record.calls) for record in found)
+        kills_per_min = 60 / kill_every_s(self._seconds) if trouble == KILLS.name else 0.0
+        goal = load.least_use - kills_per_min * load.lost_with(self._workers)
+        return [
+            Check(f"{what}: calls refused", 100 * refused, "%", "<=", 100 * load.most_refused),
+            Check(f"{what}: use of the limit", None if least is None else 100 * least, "%", ">=", round(100 * goal, 1)),
+        ]
 
     def _starved(self) -> Iterator[str]:
         """A note for each run that the machine may have been too small for."""
@@ -144,15 +160,3 @@ class _Limits:
 def _title(load: Load) -> str:
     kind = load.bound_by.replace("_", " ")
     return f"{load.name}: {load.limit:,} {kind}/min, calls of {load.shortest_s:g} to {load.longest_s:g} s"
-
-
-def _checks(load_name: str, trouble: str, found: Sequence[Record]) -> list[Check]:
-    """The worst round decides."""
-    load, what = found[0].load, f"{load_name}, {trouble}"
-    uses = [record.use for record in found]
-    least = min((use for use in uses if use is not None), default=None) if None not in uses else None
-    refused = max(record.refusals / max(1, record.calls) for record in found)
-    return [
-        Check(f"{what}: calls refused", 100 * refused, "%", "<=", 100 * load.most_refused),
-        Check(f"{what}: use of the limit", None if least is None else 100 * least, "%", ">=", 100 * load.least_use),
-    ]
