@@ -22,7 +22,7 @@ from gateway.settings import Settings
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from gateway.admission import Admission
+    from gateway.calls.admission import Admission
     from gateway.catalog import Catalog
     from gateway.catalog_entries import AccountEntry, ProviderEntry
     from gateway.redis_line import RedisLine

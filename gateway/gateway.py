@@ -5,7 +5,7 @@
     look the analysis up → choose the model → write the question → look for a remembered answer
     → ask → read the answer → once, if it is unusable: show the model what is wrong, and ask again
 
-Limits are kept inside `gateway.call`. It knows HTTP through its providers, Redis through
+Limits are kept inside `gateway.calls.call`. It knows HTTP through its providers, Redis through
 its answer cache and the ledger through its port. It must not know Celery, SQL or jobs: falling back
 to the next model is the job's business.
 """
@@ -17,10 +17,12 @@ import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from gateway.admission import LEAST_LEFT_S, Terms
 from gateway.analyses.base import Ask
 from gateway.cache.key import answer_key
-from gateway.call import Caller
+from gateway.calls.admission import LEAST_LEFT_S
+from gateway.calls.call import Caller
+from gateway.calls.hops import Hops
+from gateway.calls.terms import Terms
 from gateway.catalog_entries import Lane
 from gateway.errors import (
     AnswerAwaited,
@@ -30,7 +32,6 @@ from gateway.errors import (
     ExceedsLimit,
     LimitReached,
 )
-from gateway.hops import Hops
 from gateway.ledger import CallKind, CallLedger, MemoryLedger
 from gateway.log_lines import GatewayOptions, log_result
 from gateway.messages import AnalysisResult, Completion, CompletionRequest, JsonObject, Message, ModelRef
@@ -41,11 +42,11 @@ from gateway.results import entry_of, fresh_result, invalid_output, remembered_r
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from gateway.admission import Admission
     from gateway.analyses.registry import AnalysisRegistry
     from gateway.cache.answers import AnswerCache
     from gateway.cache.entry import Entry
-    from gateway.call_end import Answered
+    from gateway.calls.admission import Admission
+    from gateway.calls.end import Answered
     from gateway.catalog import Catalog
     from gateway.provider_set import ProviderSet
 

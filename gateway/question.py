@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from gateway.analyses.base import Analysis, Ask
     from gateway.analyses.registry import Registered
     from gateway.analyses.shapes import AnswerShape
+    from gateway.calls.hop import Hop
     from gateway.catalog_entries import ModelEntry
-    from gateway.hop import Hop
     from gateway.messages import JsonObject
     from gateway.prompts.template import PromptVersion
 

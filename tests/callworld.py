@@ -8,15 +8,16 @@ from datetime import date
 from decimal import Decimal
 from typing import Any
 
-from gateway.admission import Admission, Terms
 from gateway.breaker.breakers import Breakers
 from gateway.breaker.health import Health
 from gateway.breaker.policy import SECOND_US
-from gateway.call import Caller
-from gateway.call_end import Answered
+from gateway.calls.admission import Admission
+from gateway.calls.call import Caller
+from gateway.calls.end import Answered
+from gateway.calls.hop import Hop, Seat
+from gateway.calls.terms import Terms
 from gateway.catalog_entries import Counting, Lane, Limits, ModelEntry, Price
 from gateway.errors import BreakerOpen, GatewayError, LimitReached
-from gateway.hop import Hop, Seat
 from gateway.ledger import CallKind, CallOutcome, MemoryLedger
 from gateway.limits.group import LimitGroup
 from gateway.limits.limiter import Reservation

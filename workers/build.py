@@ -11,11 +11,11 @@ from collections.abc import Mapping
 from uuid import uuid4
 
 import beat_schedule
-from gateway.admission import Admission
 from gateway.analyses.registry import AnalysisRegistry
 from gateway.breaker.account import Account
 from gateway.breaker.breakers import Breakers
 from gateway.build import build_gateway
+from gateway.calls.admission import Admission
 from gateway.catalog import Catalog, load_catalog
 from gateway.catalog_entries import Lane
 from gateway.errors import ConfigurationError, DeadlinePassed, RequestError

@@ -17,8 +17,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 
 from gateway import admission
-from gateway.admission import Admission
 from gateway.breaker.health import Health
+from gateway.calls.admission import Admission
 from ops.migrate import sqlalchemy_url
 from tasks.headroom import NoLimits
 from tasks.run import Ending

@@ -9,8 +9,9 @@ from decimal import Decimal
 
 import pytest
 
-from gateway.admission import Terms
-from gateway.call import Caller
+from gateway.calls.call import Caller
+from gateway.calls.hop import Hop, Seat
+from gateway.calls.terms import Terms
 from gateway.catalog_entries import ModelEntry, Price
 from gateway.errors import (
     AuthRejected,
@@ -27,7 +28,6 @@ from gateway.errors import (
     Timeout,
     Unreachable,
 )
-from gateway.hop import Hop, Seat
 from gateway.ledger import CallKind, MemoryLedger
 from gateway.limits.group import LimitGroup
 from gateway.messages import FinishReason, Message, ModelRef, Usage

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from gateway.admission import Admission, Admitted, Terms
+from gateway.calls.admission import Admission, Admitted
+from gateway.calls.hop import Hop, Seat
+from gateway.calls.terms import Terms
 from gateway.catalog import load_catalog
 from gateway.catalog_entries import Lane, Limits
 from gateway.errors import LimitReached
-from gateway.hop import Hop, Seat
 from gateway.limits.alone import SHARE_TAKEN, OwnReservation
 from gateway.limits.group import LimitGroup
 from gateway.limits.limiter import Limiter, Reservation

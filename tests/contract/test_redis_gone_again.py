@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 import pytest
 from callworld import ENTRY, Clock
 
-from gateway.admission import Admission, Terms
+from gateway.calls.admission import Admission
+from gateway.calls.hop import Hop, Seat, Size
+from gateway.calls.terms import Terms
 from gateway.catalog_entries import Lane, Limits
 from gateway.errors import BreakerOpen, LimitReached
-from gateway.hop import Hop, Seat, Size
 from gateway.limits.alone import LONGEST_S, OwnReservation
 from gateway.limits.group import LimitGroup
 from gateway.limits.limiter import Limiter, Reservation

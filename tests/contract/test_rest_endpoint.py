@@ -12,8 +12,9 @@ from datetime import date
 import pytest
 import yaml
 
-from gateway.admission import Terms
-from gateway.call import Caller
+from gateway.calls.call import Caller
+from gateway.calls.hop import Hop, Seat
+from gateway.calls.terms import Terms
 from gateway.catalog_entries import ModelEntry
 from gateway.errors import (
     AuthRejected,
@@ -30,7 +31,6 @@ from gateway.errors import (
     Throttled,
     Timeout,
 )
-from gateway.hop import Hop, Seat
 from gateway.ledger import CallKind, CallOutcome, MemoryLedger
 from gateway.limits.group import LimitGroup
 from gateway.messages import Message, ModelRef, Usage

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from gateway.analyses.base import Ask
 from gateway.analyses.registry import load_analyses
 from gateway.cache.key import answer_key, parts
+from gateway.calls.hop import Hop, Seat
 from gateway.catalog import load_catalog
-from gateway.hop import Hop, Seat
 from gateway.limits.group import LimitGroup
 from gateway.messages import Message, ModelRef
 from gateway.providers.base import ProviderConfig

@@ -12,10 +12,12 @@ from typing import Any
 import pytest
 from callworld import ENTRY, GROUP, TIMEOUT_S, USAGE, Sleep, Told, World, reached
 
-from gateway.admission import LEAST_LEFT_S, Admission, Terms
 from gateway.analyses.registry import load_analyses
 from gateway.breaker.health import Health
-from gateway.call import Caller
+from gateway.calls.admission import LEAST_LEFT_S, Admission
+from gateway.calls.call import Caller
+from gateway.calls.hop import Hop, Seat
+from gateway.calls.terms import Terms
 from gateway.catalog import load_catalog
 from gateway.catalog_entries import Counting, Lane, Limits, OutputCounted
 from gateway.errors import (
@@ -33,7 +35,6 @@ from gateway.errors import (
     Timeout,
 )
 from gateway.gateway import Gateway
-from gateway.hop import Hop, Seat
 from gateway.ledger import CallKind, CallOutcome, MemoryLedger
 from gateway.limits.group import BOOKED_AHEAD_S, LimitGroup
 from gateway.limits.limiter import Reservation

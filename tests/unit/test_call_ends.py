@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from callworld import TIMEOUT_S, USAGE, Told, World, reached
 
-from gateway.admission import Terms
 from gateway.breaker.health import Health
-from gateway.call import Caller
+from gateway.calls.call import Caller
+from gateway.calls.terms import Terms
 from gateway.errors import AuthRejected, LimitReached, OutputTruncated, Throttled
 from gateway.ledger import CallEnd, CallKind, CallOutcome, MemoryLedger
 from gateway.limits.alone import OwnReservation

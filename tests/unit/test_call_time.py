@@ -9,9 +9,10 @@ from uuid import UUID
 import pytest
 from callworld import TIMEOUT_S, Clock, Told, World, reached
 
-from gateway.admission import LEAST_LEFT_S, Terms
 from gateway.breaker.health import Health
-from gateway.call import PATIENT_SHARE
+from gateway.calls.admission import LEAST_LEFT_S
+from gateway.calls.call import PATIENT_SHARE
+from gateway.calls.terms import Terms
 from gateway.errors import LimitReached, Timeout
 from gateway.ledger import CallOutcome, CallStart, MemoryLedger
 from gateway.limits.rates import Need

@@ -10,9 +10,9 @@ from gateway.analyses.base import Ask
 from gateway.analyses.registry import load_analyses
 from gateway.analyses.shapes import OutputFormat, SchemaShape, TextShape
 from gateway.analyses.text.completion import ANALYSIS
+from gateway.calls.hop import Hop, Seat
 from gateway.catalog import load_catalog
 from gateway.errors import RequestError
-from gateway.hop import Hop, Seat
 from gateway.limits.group import LimitGroup
 from gateway.messages import Message, ModelRef
 from gateway.providers.base import ProviderConfig

@@ -15,7 +15,7 @@ import pytest
 from gateway.analyses.base import Ask
 from gateway.analyses.registry import load_analyses
 from gateway.build import build_gateway, provider_config
-from gateway.call_end import NOTHING_USD
+from gateway.calls.end import NOTHING_USD
 from gateway.catalog import Catalog, load_catalog
 from gateway.errors import (
     BudgetSpent,

@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 from callworld import GROUP, Told, World, reached
 
-from gateway.admission import Terms
 from gateway.breaker.policy import BreakerPolicy
 from gateway.breaker.view import HELD_OPEN, ORDERED_HERE, Standing
+from gateway.calls.terms import Terms
 from gateway.catalog_entries import Lane
 from gateway.errors import BreakerOpen, DayBudgetSpent, ExceedsLimit, GatewayError, LimitReached, RetriesSpent
 from gateway.limits.alone import LONGEST_S

@@ -12,7 +12,7 @@ from gateway.messages import Usage
 from gateway.pricing import NOTHING_USD, cost_usd
 
 if TYPE_CHECKING:
-    from gateway.hop import Hop
+    from gateway.calls.hop import Hop
     from gateway.messages import Completion
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from gateway.calls.hop import Hop, Seat
 from gateway.errors import ConfigurationError
-from gateway.hop import Hop, Seat
 from gateway.limits.groups import LimitGroups
 
 if TYPE_CHECKING:

@@ -14,8 +14,8 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
-from gateway.admission import Admission, check_left
-from gateway.call_end import Answered, failure, not_made, success
+from gateway.calls.admission import Admission, check_left
+from gateway.calls.end import Answered, failure, not_made, success
 from gateway.errors import GatewayError, Timeout
 from gateway.ledger import CallEnd, CallKind, CallLedger, CallOutcome, CallStart
 from gateway.pricing import cost_usd
@@ -24,8 +24,9 @@ from gateway.providers.base import whole
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
-    from gateway.admission import Admitted, Terms
-    from gateway.hop import Hop, Size
+    from gateway.calls.admission import Admitted
+    from gateway.calls.hop import Hop, Size
+    from gateway.calls.terms import Terms
     from gateway.messages import Completion, CompletionRequest
     from gateway.providers.base import Provider
 

@@ -8,51 +8,34 @@ It stands between a call's first line in the ledger and its first byte. Whoever 
 from __future__ import annotations
 
 import asyncio
-import math
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from gateway.breaker.health import Health, health_of
-from gateway.catalog_entries import Lane
+from gateway.calls.seating import Seating
 from gateway.errors import GatewayError, LimitReached, Timeout
 from gateway.limits.estimate import OutputEstimates
 from gateway.limits.need import needed, used
 from gateway.limits.rates import Need
 from gateway.pricing import NOTHING_USD, cost_usd
-from gateway.seating import Seating
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Hashable
+    from collections.abc import Awaitable, Callable
     from decimal import Decimal
 
-    from gateway.hop import Hop, Seat, Size
+    from gateway.calls.hop import Hop, Seat, Size
+    from gateway.calls.seating import AnyReservation
+    from gateway.calls.terms import Terms
     from gateway.limits.limiter import Limiter
     from gateway.limits.told import ToldLimits
     from gateway.messages import Completion, Usage
-    from gateway.seating import AnyReservation
 
 WAITING_SHARE = 0.25
 """Of a process's slots as many may wait for a date: the others are there for calls that can be made. A patient call
 waits in any case, for an answer that is paid for would be lost with it; but while it waits, others do not."""
 LEAST_LEFT_S = 1.0
 """No call is begun with less time than this: it would be paid for, and its answer thrown away."""
-
-
-@dataclass(frozen=True, slots=True)
-class Terms:
-    """On what terms a call asks to be let in.
-
-    like: calls that are alike write answers of like length. left_s: seconds until its answer is of no use any more.
-    patient: whether to wait, as long as there is time, where no date can be booked: for a call that completes what is
-    paid for already. retry: whether it repeats a call that failed.
-    """
-
-    lane: Lane = Lane.INTERACTIVE
-    like: Hashable = None
-    left_s: float = math.inf
-    patient: bool = False
-    retry: bool = False
 
 
 class Admission:

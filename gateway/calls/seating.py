@@ -13,9 +13,9 @@ from gateway.redis_line import RedisAway
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from gateway.admission import Terms
     from gateway.breaker.health import Health
-    from gateway.hop import Seat
+    from gateway.calls.hop import Seat
+    from gateway.calls.terms import Terms
     from gateway.limits.limiter import Limiter, Reservation
     from gateway.limits.rates import Need
     from gateway.limits.told import ToldLimits
