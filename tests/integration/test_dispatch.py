@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -54,6 +55,9 @@ async def running(dispatcher: Dispatcher) -> AsyncIterator[asyncio.Task[None]]:
     finally:
         stop.set()
         await task
+        # psycopg closes a connection whose opening was cancelled when it is collected. Until then Postgres waits for a
+        # password, and to drop the database waits for Postgres: for a minute.
+        gc.collect()
 
 
 def many(world: JobWorld, count: int, analysis: str = "quick", **options: Any) -> list[UUID]:

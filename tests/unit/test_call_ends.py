@@ -37,8 +37,8 @@ async def test_a_ledger_that_fails_does_not_hide_why_the_call_did(caplog: pytest
         await world.call()
     assert caught.value is error
     assert isinstance(error.__cause__, OSError)
-    told = [(record.levelno, record.getMessage()) for record in caplog.records]
-    assert told == [(logging.ERROR, "the end of a call was not written down (OSError)")]
+    told = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+    assert told == ["the end of a call was not written down (OSError)"]
     assert len(world.limiter.settled) == 1
 
 
