@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from gateway.catalog_entries import Lane
-    from gateway.limits.money import Money
+    from gateway.limits.money import Day, Money
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,9 +21,10 @@ class Held:
     date_us: int | None = None
 
 
-def days_held(held: Mapping[str, Held]) -> list[str]:
-    """Return the keys of the days whose money some reservations count in: two around midnight, else at most one."""
-    return list({one.money.day_key: None for one in held.values() if one.money is not None})
+def days_held(held: Mapping[str, Held], today: Day | None) -> list[str]:
+    """Return the keys of the days whose money some reservations count in, and of today: two around midnight."""
+    keys = [one.money.day_key for one in held.values() if one.money is not None]
+    return list(dict.fromkeys(keys if today is None else [*keys, today.key]))
 
 
 def renewal(held: Mapping[str, Held], places: Mapping[str, int]) -> tuple[str | int, ...]:

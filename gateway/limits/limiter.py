@@ -3,14 +3,14 @@
 By the same scripts it asks the account's breaker, tells it how calls end, and draws on the fleet's retry budget.
 
 The scripts decide, by Redis's clock; what comes back is how long to wait, so no worker's clock has a say. A process
-that dies leaves its slots to lapse within `LEASE_S`, and what it had reserved of a rate flows off at that rate: no
-capacity is ever lost.
+that dies leaves its slots to lapse within `LEASE_S`, and what it had reserved of a rate flows off at that rate.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
+from collections import deque
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -46,6 +46,8 @@ LEASE_S = 20.0
 """So long a dead process's slots stay taken: as long as it takes until its jobs are run again."""
 RENEWALS = 4
 """In a lease's time: three may be lost."""
+MOST_UNTOLD = 4_096
+"""Ends of calls that are kept while Redis is away, the latest: more than a process has calls open when it goes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +108,8 @@ class Limiter:
         self._made = 0
         self._held: dict[LimitGroup, dict[str, Held]] = {}
         """By the id of the reservation."""
+        self._untold: deque[Command] = deque(maxlen=MOST_UNTOLD)
+        """Settlements, the next one first."""
         self._renewal: asyncio.TimerHandle | None = None
         self._closed = False
         self.processes = 1
@@ -134,6 +138,8 @@ class Limiter:
             RedisAway: nobody knows what is free.
         """
         check_fits(group.limits, need)  # before it is counted: what never goes must not slow down the others
+        if self._line.away:
+            raise RedisAway("Redis is away")  # nothing was sent, so there is nothing to settle
         drawn = buckets(group.limits, need, self._largest.with_this(group, need))
         horizon_us = round(BOOKED_AHEAD_S[lane] * SECOND_US) if may_wait else 0
         self._made += 1
@@ -178,7 +184,10 @@ class Limiter:
             raise breaker_open(account, standing)
 
     def settle(self, reservation: Reservation, used: Need | None, health: Health = Health.SILENT) -> None:
-        """End a reservation, once the call has ended. Never waits, never fails: what is lost is made good by a renewal.
+        """End a reservation, once the call has ended. Never waits, never fails.
+
+        While Redis is away this is kept, and told once it is back. Where it is lost on its way, the next renewal frees
+        the slot; the money stays counted at its worst, and what was not used of tokens flows off at their rate.
 
         Args:
             reservation: from `reserve`; a second time does nothing.
@@ -264,7 +273,16 @@ class Limiter:
         arguments: tuple[str | int, ...] = (reservation_id, self._holder, self._now(), *admitted, cost)
         for bucket in drawn:
             arguments += (bucket.kind.value, bucket.difference_us(used))
-        self._post(self._scripts.settle.whole(keys, arguments))
+        self._untold.append(self._scripts.settle.whole(keys, arguments))
+        self._tell()
+
+    def _tell(self) -> None:
+        """Tell how calls have ended, in that order, as long as Redis hears it."""
+        while self._untold:
+            if not self._post(self._untold[0]):
+                self._renew_later()
+                return
+            self._untold.popleft()
 
     def _renew_later(self) -> None:
         if self._renewal is None and not self._closed:
@@ -274,27 +292,31 @@ class Limiter:
     def _renew(self) -> None:
         """Say what this process holds; once more where it holds nothing now, for a settlement may have been lost."""
         self._renewal = None
-        for group, held in self._held.items():
-            self._post(self._renewed(group, held))
-        self._held = {group: held for group, held in self._held.items() if held}
+        self._tell()  # first: to a renewal, what is no longer held and was not settled is lost
+        if not self._line.away:
+            for group, held in self._held.items():
+                self._post(self._renewed(group, held))
+            self._held = {group: held for group, held in self._held.items() if held}
         if self._held:
             self._renew_later()
 
     def _renewed(self, group: LimitGroup, held: Mapping[str, Held]) -> Command:
         keys = [*_keys(group, "slots", "alive", f"held:{self._holder}"), group.owner.key("breaker")]
-        days = days_held(held)
+        days = days_held(held, self._purse.today(group))
         said = renewal(held, {day: place for place, day in enumerate(days, len(keys) + 1)})
-        return self._scripts.renew.whole([*keys, *days], (self._holder, self._lease_us, self._now(), *said))
+        arguments = (self._holder, self._lease_us, self._now(), self._made, *said)
+        return self._scripts.renew.whole([*keys, *days], arguments)
 
     def _now(self) -> int | str:
         return "" if self._now_us is None else self._now_us()
 
-    def _post(self, command: Command) -> None:
+    def _post(self, command: Command) -> bool:
+        """Return whether it is on its way. Where it is not, the line's log has said why."""
         try:
             self._line.post(command)
         except RedisAway:
-            # The line has told. The next renewal says what is held, and a rate forgets by itself.
-            return
+            return False
+        return True
 
 
 def _keys(group: LimitGroup, *names: str) -> list[str]:

@@ -4,7 +4,8 @@
 -- open                of that: what calls that are open may cost at worst
 -- cost                how much calls lately may cost at worst (a moving mean): for those who look on
 -- seeded_at           when the rest was read from the ledger, in us
--- <holder>/<id>       what an open call may cost; "<holder>/<id> lost": one whose holder died stays counted at that
+-- <holder>/<id>       what an open call may cost; "<holder>/<id> lost": one of whose end nobody will tell (its holder
+--                     died, or no longer knows of it) stays counted at that
 local function money_counts(key, member, worst)
     redis.call('HSET', key, member, whole(worst))
     redis.call('HINCRBY', key, 'spent', whole(worst))
@@ -36,12 +37,14 @@ local function money_comes_back(key, member, worst)
     end
 end
 
--- What the calls of a dead holder cost nobody will say: they stay counted, and nobody waits for them.
-local function money_of_the_dead(key, holder)
+-- What the calls of a dead holder cost nobody will say: they stay counted, and nobody waits for them. Of one that lives
+-- that goes for the calls it does not know of, by id, up to the latest.
+local function money_of_the_dead(key, holder, known, latest_id)
     local fields = redis.call('HGETALL', key)
     for at = 1, #fields, 2 do
         local member = fields[at]
-        if string.sub(member, 1, #holder + 1) == holder .. '/' and string.sub(member, -5) ~= ' lost' then
+        local id = string.sub(member, 1, #holder + 1) == holder .. '/' and string.match(member, '^%d+$', #holder + 2)
+        if id and not (known and (known[id] or tonumber(id) > latest_id)) then
             redis.call('HSET', key, member .. ' lost', fields[at + 1])
             redis.call('HDEL', key, member)
             redis.call('HINCRBY', key, 'open', whole(0 - fields[at + 1]))

@@ -3,12 +3,13 @@
 -- KEYS[1]  ...:slots   KEYS[2]  ...:alive   KEYS[3]  ...:held:<holder>   KEYS[4]  ...:breaker
 -- KEYS[5]  ...:spent:<day> and further ones, of days whose money its reservations count in
 -- ARGV[1]  holder   ARGV[2]  how long its slots count, in us   ARGV[3]  the time in us, for tests; '' for the server's
--- ARGV[4]  id, lane, date in us, place of its day among the keys or '', worst cost in micro-dollars, again and again: its
+-- ARGV[4]  the highest id that the holder had given when it said this: of later ones this says nothing
+-- ARGV[5]  id, lane, date in us, place of its day among the keys or '', worst cost in micro-dollars, again and again: its
 --          reservations; date '' for one whose reply is still on its way
-local now = time_us(ARGV[3])
+local now, latest_id = time_us(ARGV[3]), tonumber(ARGV[4])
 local probe = redis.call('HGET', KEYS[4], 'probe')
 local known = {}
-for at = 4, #ARGV, 5 do
+for at = 5, #ARGV, 5 do
     known[ARGV[at]] = true
     if probe == ARGV[1] .. '/' .. ARGV[at] then
         redis.call('HSET', KEYS[4], 'probe_until', whole(now + ARGV[2]))
@@ -20,10 +21,13 @@ for at = 4, #ARGV, 5 do
         end
     end
 end
+for at = 5, #KEYS do
+    money_of_the_dead(KEYS[at], ARGV[1], known, latest_id)
+end
 local open = {interactive = 0, bulk = 0}
 local held = redis.call('HGETALL', KEYS[3])
 for at = 1, #held, 2 do
-    if not known[held[at]] then
+    if not known[held[at]] and tonumber(held[at]) <= latest_id then
         redis.call('HDEL', KEYS[3], held[at])
     elseif held[at + 1] ~= 'ended' then
         local lane = string.match(held[at + 1], '%a+')

@@ -22,6 +22,7 @@ from gateway.limits.limiter import LEASE_S
 from gateway.limits.money import ASK_AGAIN_S, LedgerAway
 from gateway.limits.rates import Need
 from gateway.limits.refusals import SLOT_RETRY_S
+from gateway.redis_line import RedisAway
 from gateway.traffic import traffic
 from gateway.yaml_source import parse_yaml
 from tasks.headroom import GroupRoom, LimitHeadroom
@@ -173,6 +174,62 @@ def test_of_a_process_that_died_its_calls_stay_counted_at_their_worst(world_of: 
     assert isinstance(here.reserve(other, usd("0.06")), DayBudgetSpent), "nobody will give it back"
     assert spent(here, other) == (60_000, 0)
     admitted(here.reserve(other, usd("0.04")))
+
+
+def test_what_calls_cost_that_ended_while_redis_was_away_is_told_afterwards(
+    world_of: Callable[..., LimitWorld],
+) -> None:
+    here = world_of("0.10", limits={"concurrent_calls": 4})
+    process, other = here.process(), here.process()
+    calls = [admitted(here.reserve(process, usd("0.02"), Lane.INTERACTIVE)) for _ in range(4)]
+    process.line.gone = True
+    for call in calls:
+        here.settle(call, usd("0.005"))
+    here.renew(process)
+    assert spent(here, other) == (80_000, 80_000)
+    process.line.gone = False
+    here.renew(process)
+    assert spent(here, other) == (20_000, 0)
+    admitted(here.reserve(other, usd("0.08")))
+
+
+def test_what_ended_while_redis_was_away_is_told_in_its_order_before_anything_else(
+    world_of: Callable[..., LimitWorld],
+) -> None:
+    """The next call that ends brings it along; nobody waits for a renewal."""
+    here = world_of("0.10")
+    process = here.process()
+    first, second = (admitted(here.reserve(process, usd("0.02"))) for _ in range(2))
+    process.line.gone = True
+    here.settle(first, usd("0.005"))
+    with pytest.raises(RedisAway):
+        here.reserve(process, CENT)
+    process.line.gone = False
+    here.settle(second, usd("0.001"))
+    assert spent(here, process) == (6_000, 0)
+
+
+def test_of_a_call_whose_end_was_lost_the_worst_is_spent_and_nobody_waits_for_it(
+    world_of: Callable[..., LimitWorld],
+) -> None:
+    here = world_of("0.10")
+    process = here.process()
+    calls = [admitted(here.reserve(process, usd("0.02"))) for _ in range(4)]
+    process.line.loses = True
+    for call in calls[:3]:
+        here.settle(call, usd("0.001"))
+    process.line.loses = False
+    assert isinstance(here.reserve(process, usd("0.03")), LimitReached)
+    for _ in range(2):
+        here.renew(process)
+    assert spent(here, process) == (80_000, 20_000)
+    assert isinstance(here.reserve(process, usd("0.05")), DayBudgetSpent)
+    process.line.loses = True
+    here.settle(calls[3], usd("0.001"))
+    process.line.loses = False
+    here.renew(process)
+    assert spent(here, process) == (80_000, 0), "also where the process holds nothing else"
+    here.renew(process)
 
 
 def test_a_process_that_was_taken_for_dead_counts_once(world_of: Callable[..., LimitWorld]) -> None:

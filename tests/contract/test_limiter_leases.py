@@ -12,7 +12,7 @@ from limitworld import LimitWorld, admitted, refused
 
 from gateway.catalog_entries import Lane, Limits
 from gateway.limits.group import LimitGroup
-from gateway.limits.limiter import LEASE_S, Limiter
+from gateway.limits.limiter import LEASE_S, MOST_UNTOLD, Limiter
 from gateway.limits.rates import Need
 from gateway.redis_line import RedisAway, RedisLine
 
@@ -88,6 +88,33 @@ def test_slots_do_not_leak_where_settlements_are_lost(world: Callable[..., Limit
         here.pass_s(LEASE_S / 4)
         here.renew(process)
     assert here.state(process).open == 0
+
+
+def test_what_ended_while_redis_was_away_is_told_once_it_is_back(world: Callable[..., LimitWorld]) -> None:
+    """Its slot, and the tokens that it did not use."""
+    here = world(input_tokens_per_min=6_000, concurrent_calls=1)
+    process, other = here.process(), here.process()
+    held = admitted(here.reserve(process, Need(1, 6_000, 0)))
+    process.line.gone = True
+    here.settle(held, None)
+    here.renew(process)
+    refused(here.reserve(other, Need(1, 0, 0)))
+    process.line.gone = False
+    here.renew(process)
+    assert admitted(here.reserve(other, Need(1, 6_000, 0))).reservation.wait_s == 0
+
+
+def test_of_what_ends_while_redis_is_away_the_latest_is_kept(world: Callable[..., LimitWorld]) -> None:
+    here = world(concurrent_calls=5)
+    process = here.process()
+    held = admitted(here.reserve(process, Need()))
+    process.line.gone = True
+    for _ in range(MOST_UNTOLD + 1):
+        process.limiter.settle(held.reservation, None)
+    assert len(process.limiter._untold) == MOST_UNTOLD
+    process.line.gone = False
+    here.renew(process)
+    assert not process.limiter._untold
 
 
 def test_renewal_and_settlement_sent_once_more_settle_once(world: Callable[..., LimitWorld]) -> None:
