@@ -7,9 +7,10 @@
 -- <holder>/<id>       what an open call may cost; "<holder>/<id> lost": one of whose end nobody will tell (its holder
 --                     died, or no longer knows of it) stays counted at that
 local function money_counts(key, member, worst)
-    redis.call('HSET', key, member, whole(worst))
-    redis.call('HINCRBY', key, 'spent', whole(worst))
-    redis.call('HINCRBY', key, 'open', whole(worst))
+    if redis.call('HSETNX', key, member, whole(worst)) == 1 then -- else it is counted already
+        redis.call('HINCRBY', key, 'spent', whole(worst))
+        redis.call('HINCRBY', key, 'open', whole(worst))
+    end
 end
 
 -- A call's worst gives way to what it cost. One that was admitted before the hash was seeded, and that no renewal has

@@ -20,7 +20,7 @@ from gateway.errors import CatalogError, ConfigurationError, DayBudgetSpent, Lim
 from gateway.limits.groups import LimitGroups
 from gateway.limits.limiter import LEASE_S
 from gateway.limits.money import ASK_AGAIN_S, LedgerAway
-from gateway.limits.rates import Need
+from gateway.limits.rates import LimitKind, Need
 from gateway.limits.refusals import SLOT_RETRY_S
 from gateway.redis_line import RedisAway
 from gateway.traffic import traffic
@@ -275,6 +275,40 @@ def test_a_reservation_that_goes_out_twice_counts_once(world_of: Callable[..., L
     first = admitted(here.reserve(process, CENT)).reservation
     again = here.do(process.limiter._asked(here.group, first.id, Lane.BULK, 0, first.buckets, first.money))
     assert again[0] == 1
+    assert spent(here, process) == (10_000, 10_000)
+
+
+def test_a_renewal_and_a_later_reservation_that_go_out_twice_count_once(
+    world_of: Callable[..., LimitWorld],
+) -> None:
+    """The renewal does not know of the reservation behind it, and so says nothing of it."""
+    here = world_of("0.10", limits={"requests_per_min": 600, "concurrent_calls": 5})
+    process = here.process()
+    admitted(here.reserve(process, CENT))
+    before = here.state(process).rates[LimitKind.REQUESTS].tat_us
+    process.line.repeats = True
+
+    async def renewed_and_reserved() -> None:
+        process.limiter._renew()
+        await process.limiter.reserve(here.group, CENT, Lane.INTERACTIVE)
+
+    here.do(renewed_and_reserved())
+    process.line.repeats = False
+    state = here.state(process)
+    assert state.open == 2
+    assert spent(here, process) == (20_000, 20_000)
+    assert state.rates[LimitKind.REQUESTS].tat_us - before == pytest.approx(100_000, rel=0.05), "a request takes 0.1 s"
+
+
+def test_a_reservation_that_goes_out_again_after_its_holder_lapsed_counts_once(
+    world_of: Callable[..., LimitWorld], redis_url: str
+) -> None:
+    here = world_of("0.10")
+    process = here.process()
+    first = admitted(here.reserve(process, CENT)).reservation
+    with redis.Redis.from_url(redis_url) as client:
+        client.delete(here.group.key(f"held:{process.limiter._holder}"))
+    here.do(process.limiter._asked(here.group, first.id, Lane.BULK, 0, first.buckets, first.money))
     assert spent(here, process) == (10_000, 10_000)
 
 
