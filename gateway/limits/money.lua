@@ -4,6 +4,8 @@
 -- open                of that: what calls that are open may cost at worst
 -- cost                how much calls lately may cost at worst (a moving mean): for those who look on
 -- seeded_at           when the rest was read from the ledger, in us
+-- ended               what calls have cost that ended while this day had not begun yet (after a flush): the ledger may have
+--                     been read before they were written there. One that was read, too, counts twice until the day is over
 -- <holder>/<id>       what an open call may cost; "<holder>/<id> lost": one of whose end nobody will tell (its holder
 --                     died, or no longer knows of it) stays counted at that
 local function money_counts(key, member, worst)
@@ -13,13 +15,21 @@ local function money_counts(key, member, worst)
     end
 end
 
+local ENDED_MS = 30000 -- longer than the ledger may be asked for
+
 -- A call's worst gives way to what it cost. One that was admitted before the hash was seeded, and that no renewal has
 -- brought back since, is not in it yet: the ledger did not know its price.
 local function money_settles(key, member, cost, admitted)
     local worst, lost, seeded_at = unpack(redis.call('HMGET', key, member, member .. ' lost', 'seeded_at'))
-    if worst then
+    if not seeded_at then
+        if cost > 0 then
+            redis.call('HINCRBY', key, 'ended', whole(cost))
+            redis.call('PEXPIRE', key, ENDED_MS)
+        end
+        return
+    elseif worst then
         redis.call('HINCRBY', key, 'open', whole(0 - worst))
-    elseif not lost and not (seeded_at and admitted and admitted < tonumber(seeded_at)) then
+    elseif not lost and not (admitted and admitted < tonumber(seeded_at)) then
         return
     end
     redis.call('HINCRBY', key, 'spent', whole(cost - (worst or lost or 0)))

@@ -6,6 +6,9 @@
 -- ARGV[4]  the highest id that the holder had given when it said this: of later ones this says nothing
 -- ARGV[5]  id, lane, date in us, place of its day among the keys or '', worst cost in micro-dollars, again and again: its
 --          reservations; date '' for one whose reply is still on its way
+local function has_ended(held)
+    return held and string.sub(held, 1, 5) == 'ended'
+end
 local now, latest_id = time_us(ARGV[3]), tonumber(ARGV[4])
 local probe = redis.call('HGET', KEYS[4], 'probe')
 local known = {}
@@ -14,7 +17,7 @@ for at = 5, #ARGV, 5 do
     if probe == ARGV[1] .. '/' .. ARGV[at] then
         redis.call('HSET', KEYS[4], 'probe_until', whole(now + ARGV[2]))
     end
-    if ARGV[at + 2] ~= '' and redis.call('HGET', KEYS[3], ARGV[at]) ~= 'ended' then
+    if ARGV[at + 2] ~= '' and not has_ended(redis.call('HGET', KEYS[3], ARGV[at])) then
         redis.call('HSET', KEYS[3], ARGV[at], ARGV[at + 1] .. ' ' .. ARGV[at + 2])
         if ARGV[at + 3] ~= '' then
             money_comes_back(KEYS[tonumber(ARGV[at + 3])], ARGV[1] .. '/' .. ARGV[at], tonumber(ARGV[at + 4]))
@@ -28,8 +31,12 @@ local open = {interactive = 0, bulk = 0}
 local held = redis.call('HGETALL', KEYS[3])
 for at = 1, #held, 2 do
     if not known[held[at]] and tonumber(held[at]) <= latest_id then
-        redis.call('HDEL', KEYS[3], held[at])
-    elseif held[at + 1] ~= 'ended' then
+        if held[at + 1] == 'ended' then
+            redis.call('HSET', KEYS[3], held[at], 'ended before') -- its end may have come in one batch with this
+        else
+            redis.call('HDEL', KEYS[3], held[at])
+        end
+    elseif not has_ended(held[at + 1]) then
         local lane = string.match(held[at + 1], '%a+')
         open[lane] = open[lane] + 1
     end

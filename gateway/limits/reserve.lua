@@ -13,7 +13,8 @@
 --                            on. "closed": see tighten.lua
 -- KEYS[2]  ...:slots          a hash: calls open, by "<holder> <lane>"
 -- KEYS[3]  ...:alive          a sorted set: until when each holder's slots count
--- KEYS[4]  ...:held:<holder>  a hash: this holder's reservations, "<lane> <date> <epoch> <admitted>" by id, or "ended"
+-- KEYS[4]  ...:held:<holder>  a hash: this holder's reservations, "<lane> <date> <epoch> <admitted>" by id, or "ended",
+--                            then "ended before" until its next renewal but one
 -- KEYS[5]  ...:ahead          a sorted set: what went ahead of its date, by that date
 -- KEYS[6]  ...:ceiling        see overload.lua
 -- KEYS[7]  ...:breaker        of the account, see breaker.lua

@@ -11,7 +11,7 @@
 -- Returns 1, or 0 where there was nothing to end.
 local id, holder, health = ARGV[1], ARGV[2], ARGV[4]
 local held, admitted, member = redis.call('HGET', KEYS[4], id), tonumber(ARGV[6]), holder .. '/' .. id
-if held == 'ended' then
+if held == 'ended' or held == 'ended before' then
     return 0
 end
 if KEYS[7] then

@@ -28,7 +28,7 @@ from gateway.yaml_source import parse_yaml
 from tasks.headroom import GroupRoom, LimitHeadroom
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Awaitable, Callable, Iterator
 
     from gateway.limits.group import LimitGroup
 
@@ -40,18 +40,22 @@ CENT = Need(cost_usd=Decimal("0.01"))
 
 @dataclass(slots=True)
 class Books:
-    """A ledger that is told what was spent. `away`: nobody can say."""
+    """A ledger that is told what was spent. away: nobody can say. meanwhile: happens while it answers."""
 
     usd: str = "0"
     away: bool = False
+    meanwhile: Callable[[], Awaitable[None]] | None = None
     asked: list[datetime] = field(default_factory=list)
 
     async def spent_usd(self, group: LimitGroup, since: datetime) -> Decimal:
         self.asked.append(since)
+        found = Decimal(self.usd)
         await asyncio.sleep(0)
+        if self.meanwhile is not None:
+            await self.meanwhile()
         if self.away:
             raise LedgerAway
-        return Decimal(self.usd)
+        return found
 
 
 def usd(amount: str) -> Need:
@@ -267,6 +271,47 @@ def test_after_a_flush_the_ledger_tells_what_was_spent_and_renewals_what_is_open
     assert spent(here, other) == (95_000, 30_000), "it was under way when the ledger was asked"
     here.settle(kept, usd("0.001"))
     assert spent(here, other) == (66_000, 0)
+
+
+@pytest.mark.parametrize("in_the_ledger", [False, True])
+def test_a_call_that_ends_while_the_ledger_is_asked_is_not_missed(
+    world_of: Callable[..., LimitWorld], in_the_ledger: bool
+) -> None:
+    """Nor one that ended just before, and is written there later. At worst it counts twice."""
+    books = Books()
+    here = world_of("0.20", books)
+    ending, asking = here.process(), here.process()
+    first, second = (admitted(here.reserve(ending, usd("0.06"))) for _ in range(2))
+    here.flush()
+    here.pass_s(1)
+    here.settle(first, usd("0.03"))
+    books.usd = "0.03" if in_the_ledger else "0"
+
+    async def ends_meanwhile() -> None:
+        ending.limiter.settle(second.reservation, usd("0.05"))
+        await ending.line.ask(("PING",))
+
+    books.meanwhile = ends_meanwhile
+    here.settle(admitted(here.reserve(asking, CENT)), CENT)
+    assert spent(here, asking) == (90_000 + 30_000 * in_the_ledger, 0)
+    for _ in range(2):
+        here.settle(second, usd("0.05"))
+        here.renew(ending)
+    assert spent(here, asking) == (90_000 + 30_000 * in_the_ledger, 0)
+
+
+def test_what_ended_long_before_the_ledger_is_asked_is_in_it(
+    world_of: Callable[..., LimitWorld], redis_url: str
+) -> None:
+    here = world_of("0.20", Books("0.03"))
+    process = here.process()
+    first = admitted(here.reserve(process, usd("0.06")))
+    here.flush()
+    here.settle(first, usd("0.03"))
+    with redis.Redis.from_url(redis_url) as client:
+        [day] = client.keys("*:spent:*")
+        assert 0 < client.pttl(day) <= 30_000
+    assert spent(here, process) == (None, 0)
 
 
 def test_a_reservation_that_goes_out_twice_counts_once(world_of: Callable[..., LimitWorld]) -> None:
