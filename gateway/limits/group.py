@@ -194,7 +194,7 @@ def most_open_bulk(most_open: int) -> int:
 
 def _used(kept: Mapping[str, int], kind: LimitKind, now_us: int) -> float:
     """What fades within a minute comes, at a steady rate, to what a minute holds."""
-    fading = math.exp((kept.get(f"{kind} used_at", now_us) - now_us) / MINUTE_US)
+    fading = math.exp(min(0, kept.get(f"{kind} used_at", now_us) - now_us) / MINUTE_US)
     return max(0.0, kept.get(f"{kind} used", 0) / MINUTE_US * fading)
 
 

@@ -152,7 +152,9 @@ for _, bucket in ipairs(buckets) do
     local kept = redis.call('HMGET', KEYS[1], name .. ' cost', name .. ' used', name .. ' used_at')
     local cost, used = tonumber(kept[1] or bucket.cost), tonumber(kept[2] or 0)
     cost = cost + (bucket.cost - cost) / 16
-    used = used * math.exp((tonumber(kept[3] or now) - now) / MINUTE_US) + bucket.cost
+    -- What came back later than it had faded is below nothing, and the server's clock may have been set back.
+    local fading = math.exp(math.min(0, (tonumber(kept[3] or now) - now) / MINUTE_US))
+    used = math.max(0, used) * fading + bucket.cost
     redis.call('HSET', KEYS[1], name, whole(tat), name .. ' cost', whole(cost), name .. ' slack', whole(bucket.slack),
                name .. ' used', whole(used), name .. ' used_at', whole(now))
     latest = math.max(latest, tat)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,7 @@ from limitworld import LimitWorld, admitted, refused
 from gateway.catalog_entries import Lane, Limits
 from gateway.limits.group import LimitGroup
 from gateway.limits.limiter import LEASE_S, MOST_UNTOLD, Limiter
-from gateway.limits.rates import Need
+from gateway.limits.rates import MINUTE_US, Need
 from gateway.redis_line import RedisAway, RedisLine
 
 if TYPE_CHECKING:
@@ -152,6 +153,31 @@ def test_reserving_twice_is_reserving_once(world: Callable[..., LimitWorld]) -> 
     again = here.do(process.limiter._asked(here.group, first.id, Lane.INTERACTIVE, 0, first.buckets))
     assert again[:2] == [1, first.date_us]
     admitted(here.reserve(here.process(), Need(1, 0, 0), Lane.INTERACTIVE))
+
+
+@pytest.mark.parametrize(("kept", "ago_us"), [
+    pytest.param("cost and one less", 0, id="a refund below what was used"),
+    pytest.param("nothing", -10**15, id="the server's clock was set back"),
+])  # fmt: skip
+def test_whatever_is_kept_of_use_a_call_gives_back_all_it_did_not_use(
+    world: Callable[..., LimitWorld], redis_url: str, kept: str, ago_us: int
+) -> None:
+    """What is shown of use is a fading sum, moved by what comes back; no remainder of it may stop a settlement."""
+    here = world(input_tokens_per_min=60_000, output_tokens_per_min=60_000)
+    process, need = here.process(), Need(1, 600, 600)
+    first = admitted(here.reserve(process, need))
+    cost_us = first.reservation.buckets[0].us(600)
+    below = kept != "nothing"
+    if below:  # faded by now to a third of a microsecond below what the call adds
+        ago_us = round(-MINUTE_US * math.log((cost_us + 0.3) / (cost_us + 1)))
+    with redis.Redis.from_url(redis_url) as client:
+        used = {"input_tokens used": -(cost_us + 1) if below else 5, "input_tokens used_at": here.now_us - ago_us}
+        client.hset(here.group.key("buckets"), mapping=used)
+    before = here.state(process).rates
+    second = admitted(here.reserve(process, need, Lane.INTERACTIVE))
+    here.settle(second, None)
+    after = here.state(process).rates
+    assert [after[kind].tat_us - before[kind].tat_us for kind in before] == [0, 0]
 
 
 def test_a_slot_stays_taken_as_long_as_its_process_renews(world: Callable[..., LimitWorld]) -> None:
