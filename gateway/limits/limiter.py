@@ -55,7 +55,8 @@ class Reservation:
     """Room for one call, from `wait_s` seconds after the reply on. `wait_s` is 0 for most.
 
     epoch: of the breaker; the call's outcome counts in it alone. probe: whether it is the one call that shows if the
-    provider is well again. admitted_us: when, by Redis's clock. money: what it may cost, where that is limited.
+    provider is well again. admitted_us: when, by Redis's clock. money: what it may cost, where that is limited. retry:
+    whether it draws on the fleet's retry budget.
     """
 
     id: str
@@ -67,6 +68,7 @@ class Reservation:
     probe: bool = False
     admitted_us: int = 0
     money: Money | None = None
+    retry: bool = False
 
 
 class Limiter:
@@ -157,7 +159,7 @@ class Limiter:
                 reply = await asked()
         except BaseException as error:
             # It may be reserved without our knowing: the reply was lost, or came too late.
-            self._end(group, reservation_id, drawn, None, money)
+            self._end(group, reservation_id, drawn, None, money, retry=retry)
             if isinstance(error, ResponseError):
                 raise RedisAway("Redis refuses the limiter's script") from error
             raise
@@ -170,7 +172,9 @@ class Limiter:
         epoch, admitted_us, probe, self.processes = admission
         held[reservation_id] = Held(lane, money, what)
         wait_s = (what - now) / SECOND_US
-        return Reservation(reservation_id, group, drawn, what, wait_s, int(epoch), bool(probe), admitted_us, money)
+        return Reservation(
+            reservation_id, group, drawn, what, wait_s, int(epoch), bool(probe), admitted_us, money, retry
+        )
 
     def confirm(self, reservation: Reservation) -> None:
         """Look once more when a reservation's date has come. Asks nobody: it goes by what this process has been told.
@@ -191,12 +195,14 @@ class Limiter:
 
         Args:
             reservation: from `reserve`; a second time does nothing.
-            used: what the provider counted; None: nothing, for no call was made. More than was reserved is a debt that
-                the next calls wait for. A request is spent either way: its date cannot be given to another call.
+            used: what the provider counted; None: nothing, for no call was made, so a retry costs nothing either. More
+                than was reserved is a debt that the next calls wait for. A request is spent either way: its date cannot
+                be given to another call.
             health: what the outcome says about the provider, see `health_of`.
         """
         admitted = (health.value, reservation.epoch, reservation.admitted_us)
-        self._end(reservation.group, reservation.id, reservation.buckets, used, reservation.money, admitted)
+        one = reservation
+        self._end(one.group, one.id, one.buckets, used, one.money, admitted, retry=one.retry)
 
     def tighten(self, reservation: Reservation, told: ToldLimits | None, error: GatewayError | None = None) -> None:
         """Take over what the provider said with an answer, or with a refusal. Never waits, never fails."""
@@ -264,13 +270,18 @@ class Limiter:
         used: Need | None,
         money: Money | None,
         admitted: tuple[str | int, ...] = (Health.SILENT.value, "", ""),
+        *,
+        retry: bool,
     ) -> None:
         """End a reservation. `admitted`: what its outcome says, epoch and time; what nobody knows of says nothing."""
         self._held.get(group, {}).pop(reservation_id, None)
         keys = _keys(group, "buckets", "slots", "alive", f"held:{self._holder}", "ceiling")
-        keys += [group.owner.key("breaker"), *([] if money is None else [money.day_key])]
+        owner = group.owner
+        keys += [owner.key("breaker"), owner.key("retries"), *([] if money is None else [money.day_key])]
         cost = 0 if money is None else money.cost(used)
-        arguments: tuple[str | int, ...] = (reservation_id, self._holder, self._now(), *admitted, cost)
+        arguments: tuple[str | int, ...] = (
+            reservation_id, self._holder, self._now(), *admitted, cost, int(retry), int(used is not None),
+        )  # fmt: skip
         for bucket in drawn:
             arguments += (bucket.kind.value, bucket.difference_us(used))
         self._untold.append(self._scripts.settle.whole(keys, arguments))

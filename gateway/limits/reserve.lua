@@ -83,7 +83,7 @@ if budget then
         return refused(settled, 'usd_open')
     end
 end
-local paid_at = retries_paid_at(KEYS[8], now)
+local paid_at = is_retry and retries_paid_at(KEYS[8], now)
 if is_retry and retry_in(paid_at, now) > 0 then
     return refused(retry_in(paid_at, now), 'retries')
 end
@@ -179,7 +179,9 @@ local probes = breaker.state == 'half-open'
 if probes then
     redis.call('HSET', KEYS[7], 'probe', member, 'probe_until', whole(now + lease))
 end
-retries_count(KEYS[8], now, paid_at, is_retry)
+if is_retry then
+    retry_reserved(KEYS[8], paid_at)
+end
 if budget then
     money_counts(KEYS[9], member, worst)
 end

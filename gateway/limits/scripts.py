@@ -40,6 +40,7 @@ def scripts(policy: Policy) -> Scripts:
             "breaker/outcome.lua",
             "limits/open.lua",
             "limits/overload.lua",
+            "limits/retries.lua",
             "limits/money.lua",
             "limits/settle.lua",
         ),

@@ -222,6 +222,25 @@ def test_time_alone_brings_retries_back_and_no_more_than_were_in_hand(world: Cal
     assert sum(retry(here, process) for _ in range(2 * RETRIES.most)) == RETRIES.most
 
 
+def test_a_retry_that_was_not_made_after_all_costs_none(world: Callable[..., LimitWorld]) -> None:
+    """Its date came too late, or the breaker opened meanwhile."""
+    here = world()
+    process = here.process()
+    for _ in range(2 * RETRIES.most):
+        here.settle(admitted(here.reserve(process, Need(), retry=True)), None)
+    assert sum(retry(here, process) for _ in range(2 * RETRIES.most)) == RETRIES.most
+
+
+def test_a_call_that_was_not_made_after_all_pays_for_no_retry(world: Callable[..., LimitWorld]) -> None:
+    here = world()
+    process = here.process()
+    while retry(here, process):
+        pass
+    for _ in range(30):
+        here.settle(admitted(here.reserve(process, Need())), None)
+    assert not retry(here, process)
+
+
 def test_a_retry_that_is_refused_otherwise_costs_none(world: Callable[..., LimitWorld], redis_url: str) -> None:
     here = world(concurrent_calls=1)
     process = here.process()
