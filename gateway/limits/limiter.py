@@ -21,6 +21,7 @@ from gateway.breaker.breakers import Breakers
 from gateway.breaker.health import Health
 from gateway.breaker.policy import SECOND_US
 from gateway.breaker.view import read_standing
+from gateway.limits.fellows import Fellows
 from gateway.limits.group import BOOKED_AHEAD_S, GroupState, LimitGroup, group_state
 from gateway.limits.held import Held, days_held, renewal
 from gateway.limits.money import Money, Purse, micro_usd
@@ -95,7 +96,7 @@ class Limiter:
             lease_s: how long slots, and a probe, count without a renewal.
             spending: who knows what was spent today; a process that makes calls needs it where a group has a budget.
             now_us: the time, for tests; None: Redis's own.
-            clock: for how long ago a large call was; nothing else goes by it.
+            clock: for how long ago a large call was, or many processes; nothing else goes by it.
             wall_clock: Unix time, for the day that it is.
         """
         policy = policy or Policy()
@@ -114,8 +115,12 @@ class Limiter:
         """Settlements, the next one first."""
         self._renewal: asyncio.TimerHandle | None = None
         self._closed = False
-        self.processes = 1
-        """That share the limits, this one among them, as was heard last."""
+        self._fellows = Fellows(lease_s, clock)
+
+    @property
+    def processes(self) -> int:
+        """That share the limits, this one among them, as was lately heard; see `Fellows`."""
+        return self._fellows.processes
 
     async def reserve(
         self, group: LimitGroup, need: Need, lane: Lane, *, may_wait: bool = True, retry: bool = False
@@ -169,7 +174,8 @@ class Limiter:
         if not admitted:
             del held[reservation_id]
             raise refusal(group, in_the_way.decode(), what, horizon_us, standing, day)
-        epoch, admitted_us, probe, self.processes = admission
+        epoch, admitted_us, probe, processes = admission
+        self._fellows.heard(processes)
         held[reservation_id] = Held(lane, money, what)
         wait_s = (what - now) / SECOND_US
         return Reservation(

@@ -259,6 +259,28 @@ def test_a_limiter_renews_by_itself_until_it_is_closed(redis_url: str) -> None:
     assert seen == sorted(seen)
 
 
+def test_a_process_knows_of_its_fellows_from_whichever_group_has_most(world: Callable[..., LimitWorld]) -> None:
+    """And forgets those that are gone, but not while it hears nothing."""
+    here = world(requests_per_min=6_000)
+    processes = [here.process() for _ in range(4)]
+    for process in processes:
+        admitted(here.reserve(process, Need()))
+    last = processes[-1].limiter
+    assert (last.processes, processes[0].limiter.processes) == (4, 1)
+    quiet = LimitGroup("openai", "default", "quiet", here.limits)
+    here.do(last.reserve(quiet, Need(), Lane.BULK))
+    assert last.processes == 4
+    here.pass_s(2 * LEASE_S - 0.001)
+    assert last.processes == 4
+    here.do(last.reserve(quiet, Need(), Lane.BULK))
+    assert last.processes == 4
+    here.pass_s(LEASE_S)
+    here.do(last.reserve(quiet, Need(), Lane.BULK))
+    assert last.processes == 1
+    here.pass_s(10 * LEASE_S)
+    assert last.processes == 1
+
+
 def test_redis_tells_the_time(redis_url: str) -> None:
     async def reserved() -> int:
         line = RedisLine.from_url(redis_url)
