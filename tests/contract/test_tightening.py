@@ -72,14 +72,30 @@ def test_older_news_than_the_last_say_nothing(world: Callable[..., LimitWorld]) 
     assert at_once(here, process) == pytest.approx(25, abs=2)
 
 
-def test_a_date_far_ahead_of_ours_does_not_count(world: Callable[..., LimitWorld]) -> None:
-    """A server in the year 9999 must not have the last word for ever."""
+@pytest.mark.parametrize("ahead_s", [253_000_000_000.0, 3_600.0, 301.0])
+def test_a_date_far_ahead_of_ours_does_not_count(world: Callable[..., LimitWorld], ahead_s: float) -> None:
+    """A server in the year 9999 must not have the last word for ever, and one in another zone not for an hour."""
     here = world(requests_per_min=6_000)
     here.pass_s(60)
     process = here.process()
-    says(here, process, requests(5_000, at=253_000_000_000.0))
+    says(here, process, requests(5_000, at=here.now_us / 1e6 + ahead_s))
+    says(here, process, requests(25, at=here.now_us / 1e6 + ahead_s))
     says(here, process, requests(3, at=here.now_us / 1e6))
     assert at_once(here, process) <= 4
+
+
+@pytest.mark.parametrize("ahead_s", [2.0, 299.0])
+def test_how_long_a_group_is_closed_goes_by_no_date(world: Callable[..., LimitWorld], ahead_s: float) -> None:
+    """One edge of a provider has a clock that is ahead; what another one asks for counts all the same."""
+    here = world(requests_per_min=6_000)
+    here.pass_s(60)
+    process, now_s = here.process(), here.now_us / 1e6
+    says(here, process, requests(25, at=now_s + ahead_s))
+    refusal = Throttled("429", retry_after_s=30.0, told=requests(0, at=now_s))
+    says(here, process, refusal.told, refusal)
+    assert refused(here.reserve(process, Need())).retry_after_s == pytest.approx(30.0 - BULK_AHEAD_S, abs=0.01)
+    here.pass_s(30.0)
+    assert at_once(here, process) >= 25, "of the amounts the older ones said nothing"
 
 
 @pytest.mark.parametrize(("error", "closed_s"), [
