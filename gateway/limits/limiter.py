@@ -216,8 +216,8 @@ class Limiter:
         if news is None:
             return
         arguments: tuple[str | int, ...] = (self._now(), "" if news.at_us is None else news.at_us, news.closed_us)
-        for kind, us in news.lacking_us.items():
-            arguments += (kind.value, us)
+        for kind, lacking in news.lacking.items():
+            arguments += (kind.value, lacking.inflow_us, lacking.until_us)
         self._post(self._scripts.tighten.whole(_keys(reservation.group, "buckets"), arguments))
 
     async def state(self, group: LimitGroup) -> GroupState:

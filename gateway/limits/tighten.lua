@@ -6,7 +6,8 @@
 -- ARGV[1]  the time in us, for tests; '' for the server's
 -- ARGV[2]  the provider's own date in us, '' where it told none
 -- ARGV[3]  how long it takes no call, in us from now; 0 where it said nothing of that
--- ARGV[4]  name, how long the rate takes for what it lacks of a whole room, in us, again and again
+-- ARGV[4]  name, how long the rate takes for what it lacks of a whole room, in us from now, and when it has a whole room
+--          again, in us from the provider's date, 0 where it said nothing of that; again and again
 --
 -- Returns 1, or 0 where the amounts were old.
 local MOST_AHEAD_US = 300000000 -- a clock that is farther ahead of ours is wrong, and must not have the last word for long
@@ -22,8 +23,10 @@ if at and at <= now + MOST_AHEAD_US then
         redis.call('HSET', KEYS[1], 'told', whole(at))
     end
 end
-for place = 4, news * #ARGV, 2 do
-    local tat = now + ARGV[place + 1]
+-- Its date is in whole seconds. A clock that is behind ours makes an answer look older than it is, which tightens less.
+local age = at and math.max(0, now - at - 1000000) or 0
+for place = 4, news * #ARGV, 3 do
+    local tat = now + math.max(ARGV[place + 1], ARGV[place + 2] - age)
     latest = math.max(latest, tat)
     -- A rate that nobody has used is let alone: it has room for one call.
     local own = tonumber(redis.call('HGET', KEYS[1], ARGV[place]) or '')
