@@ -15,8 +15,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from redis.exceptions import ResponseError
-
 from gateway.breaker.breakers import Breakers
 from gateway.breaker.health import Health
 from gateway.breaker.policy import SECOND_US
@@ -27,7 +25,7 @@ from gateway.limits.held import Held, days_held, renewal
 from gateway.limits.money import Money, Purse, micro_usd
 from gateway.limits.policy import Policy
 from gateway.limits.rates import buckets, check_fits
-from gateway.limits.refusals import UNSEEDED, breaker_open, refusal
+from gateway.limits.refusals import UNSEEDED, as_error, breaker_open
 from gateway.limits.scripts import scripts
 from gateway.limits.sizes import LargestCalls
 from gateway.limits.tightening import tightening
@@ -137,8 +135,9 @@ class Limiter:
 
         Raises:
             ExceedsLimit: it needs more than a minute holds, or a day's money.
-            LimitReached: no date within `BOOKED_AHEAD_S` is free, or none now, or no slot, or no retry, or open calls
-                may take what is left of the day's money; nothing is reserved.
+            LimitReached: no date within `BOOKED_AHEAD_S` is free, or none now, or no slot, or open calls may take what
+                is left of the day's money; nothing is reserved.
+            RetriesSpent: it is a retry, and the fleet has none left; nothing is reserved.
             BreakerOpen: the account's calls lately failed; nothing is reserved.
             DayBudgetSpent: what is left of the day's money is not enough; nothing is reserved.
             ConfigurationError: the group has a budget, and nobody here knows what is spent.
@@ -162,18 +161,16 @@ class Limiter:
             if day is not None and reply[3] == UNSEEDED.encode():
                 await self._purse.begin(group, day, self._now())
                 reply = await asked()
-        except BaseException as error:
+        except BaseException:
             # It may be reserved without our knowing: the reply was lost, or came too late.
             self._end(group, reservation_id, drawn, None, money, retry=retry)
-            if isinstance(error, ResponseError):
-                raise RedisAway("Redis refuses the limiter's script") from error
             raise
         admitted, what, now, in_the_way, stands, *admission = reply
         standing = read_standing(stands)
         self.breakers.hear(group.owner, standing)
         if not admitted:
             del held[reservation_id]
-            raise refusal(group, in_the_way.decode(), what, horizon_us, standing, day)
+            raise as_error(group, in_the_way.decode(), what, horizon_us, standing, day)
         epoch, admitted_us, probe, processes = admission
         self._fellows.heard(processes)
         held[reservation_id] = Held(lane, money, what)
@@ -229,10 +226,7 @@ class Limiter:
         keys = [*_keys(group, "buckets", "slots", "alive", "ceiling"), group.owner.key("breaker")]
         day = self._purse.today(group)
         keys += [] if day is None else [day.key]
-        try:
-            reply = await self._scripts.state.run(self._line, keys, (self._now(),))
-        except ResponseError as error:
-            raise RedisAway("Redis refuses the limiter's script") from error
+        reply = await self._scripts.state.run(self._line, keys, (self._now(),))
         state = group_state(group, reply, day)
         self.breakers.hear(group.owner, state.breaker)
         return state

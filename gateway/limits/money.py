@@ -19,10 +19,7 @@ from decimal import ROUND_CEILING, Decimal
 from typing import TYPE_CHECKING, Protocol
 from zoneinfo import ZoneInfo
 
-from redis.exceptions import ResponseError
-
 from gateway.errors import ConfigurationError, LimitReached
-from gateway.redis_line import RedisAway
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -184,7 +181,4 @@ class Purse:
         except LedgerAway as away:
             message = f"what {group} has spent today is not known: the ledger is away"
             raise LimitReached(message, retry_after_s=ASK_AGAIN_S) from away
-        try:
-            await self._seed.run(self._line, [day.key], (now, spent))
-        except ResponseError as error:
-            raise RedisAway("Redis refuses the limiter's script") from error
+        await self._seed.run(self._line, [day.key], (now, spent))

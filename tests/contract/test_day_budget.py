@@ -398,11 +398,12 @@ def test_as_many_as_the_state_says_are_admitted(world_of: Callable[..., LimitWor
     assert [isinstance(one, Admitted) for one in got] == [True] * bookable + [False]
     state = here.state(process)
     assert (state.admits(Lane.BULK, 100), state.opens_in_s(Lane.BULK, 0), state.spent_up) == (0, 0, False)
+    assert state.ready_in_s(Lane.BULK) is None, "open calls may cost less"
     for one in got[:bookable]:
         here.settle(admitted(one), CENT)
     state = here.state(process)
     assert (state.admits(Lane.BULK, 100), state.spent_up) == (0, True)
-    assert state.opens_in_s(Lane.BULK, 0) == pytest.approx(LEFT_S)
+    assert state.opens_in_s(Lane.BULK, 0) == state.ready_in_s(Lane.BULK) == pytest.approx(LEFT_S)
 
 
 ENTRY = (

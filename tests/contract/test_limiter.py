@@ -236,6 +236,21 @@ def test_a_group_that_nobody_used_has_room_for_one_call_and_what_may_be_booked(
     assert state.admits(Lane.INTERACTIVE, at_most=100) == 5
 
 
+def test_when_a_call_could_go_is_not_known_where_others_must_end_first(world: Callable[..., LimitWorld]) -> None:
+    here = world(concurrent_calls=2, requests_per_min=60)
+    process = here.process()
+    assert here.state(process).ready_in_s(Lane.INTERACTIVE) == 0
+    first = admitted(here.reserve(process, Need(), Lane.INTERACTIVE))
+    assert here.state(process).ready_in_s(Lane.BULK) == pytest.approx(0.5, abs=0.05), "a request takes a second"
+    assert here.state(process).ready_in_s(Lane.INTERACTIVE) == 0
+    admitted(here.reserve(process, Need(), Lane.INTERACTIVE))
+    here.pass_s(MINUTE_S / 4)
+    assert here.state(process).ready_in_s(Lane.INTERACTIVE) is None
+    here.renew(process)
+    here.settle(first, Need())
+    assert here.state(process).ready_in_s(Lane.INTERACTIVE) == 0
+
+
 def test_groups_do_not_know_each_other(world: Callable[..., LimitWorld]) -> None:
     here = world(requests_per_min=1)
     process = here.process()

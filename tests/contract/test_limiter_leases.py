@@ -295,6 +295,16 @@ def test_redis_tells_the_time(redis_url: str) -> None:
     assert before - 1 <= asyncio.run(reserved()) / 1e6 <= time.time() + 1
 
 
+def test_a_redis_that_refuses_the_script_is_no_better_than_none(
+    world: Callable[..., LimitWorld], redis_url: str
+) -> None:
+    here = world(requests_per_min=60)
+    with redis.Redis.from_url(redis_url) as client:
+        client.set(here.group.key("buckets"), "no hash")
+    with pytest.raises(RedisAway, match="Redis refuses a script"):
+        here.reserve(here.process(), Need())
+
+
 def test_without_redis_nobody_knows_what_is_free() -> None:
     async def asked() -> None:
         line = RedisLine.from_url("redis://127.0.0.1:1")
