@@ -6,7 +6,6 @@ from random import Random
 from typing import TYPE_CHECKING
 
 import pytest
-import redis
 from limitworld import Admitted, LimitWorld, admitted, refused
 
 from gateway.catalog_entries import Lane
@@ -258,15 +257,6 @@ def test_groups_do_not_know_each_other(world: Callable[..., LimitWorld]) -> None
     admitted(here.reserve(process, Need()))
     refused(here.reserve(process, Need()))
     assert here.do(process.limiter.reserve(other, Need(), Lane.BULK)).wait_s == 0
-
-
-def test_a_group_lies_in_one_slot_of_a_cluster(world: Callable[..., LimitWorld], redis_url: str) -> None:
-    here = world(requests_per_min=60, concurrent_calls=5)
-    admitted(here.reserve(here.process(), Need()))
-    with redis.Redis.from_url(redis_url) as client:
-        keys = client.keys("*")
-    assert len(keys) >= 4
-    assert {key.partition(b"}")[0] for key in keys} == {b"assayline:limits:{openai/default"}
 
 
 def test_small_calls_leave_room_for_the_large_one_among_them(world: Callable[..., LimitWorld]) -> None:
