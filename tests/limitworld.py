@@ -15,7 +15,7 @@ from gateway.catalog_entries import Lane
 from gateway.errors import BreakerOpen, DayBudgetSpent, LimitReached, RetriesSpent
 from gateway.limits.group import GroupState, LimitGroup, unused
 from gateway.limits.limiter import LEASE_S, Limiter, Reservation
-from gateway.limits.rates import buckets, rates
+from gateway.limits.rates import Need, buckets, rates
 from gateway.redis_line import RedisAway, RedisLine
 
 if TYPE_CHECKING:
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
     from gateway.catalog_entries import Limits
     from gateway.limits.money import Spending
-    from gateway.limits.rates import Need
     from gateway.redis_line import Command
 
 START_US = 1_700_000_000 * SECOND_US
@@ -73,9 +72,21 @@ class Admitted:
     need: Need
     reservation: Reservation
     open: bool = True
+    given_back: Need = field(default_factory=lambda: Need(0))
+    given_back_us: int = 0
 
     def date_us(self) -> int:
         return self.reservation.date_us
+
+    def ends(self, used: Need | None, now_us: int) -> None:
+        """Note what it leaves of what it reserved. A request is spent either way, and what it takes more is a debt."""
+        self.open, self.given_back_us = False, now_us
+        used = used or Need()
+        self.given_back = Need(
+            0,
+            max(0, self.need.input_tokens - used.input_tokens),
+            max(0, self.need.output_tokens - used.output_tokens),
+        )
 
 
 Outcome = Admitted | LimitReached | BreakerOpen | RetriesSpent | DayBudgetSpent
