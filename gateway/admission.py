@@ -17,9 +17,9 @@ from gateway.catalog_entries import Lane
 from gateway.errors import BreakerOpen, DayBudgetSpent, ExceedsLimit, GatewayError, LimitReached, RetriesSpent, Timeout
 from gateway.limits.alone import Alone, OwnReservation
 from gateway.limits.estimate import OutputEstimates
-from gateway.limits.limiter import Reservation
 from gateway.limits.need import needed, used
 from gateway.limits.rates import Need
+from gateway.limits.reservation import Reservation
 from gateway.pricing import NOTHING_USD, cost_usd, worst_cost_usd
 from gateway.redis_line import RedisAway
 

@@ -14,8 +14,9 @@ from gateway.breaker.policy import SECOND_US
 from gateway.catalog_entries import Lane
 from gateway.errors import BreakerOpen, DayBudgetSpent, LimitReached, RetriesSpent
 from gateway.limits.group import GroupState, LimitGroup, unused
-from gateway.limits.limiter import LEASE_S, Limiter, Reservation
+from gateway.limits.limiter import LEASE_S, Limiter
 from gateway.limits.rates import Need, buckets, rates
+from gateway.limits.reservation import Reservation
 from gateway.redis_line import RedisAway, RedisLine
 
 if TYPE_CHECKING:
@@ -153,7 +154,7 @@ class LimitWorld:
         self.said(admitted.process, lambda: admitted.process.limiter.settle(admitted.reservation, used, health))
 
     def renew(self, process: Process) -> None:
-        self.said(process, process.limiter._renew)
+        self.said(process, process.limiter._renewals.renew)
         process.lapses_us = self.now_us + round(LEASE_S * SECOND_US)
 
     def largest(self, process: Process, need: Need) -> Need:

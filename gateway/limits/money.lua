@@ -4,10 +4,26 @@
 -- open                of that: what calls that are open may cost at worst
 -- cost                how much calls lately may cost at worst (a moving mean): for those who look on
 -- seeded_at           when the rest was read from the ledger, in us
--- ended               what calls have cost that ended while this day had not begun yet (after a flush): the ledger may have
---                     been read before they were written there. One that was read, too, counts twice until the day is over
+-- ended               what calls have cost that ended while this day had not begun yet (after a flush): the ledger may
+--                     have been read before they were written there. One that was read, too, counts twice that day
 -- <holder>/<id>       what an open call may cost; "<holder>/<id> lost": one of whose end nobody will tell (its holder
 --                     died, or no longer knows of it) stays counted at that
+
+-- What stands in the way of a call, and what calls that have ended have cost; nothing where nothing does.
+local function money_refuses(key, budget, worst)
+    local spent, open, cost = unpack(redis.call('HMGET', key, 'spent', 'open', 'cost'))
+    if not spent then
+        return 'unseeded', 0
+    end
+    local mean, settled = tonumber(cost or worst), spent - open
+    redis.call('HSET', key, 'cost', whole(mean + (worst - mean) / 16))
+    if settled + worst > budget then
+        return 'usd_per_day', settled
+    elseif spent + worst > budget then
+        return 'usd_open', settled
+    end
+end
+
 local function money_counts(key, member, worst)
     if redis.call('HSETNX', key, member, whole(worst)) == 1 then -- else it is counted already
         redis.call('HINCRBY', key, 'spent', whole(worst))

@@ -318,8 +318,8 @@ def test_a_reservation_that_goes_out_twice_counts_once(world_of: Callable[..., L
     here = world_of("0.10")
     process = here.process()
     first = admitted(here.reserve(process, CENT)).reservation
-    again = here.do(process.limiter._asked(here.group, first.id, Lane.BULK, 0, first.buckets, first.money))
-    assert again[0] == 1
+    again = here.do(process.limiter._ask(first, 0))
+    assert not again.in_the_way
     assert spent(here, process) == (10_000, 10_000)
 
 
@@ -334,7 +334,7 @@ def test_a_renewal_and_a_later_reservation_that_go_out_twice_count_once(
     process.line.repeats = True
 
     async def renewed_and_reserved() -> None:
-        process.limiter._renew()
+        process.limiter._renewals.renew()
         await process.limiter.reserve(here.group, CENT, Lane.INTERACTIVE)
 
     here.do(renewed_and_reserved())
@@ -352,8 +352,8 @@ def test_a_reservation_that_goes_out_again_after_its_holder_lapsed_counts_once(
     process = here.process()
     first = admitted(here.reserve(process, CENT)).reservation
     with redis.Redis.from_url(redis_url) as client:
-        client.delete(here.group.key(f"held:{process.limiter._holder}"))
-    here.do(process.limiter._asked(here.group, first.id, Lane.BULK, 0, first.buckets, first.money))
+        client.delete(here.group.key(f"held:{process.limiter._holder.name}"))
+    here.do(process.limiter._ask(first, 0))
     assert spent(here, process) == (10_000, 10_000)
 
 

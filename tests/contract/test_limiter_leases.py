@@ -13,8 +13,9 @@ from limitworld import LimitWorld, admitted, refused
 
 from gateway.catalog_entries import Lane, Limits
 from gateway.limits.group import LimitGroup
-from gateway.limits.limiter import LEASE_S, MOST_UNTOLD, Limiter
+from gateway.limits.limiter import LEASE_S, Limiter
 from gateway.limits.rates import MINUTE_US, Need
+from gateway.limits.renewals import MOST_UNTOLD
 from gateway.redis_line import RedisAway, RedisLine
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ def test_slots_do_not_leak_where_settlements_are_lost(world: Callable[..., Limit
     here = world(concurrent_calls=5)
     process = here.process()
     for lost in [admitted(here.reserve(process, Need())) for _ in range(2)]:
-        del process.limiter._held[here.group][lost.reservation.id]
+        process.limiter._renewals.drop(lost.reservation)
     for _ in range(20):
         here.settle(admitted(here.reserve(process, Need())), None)
         here.pass_s(LEASE_S / 4)
@@ -112,10 +113,10 @@ def test_of_what_ends_while_redis_is_away_the_latest_is_kept(world: Callable[...
     process.line.gone = True
     for _ in range(MOST_UNTOLD + 1):
         process.limiter.settle(held.reservation, None)
-    assert len(process.limiter._untold) == MOST_UNTOLD
+    assert len(process.limiter._renewals._untold) == MOST_UNTOLD
     process.line.gone = False
     here.renew(process)
-    assert not process.limiter._untold
+    assert not process.limiter._renewals._untold
 
 
 def test_renewal_and_settlement_sent_once_more_settle_once(world: Callable[..., LimitWorld]) -> None:
@@ -123,7 +124,7 @@ def test_renewal_and_settlement_sent_once_more_settle_once(world: Callable[..., 
     here = world(output_tokens_per_min=60_000, concurrent_calls=5)
     process = here.process()
     held = admitted(here.reserve(process, Need(1, 0, 600)))
-    renewal = process.limiter._renewed(here.group, process.limiter._held[here.group])
+    renewal = process.limiter._renewals.renewal(here.group)
     here.settle(held, Need(1, 0, 3_000))
     once = here.state(process)
     here.do(process.limiter._line.ask(renewal))
@@ -150,8 +151,8 @@ def test_reserving_twice_is_reserving_once(world: Callable[..., LimitWorld]) -> 
     here = world(requests_per_min=60, concurrent_calls=2)
     process = here.process()
     first = admitted(here.reserve(process, Need(), Lane.INTERACTIVE)).reservation
-    again = here.do(process.limiter._asked(here.group, first.id, Lane.INTERACTIVE, 0, first.buckets))
-    assert again[:2] == [1, first.date_us]
+    again = here.do(process.limiter._ask(first, 0))
+    assert (again.in_the_way, again.what) == ("", first.date_us)
     admitted(here.reserve(here.process(), Need(1, 0, 0), Lane.INTERACTIVE))
 
 
@@ -209,12 +210,12 @@ def test_a_settlement_that_was_lost_is_made_good_by_the_next_renewal(
     process, other = here.process(), here.process()
     lost = admitted(here.reserve(process, Need(), Lane.INTERACTIVE))
     admitted(here.reserve(process, Need(), Lane.INTERACTIVE))
-    del process.limiter._held[here.group][lost.reservation.id]
+    process.limiter._renewals.drop(lost.reservation)
     refused(here.reserve(other, Need(), Lane.INTERACTIVE))
     here.renew(process)
     admitted(here.reserve(other, Need(), Lane.INTERACTIVE))
     with redis.Redis.from_url(redis_url) as client:
-        assert client.hlen(here.group.key(f"held:{process.limiter._holder}")) == 1
+        assert client.hlen(here.group.key(f"held:{process.limiter._holder.name}")) == 1
 
 
 def test_a_reservation_whose_reply_is_lost_is_given_back(redis_url: str) -> None:
@@ -250,7 +251,7 @@ def test_a_limiter_renews_by_itself_until_it_is_closed(redis_url: str) -> None:
                 score = float(server.zscore(group.key("alive"), "holder") or 0)
                 seen += [score] if score != seen[-1] else []
         limiter.close()
-        assert limiter._renewal is None
+        assert limiter._renewals._timer is None
         await line.aclose()
         return seen
 

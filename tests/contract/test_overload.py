@@ -258,7 +258,7 @@ def test_a_retry_sent_twice_costs_one(world: Callable[..., LimitWorld], redis_ur
     first = admitted(here.reserve(process, Need(), Lane.INTERACTIVE, retry=True)).reservation
     with redis.Redis.from_url(redis_url) as client:
         once = client.get(here.group.owner.key("retries"))
-        here.do(process.limiter._asked(here.group, first.id, Lane.INTERACTIVE, 0, first.buckets, retry=True))
+        here.do(process.limiter._ask(first, 0))
         assert client.get(here.group.owner.key("retries")) == once
 
 

@@ -90,7 +90,7 @@ class LimiterMachine(RuleBasedStateMachine):
         process.line.repeats = True
 
         async def renewed() -> None:
-            process.limiter._renew()
+            process.limiter._renewals.renew()
 
         self.world.do(renewed())
         process.lapses_us = self.world.now_us + round(LEASE_S * SECOND_US)
@@ -143,7 +143,7 @@ class LimiterMachine(RuleBasedStateMachine):
             else Need(1, *(max(0, n + more) for n in (one.need.input_tokens, one.need.output_tokens)))
         )
         process = one.process
-        process.line.gone, process.line.repeats = away, twice
+        process.line.gone, process.line.repeats = away and process.alive, twice
         one.ends(used, self.world.now_us)
         self.world.settle(one, used)
         process.line.gone = False
@@ -292,7 +292,7 @@ class LimiterMachine(RuleBasedStateMachine):
         for process in self.processes:
             for lane in Lane:
                 here = [one for one in self.admitted if one.open and one.process is process and one.lane is lane]
-                assert int(slots.get(f"{process.limiter._holder} {lane}".encode(), 0)) == len(here)
+                assert int(slots.get(f"{process.limiter._holder.name} {lane}".encode(), 0)) == len(here)
 
     @invariant()
     def every_key_goes_away(self) -> None:

@@ -83,7 +83,7 @@ class MoneyMachine(RuleBasedStateMachine):
         process = self.processes[which % 3]
 
         async def renewed() -> None:
-            process.limiter._renew()
+            process.limiter._renewals.renew()
 
         process.line.repeats = True
         self.world.do(renewed())
@@ -116,7 +116,7 @@ class MoneyMachine(RuleBasedStateMachine):
 
         def ended_and_renewed() -> None:
             process.limiter.settle(call.reservation, Need(cost_usd=cost * MICRO))
-            process.limiter._renew()
+            process.limiter._renewals.renew()
 
         process.line.repeats = True
         self.world.said(process, ended_and_renewed)
