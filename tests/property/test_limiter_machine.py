@@ -112,10 +112,15 @@ class LimiterMachine(RuleBasedStateMachine):
         self.world.do(cancelled())
 
     @rule(
-        need=NEEDS, lanes=st.lists(LANES, min_size=1, max_size=3), steps=st.integers(1, 12), step_s=st.floats(0.1, 10)
+        need=NEEDS,
+        lanes=st.lists(LANES, min_size=1, max_size=3),
+        steps=st.integers(1, 12),
+        step_s=st.floats(0.1, 10),
+        share=st.sampled_from([0.0, 0.5, 1.0]),
     )
-    def saturate(self, need: Need, lanes: list[Lane], steps: int, step_s: float) -> None:
-        """For a while all reserve what they get, and each call ends before the next step."""
+    def saturate(self, need: Need, lanes: list[Lane], steps: int, step_s: float, share: float) -> None:
+        """For a while all reserve what they get; each call ends before the next step, and has used so much of it."""
+        used = Need(1, int(need.input_tokens * share), int(need.output_tokens * share))
         for _ in range(steps):
             begun = len(self.admitted)
             for number in range(MOST_AT_ONCE):
@@ -126,8 +131,8 @@ class LimiterMachine(RuleBasedStateMachine):
             self.no_more_calls_are_open_than_may_be()
             self.time_passes(step_s)
             for one in self.admitted[begun:]:
-                one.ends(one.need, self.world.now_us)
-                self.world.settle(one, one.need)
+                one.ends(used, self.world.now_us)
+                self.world.settle(one, used)
 
     @precondition(lambda self: any(one.open for one in self.admitted))
     @rule(which=PICK, more=st.sampled_from([None, -3_000, -1, 0, 1, 3_000]), away=st.booleans(), twice=st.booleans())
@@ -143,6 +148,7 @@ class LimiterMachine(RuleBasedStateMachine):
             else Need(1, *(max(0, n + more) for n in (one.need.input_tokens, one.need.output_tokens)))
         )
         process = one.process
+        rates_before = self.world.state(self.processes[0]).rates
         process.line.gone, process.line.repeats = away and process.alive, twice
         one.ends(used, self.world.now_us)
         self.world.settle(one, used)
@@ -150,6 +156,11 @@ class LimiterMachine(RuleBasedStateMachine):
         if (away or twice) and process.alive:
             self.world.renew(process)
         process.line.repeats = False
+        rates_after = self.world.state(self.processes[0]).rates
+        for bucket in one.reservation.buckets:
+            if process.alive and bucket.kind in rates_before:
+                moved_us = rates_after[bucket.kind].tat_us - rates_before[bucket.kind].tat_us
+                assert moved_us == bucket.difference_us(used)
         before = self.contents()
         self.world.settle(one, used)
         assert self.contents() == before
@@ -187,20 +198,23 @@ class LimiterMachine(RuleBasedStateMachine):
         at = None if age_s is None else self.world.now_us / 1e6 - age_s
         told = ToldLimits({kind: ToldLimit(remaining, None, reset_s) for kind in rates(self.world.limits)}, at)
         error = None if wait_s is None else Throttled("429", retry_after_s=wait_s)
+        before = self.world.state(self.processes[0]).rates
         self.world.said(one.process, lambda: one.process.limiter.tighten(one.reservation, told, error))
+        after = self.world.state(self.processes[0]).rates
+        assert all(after[kind].tat_us >= rate.tat_us for kind, rate in before.items())
         if wait_s is not None:
             self.closed_us = max(self.closed_us, self.world.now_us + round(wait_s * SECOND_US))
 
     @precondition(lambda self: self.closed_us <= self.world.now_us)
-    @rule(which=PICK, need=NEEDS)
-    def reserve_what_the_state_admits(self, which: int, need: Need) -> None:
-        """As many as it says, and not one more. Bulk: no call of it goes ahead of its date."""
+    @rule(which=PICK, need=NEEDS, twice=st.booleans())
+    def reserve_what_the_state_admits(self, which: int, need: Need, twice: bool) -> None:
+        """As many as it says, and not one more. Bulk: none of it goes ahead of its date. twice: all is heard twice."""
         process = self.processes[which % 3]
         foreseen = self.world.admits(process, need, Lane.BULK, MOST_AT_ONCE)
         begun = len(self.admitted)
         for _ in range(MOST_AT_ONCE):
             before = len(self.admitted)
-            self.reserve(which, Lane.BULK, need)
+            (self.reserve_in_a_batch_that_goes_out_twice if twice else self.reserve)(which, Lane.BULK, need)
             if len(self.admitted) == before:
                 break
         assert len(self.admitted) - begun == foreseen

@@ -153,6 +153,7 @@ class MoneyMachine(RuleBasedStateMachine):
         self.world.pass_s(LEASE_S + 1)
         for process in self.processes:
             self.renewed(process)
+        self.ask_for_nothing(which)
 
     @rule()
     def freeze(self) -> None:
@@ -173,12 +174,16 @@ class MoneyMachine(RuleBasedStateMachine):
             call, worst = self.books.calls.pop(which % len(self.books.calls))
             self.world.settle(call, Need(cost_usd=worst * MICRO))
             self.books.late = worst
-        nothing = self.world.reserve(self.processes[which % 3], Need(cost_usd=Decimal(0)))
-        if isinstance(nothing, Admitted):
-            self.world.settle(nothing, None)
+        self.ask_for_nothing(which)
         self.books.ended, self.books.late = self.books.ended + self.books.late, 0
         for process in self.processes:
             self.renewed(process)
+
+    def ask_for_nothing(self, which: int) -> None:
+        """Whoever asks finds the day not begun, and the dead."""
+        nothing = self.world.reserve(self.processes[which % 3], Need(cost_usd=Decimal(0)))
+        if isinstance(nothing, Admitted):
+            self.world.settle(nothing, None)
 
     def lost(self) -> int:
         """Of open calls, as long as their process has not renewed them after a silence."""
@@ -193,6 +198,7 @@ class MoneyMachine(RuleBasedStateMachine):
         money = self.world.state(self.processes[0]).money
         assert money is not None
         assert money.spent in (None, self.books.ended + self.books.open)
+        assert money.spent is None or self.books.open - self.lost() <= money.open <= self.books.open
         assert self.books.ended + self.books.open <= self.budget
 
     def teardown(self) -> None:
