@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
-from redis.exceptions import NoScriptError
+from redis.exceptions import NoScriptError, ResponseError
+
+from gateway.redis_line import RedisAway
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -47,9 +49,14 @@ class Script:
         """Run it and return its reply.
 
         Raises:
-            RedisAway: see `RedisLine.ask`.
-            ResponseError: the script failed, or the server refuses it.
+            RedisAway: see `RedisLine.ask`; or the script failed, or the server refuses it, which is no better.
         """
+        try:
+            return await self._reply(line, keys, arguments)
+        except ResponseError as refusal:
+            raise RedisAway("Redis refuses a script") from refusal
+
+    async def _reply(self, line: RedisLine, keys: Sequence[str | bytes], arguments: Sequence[str | bytes | int]) -> Any:
         try:
             [reply] = await line.ask(("EVALSHA", self.sha, len(keys), *keys, *arguments))
         except NoScriptError:

@@ -20,8 +20,8 @@ from gateway.catalog_entries import Counting, Lane, Limits, ModelEntry, Price
 from gateway.errors import BreakerOpen, GatewayError, LimitReached
 from gateway.ledger import CallKind, CallOutcome, MemoryLedger
 from gateway.limits.group import LimitGroup
-from gateway.limits.limiter import Reservation
 from gateway.limits.rates import Need
+from gateway.limits.reservation import Reservation
 from gateway.limits.told import ToldLimits
 from gateway.messages import Completion, CompletionRequest, FinishReason, Message, ModelRef, Usage
 from gateway.providers.base import ProviderConfig

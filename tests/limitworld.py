@@ -14,25 +14,52 @@ from gateway.breaker.policy import SECOND_US
 from gateway.catalog_entries import Lane
 from gateway.errors import BreakerOpen, DayBudgetSpent, LimitReached, RetriesSpent
 from gateway.limits.group import GroupState, LimitGroup, unused
-from gateway.limits.limiter import LEASE_S, Limiter, Reservation
-from gateway.limits.rates import buckets, rates
-from gateway.redis_line import RedisLine
+from gateway.limits.limiter import LEASE_S, Limiter
+from gateway.limits.rates import Need, buckets, rates
+from gateway.limits.reservation import Reservation
+from gateway.redis_line import RedisAway, RedisLine
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable, Coroutine, Sequence
 
     from gateway.catalog_entries import Limits
     from gateway.limits.money import Spending
-    from gateway.limits.rates import Need
+    from gateway.redis_line import Command
 
 START_US = 1_700_000_000 * SECOND_US
 
 
+class FickleLine(RedisLine):
+    """A line that breaks. gone: Redis is away. loses: what is posted never arrives. repeats: all is sent twice."""
+
+    gone = False
+    loses = False
+    repeats = False
+
+    @property
+    def away(self) -> bool:
+        return self.gone or super().away
+
+    def post(self, *commands: Command) -> None:
+        if not self.loses:
+            super().post(*commands)
+
+    def _admit(self) -> None:
+        if self.gone:
+            raise RedisAway("Redis is away")
+        super()._admit()
+
+    async def _exchange(self, commands: Sequence[Command]) -> list[Any]:
+        replies = await super()._exchange(commands)
+        return await super()._exchange(commands) if self.repeats else replies
+
+
 @dataclass(eq=False, slots=True)
 class Process:
-    """A worker's limiter, and when its slots lapse."""
+    """A worker's limiter, its line, and when its slots lapse."""
 
     limiter: Limiter
+    line: FickleLine
     alive: bool = True
     lapses_us: int = 0
 
@@ -46,9 +73,21 @@ class Admitted:
     need: Need
     reservation: Reservation
     open: bool = True
+    given_back: Need = field(default_factory=lambda: Need(0))
+    given_back_us: int = 0
 
     def date_us(self) -> int:
         return self.reservation.date_us
+
+    def ends(self, used: Need | None, now_us: int) -> None:
+        """Note what it leaves of what it reserved. A request is spent either way, and what it takes more is a debt."""
+        self.open, self.given_back_us = False, now_us
+        used = used or Need()
+        self.given_back = Need(
+            0,
+            max(0, self.need.input_tokens - used.input_tokens),
+            max(0, self.need.output_tokens - used.output_tokens),
+        )
 
 
 Outcome = Admitted | LimitReached | BreakerOpen | RetriesSpent | DayBudgetSpent
@@ -65,7 +104,7 @@ class LimitWorld:
     zone: str = "UTC"
     spending: Spending | None = None
     loop: asyncio.Runner = field(default_factory=asyncio.Runner)
-    lines: list[RedisLine] = field(default_factory=list)
+    lines: list[FickleLine] = field(default_factory=list)
 
     @property
     def group(self) -> LimitGroup:
@@ -75,17 +114,19 @@ class LimitWorld:
         return self.loop.run(work)
 
     def process(self) -> Process:
-        self.lines.append(RedisLine.from_url(self.url))
+        line = FickleLine.from_url(self.url)
+        assert isinstance(line, FickleLine)
+        self.lines.append(line)
         name = f"holder-{len(self.lines)}"
         limiter = Limiter(
-            self.lines[-1],
+            line,
             name,
             spending=self.spending,
             now_us=lambda: self.now_us,
             clock=lambda: self.now_us / SECOND_US,
             wall_clock=lambda: self.now_us / SECOND_US,
         )
-        return Process(limiter)
+        return Process(limiter, line)
 
     def reserve(self, process: Process, need: Need, lane: Lane = Lane.BULK, *, retry: bool = False) -> Outcome:
         try:
@@ -113,7 +154,7 @@ class LimitWorld:
         self.said(admitted.process, lambda: admitted.process.limiter.settle(admitted.reservation, used, health))
 
     def renew(self, process: Process) -> None:
-        self.said(process, process.limiter._renew)
+        self.said(process, process.limiter._renewals.renew)
         process.lapses_us = self.now_us + round(LEASE_S * SECOND_US)
 
     def largest(self, process: Process, need: Need) -> Need:
@@ -164,7 +205,8 @@ class LimitWorld:
 
         async def posted() -> None:
             post()
-            await process.limiter._line.ask(("PING",))
+            if not process.line.gone:
+                await process.line.ask(("PING",))
 
         self.do(posted())
 

@@ -18,5 +18,5 @@ class Account:
         return f"{self.provider}/{self.name}"
 
     def key(self, what: str) -> str:
-        """A key of the account. All of one account have one hash tag, so they lie in one slot of a Redis Cluster."""
+        """A key of the account. All of one account have one hash tag: one slot of a Redis Cluster (see ADR 0010)."""
         return f"{PREFIX}{{{self}}}:{what}"

@@ -9,11 +9,9 @@ from functools import cache
 from typing import TYPE_CHECKING, Literal
 
 from pybreaker import STATE_HALF_OPEN, STATE_OPEN, CircuitBreaker
-from redis.exceptions import ResponseError
 
 from gateway.breaker.policy import SECOND_US, BreakerPolicy
 from gateway.breaker.view import Changes, Mirror, Standing, breaker_view, read_standing
-from gateway.redis_line import RedisAway
 from gateway.redis_script import Script
 
 if TYPE_CHECKING:
@@ -158,10 +156,7 @@ class Breakers:
         self._line.post(_force(self._policy).whole([account.key("breaker")], (order, self._now())))
 
     async def _run(self, script: Script, account: Account, *arguments: str | int) -> list:  # type: ignore[type-arg]
-        try:
-            reply: list = await script.run(self._line, [account.key("breaker")], arguments)  # type: ignore[type-arg]
-        except ResponseError as error:
-            raise RedisAway("Redis refuses the breaker's script") from error
+        reply: list = await script.run(self._line, [account.key("breaker")], arguments)  # type: ignore[type-arg]
         return reply
 
     def _now(self) -> int | str:

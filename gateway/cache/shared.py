@@ -20,8 +20,6 @@ import random
 import secrets
 from typing import TYPE_CHECKING
 
-from redis.exceptions import ResponseError
-
 from gateway.cache.entry import MAX_ENTRY_BYTES
 from gateway.cache.layer import Kept
 from gateway.redis_line import RedisAway
@@ -64,9 +62,6 @@ class SharedLayer:
         self._leading.add(key)
         try:
             found = await self._take(key, lead_s, instead_of)
-        except ResponseError as refusal:
-            self.give_up(key)
-            raise RedisAway("Redis refuses the cache's script") from refusal
         except BaseException:
             # The lease may be ours without our knowing: its reply was lost, or came too late.
             self.give_up(key)

@@ -16,8 +16,9 @@ if TYPE_CHECKING:
     from gateway.breaker.health import Health
     from gateway.calls.hop import Seat
     from gateway.calls.terms import Terms
-    from gateway.limits.limiter import Limiter, Reservation
+    from gateway.limits.limiter import Limiter
     from gateway.limits.rates import Need
+    from gateway.limits.reservation import Reservation
     from gateway.limits.told import ToldLimits
 
     AnyReservation = Reservation | OwnReservation

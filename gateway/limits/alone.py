@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, ClassVar
 from gateway.errors import LimitReached
 from gateway.limits.group import BOOKED_AHEAD_S
 from gateway.limits.rates import check_fits, rates
+from gateway.limits.refusals import SLOT_RETRY_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,7 +28,6 @@ SHARE_TAKEN = 0.5
 LONGEST_S = 60.0
 AGAIN_S = 5.0
 """When to ask again after that."""
-SLOT_RETRY_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)

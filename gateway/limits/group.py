@@ -136,6 +136,15 @@ class GroupState:
         distances_s = (us / SECOND_US for us in distances)
         return max(0, day_s, self._breaker_opens_in_s(calls), self._closed_in_s(lane), *distances_s)
 
+    def ready_in_s(self, lane: Lane) -> float | None:
+        """Return in how many seconds a call could go, 0 for now.
+
+        None: once an open call has ended, for slots or money are all taken; when that is, nobody knows.
+        """
+        if self.admits(lane, 1):
+            return 0.0
+        return self.opens_in_s(lane, 0) or None
+
     @property
     def out(self) -> bool:
         """Whether the breaker keeps calls out, but for a probe."""
@@ -194,7 +203,7 @@ def most_open_bulk(most_open: int) -> int:
 
 def _used(kept: Mapping[str, int], kind: LimitKind, now_us: int) -> float:
     """What fades within a minute comes, at a steady rate, to what a minute holds."""
-    fading = math.exp((kept.get(f"{kind} used_at", now_us) - now_us) / MINUTE_US)
+    fading = math.exp(min(0, kept.get(f"{kind} used_at", now_us) - now_us) / MINUTE_US)
     return max(0.0, kept.get(f"{kind} used", 0) / MINUTE_US * fading)
 
 

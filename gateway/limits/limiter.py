@@ -3,68 +3,46 @@
 By the same scripts it asks the account's breaker, tells it how calls end, and draws on the fleet's retry budget.
 
 The scripts decide, by Redis's clock; what comes back is how long to wait, so no worker's clock has a say. A process
-that dies leaves its slots to lapse within `LEASE_S`, and what it had reserved of a rate flows off at that rate: no
-capacity is ever lost.
+that dies leaves its slots to lapse within `LEASE_S`, and what it had reserved of a rate flows off at that rate.
 """
 
 from __future__ import annotations
 
-import asyncio
+import contextlib
 import time
-from dataclasses import dataclass
-from functools import partial
-from typing import TYPE_CHECKING, Any
-
-from redis.exceptions import ResponseError
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from gateway.breaker.breakers import Breakers
 from gateway.breaker.health import Health
 from gateway.breaker.policy import SECOND_US
-from gateway.breaker.view import read_standing
+from gateway.limits import commands
+from gateway.limits.commands import Holder, Reply
+from gateway.limits.fellows import Fellows
 from gateway.limits.group import BOOKED_AHEAD_S, GroupState, LimitGroup, group_state
-from gateway.limits.held import Held, days_held, renewal
 from gateway.limits.money import Money, Purse, micro_usd
 from gateway.limits.policy import Policy
 from gateway.limits.rates import buckets, check_fits
-from gateway.limits.refusals import UNSEEDED, breaker_open, refusal
+from gateway.limits.refusals import UNSEEDED, as_error, breaker_open
+from gateway.limits.renewals import Renewals
+from gateway.limits.reservation import Reservation
 from gateway.limits.scripts import scripts
 from gateway.limits.sizes import LargestCalls
 from gateway.limits.tightening import tightening
 from gateway.redis_line import RedisAway
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable
 
     from gateway.catalog_entries import Lane
     from gateway.errors import GatewayError
-    from gateway.limits.money import Spending
-    from gateway.limits.rates import Bucket, Need
+    from gateway.limits.money import Day, Spending
+    from gateway.limits.rates import Need
     from gateway.limits.told import ToldLimits
-    from gateway.redis_line import Command, RedisLine
+    from gateway.redis_line import RedisLine
 
 LEASE_S = 20.0
 """So long a dead process's slots stay taken: as long as it takes until its jobs are run again."""
-RENEWALS = 4
-"""In a lease's time: three may be lost."""
-
-
-@dataclass(frozen=True, slots=True)
-class Reservation:
-    """Room for one call, from `wait_s` seconds after the reply on. `wait_s` is 0 for most.
-
-    epoch: of the breaker; the call's outcome counts in it alone. probe: whether it is the one call that shows if the
-    provider is well again. admitted_us: when, by Redis's clock. money: what it may cost, where that is limited.
-    """
-
-    id: str
-    group: LimitGroup
-    buckets: tuple[Bucket, ...]
-    date_us: int
-    wait_s: float
-    epoch: int = 0
-    probe: bool = False
-    admitted_us: int = 0
-    money: Money | None = None
 
 
 class Limiter:
@@ -91,25 +69,24 @@ class Limiter:
             lease_s: how long slots, and a probe, count without a renewal.
             spending: who knows what was spent today; a process that makes calls needs it where a group has a budget.
             now_us: the time, for tests; None: Redis's own.
-            clock: for how long ago a large call was; nothing else goes by it.
+            clock: for how long ago a large call was, or many processes; nothing else goes by it.
             wall_clock: Unix time, for the day that it is.
         """
         policy = policy or Policy()
         self.breakers = Breakers(line, policy=policy.breaker, now_us=now_us)
         self._scripts = scripts(policy)
         self._line = line
-        self._holder = holder
-        self._lease_us = round(lease_s * SECOND_US)
+        self._holder = Holder(holder, round(lease_s * SECOND_US))
         self._now_us = now_us
         self._largest = LargestCalls(clock)
+        self._fellows = Fellows(lease_s, clock)
         self._purse = Purse(line, self._scripts.seed, spending, wall_clock)
-        self._made = 0
-        self._held: dict[LimitGroup, dict[str, Held]] = {}
-        """By the id of the reservation."""
-        self._renewal: asyncio.TimerHandle | None = None
-        self._closed = False
-        self.processes = 1
-        """That share the limits, this one among them, as was heard last."""
+        self._renewals = Renewals(line, self._scripts.renew, self._holder, self._purse, self._now)
+
+    @property
+    def processes(self) -> int:
+        """That share the limits, this one among them, as was lately heard; see `Fellows`."""
+        return self._fellows.processes
 
     async def reserve(
         self, group: LimitGroup, need: Need, lane: Lane, *, may_wait: bool = True, retry: bool = False
@@ -126,45 +103,46 @@ class Limiter:
 
         Raises:
             ExceedsLimit: it needs more than a minute holds, or a day's money.
-            LimitReached: no date within `BOOKED_AHEAD_S` is free, or none now, or no slot, or no retry, or open calls
-                may take what is left of the day's money; nothing is reserved.
+            LimitReached: no date within `BOOKED_AHEAD_S` is free, or none now, or no slot, or open calls may take what
+                is left of the day's money; nothing is reserved.
+            RetriesSpent: it is a retry, and the fleet has none left; nothing is reserved.
             BreakerOpen: the account's calls lately failed; nothing is reserved.
             DayBudgetSpent: what is left of the day's money is not enough; nothing is reserved.
             ConfigurationError: the group has a budget, and nobody here knows what is spent.
             RedisAway: nobody knows what is free.
         """
         check_fits(group.limits, need)  # before it is counted: what never goes must not slow down the others
-        drawn = buckets(group.limits, need, self._largest.with_this(group, need))
-        horizon_us = round(BOOKED_AHEAD_S[lane] * SECOND_US) if may_wait else 0
-        self._made += 1
-        reservation_id = str(self._made)
-        held = self._held.setdefault(group, {})
+        if self._line.away:
+            raise RedisAway("Redis is away")  # nothing was sent, so there is nothing to settle
         day = self._purse.today(group)
-        money = None if day is None or need.cost_usd is None else Money(day.key, micro_usd(need.cost_usd))
-        held[reservation_id] = Held(lane, money)
-        self._renew_later()
-        asked = partial(self._asked, group, reservation_id, lane, horizon_us, drawn, money, retry=retry)
+        one = self._wanted(group, need, lane, day, retry=retry)
+        horizon_us = round(BOOKED_AHEAD_S[lane] * SECOND_US) if may_wait else 0
+        self._renewals.hold(one)
         try:
-            reply = await asked()
-            if day is not None and reply[3] == UNSEEDED.encode():
+            reply = await self._ask(one, horizon_us)
+            if day is not None and reply.in_the_way == UNSEEDED:
                 await self._purse.begin(group, day, self._now())
-                reply = await asked()
-        except BaseException as error:
+                reply = await self._ask(one, horizon_us)
+        except BaseException:
             # It may be reserved without our knowing: the reply was lost, or came too late.
-            self._end(group, reservation_id, drawn, None, money)
-            if isinstance(error, ResponseError):
-                raise RedisAway("Redis refuses the limiter's script") from error
+            self.settle(one, None)
             raise
-        admitted, what, now, in_the_way, stands, *admission = reply
-        standing = read_standing(stands)
-        self.breakers.hear(group.owner, standing)
-        if not admitted:
-            del held[reservation_id]
-            raise refusal(group, in_the_way.decode(), what, horizon_us, standing, day)
-        epoch, admitted_us, probe, self.processes = admission
-        held[reservation_id] = Held(lane, money, what)
-        wait_s = (what - now) / SECOND_US
-        return Reservation(reservation_id, group, drawn, what, wait_s, int(epoch), bool(probe), admitted_us, money)
+        self.breakers.hear(group.owner, reply.standing)
+        if reply.in_the_way:
+            self._renewals.drop(one)
+            raise as_error(group, reply.in_the_way, reply.what, horizon_us, reply.standing, day)
+        epoch, admitted_us, probe, processes = reply.admission
+        self._fellows.heard(processes)
+        one = replace(
+            one,
+            date_us=reply.what,
+            wait_s=reply.wait_s,
+            epoch=int(epoch),
+            probe=bool(probe),
+            admitted_us=admitted_us,
+        )
+        self._renewals.hold(one)
+        return one
 
     def confirm(self, reservation: Reservation) -> None:
         """Look once more when a reservation's date has come. Asks nobody: it goes by what this process has been told.
@@ -178,26 +156,30 @@ class Limiter:
             raise breaker_open(account, standing)
 
     def settle(self, reservation: Reservation, used: Need | None, health: Health = Health.SILENT) -> None:
-        """End a reservation, once the call has ended. Never waits, never fails: what is lost is made good by a renewal.
+        """End a reservation, once the call has ended. Never waits, never fails.
+
+        While Redis is away this is kept, and told once it is back. Where it is lost on its way, the next renewal frees
+        the slot; the money stays counted at its worst, and what was not used of tokens flows off at their rate.
 
         Args:
             reservation: from `reserve`; a second time does nothing.
-            used: what the provider counted; None: nothing, for no call was made. More than was reserved is a debt that
-                the next calls wait for. A request is spent either way: its date cannot be given to another call.
+            used: what the provider counted; None: nothing, for no call was made, so a retry costs nothing either. More
+                than was reserved is a debt that the next calls wait for. A request is spent either way: its date cannot
+                be given to another call.
             health: what the outcome says about the provider, see `health_of`.
         """
-        admitted = (health.value, reservation.epoch, reservation.admitted_us)
-        self._end(reservation.group, reservation.id, reservation.buckets, used, reservation.money, admitted)
+        self._renewals.drop(reservation)
+        said = commands.settle(reservation, used, health, self._holder, self._now())
+        self._renewals.tell(self._scripts.settle.whole(*said))
 
     def tighten(self, reservation: Reservation, told: ToldLimits | None, error: GatewayError | None = None) -> None:
         """Take over what the provider said with an answer, or with a refusal. Never waits, never fails."""
         news = tightening(reservation.group, reservation.buckets, told, error)
         if news is None:
             return
-        arguments: tuple[str | int, ...] = (self._now(), "" if news.at_us is None else news.at_us, news.closed_us)
-        for kind, us in news.lacking_us.items():
-            arguments += (kind.value, us)
-        self._post(self._scripts.tighten.whole(_keys(reservation.group, "buckets"), arguments))
+        said = commands.tighten(reservation.group, news, self._now())
+        with contextlib.suppress(RedisAway):  # its next answer, or refusal, says it again
+            self._line.post(self._scripts.tighten.whole(*said))
 
     async def state(self, group: LimitGroup) -> GroupState:
         """Look at what is reserved, by whomever; nothing changes.
@@ -205,98 +187,25 @@ class Limiter:
         Raises:
             RedisAway: nobody knows.
         """
-        keys = [*_keys(group, "buckets", "slots", "alive", "ceiling"), group.owner.key("breaker")]
         day = self._purse.today(group)
-        keys += [] if day is None else [day.key]
-        try:
-            reply = await self._scripts.state.run(self._line, keys, (self._now(),))
-        except ResponseError as error:
-            raise RedisAway("Redis refuses the limiter's script") from error
+        reply = await self._scripts.state.run(self._line, *commands.state(group, day, self._now()))
         state = group_state(group, reply, day)
         self.breakers.hear(group.owner, state.breaker)
         return state
 
     def close(self) -> None:
         """Stop renewing, for good."""
-        self._closed = True
-        if self._renewal is not None:
-            self._renewal.cancel()
-            self._renewal = None
+        self._renewals.close()
 
-    async def _asked(
-        self,
-        group: LimitGroup,
-        reservation_id: str,
-        lane: Lane,
-        horizon_us: int,
-        drawn: Sequence[Bucket],
-        money: Money | None = None,
-        *,
-        retry: bool = False,
-    ) -> list[Any]:
-        keys = _keys(group, "buckets", "slots", "alive", f"held:{self._holder}", "ahead", "ceiling")
-        keys += [group.owner.key("breaker"), group.owner.key("retries")]
-        budget, worst = ("", 0) if money is None else (group.budget or 0, money.worst)
-        keys += [] if money is None else [money.day_key]
-        arguments: tuple[str | int, ...] = (
-            reservation_id, self._holder, lane.value, horizon_us, self._lease_us,
-            group.most_open, int(retry), self._now(), budget, worst,
-        )  # fmt: skip
-        for bucket in drawn:
-            arguments += tuple(bucket.arguments())
-        reply: list[Any] = await self._scripts.reserve.run(self._line, keys, arguments)
-        return reply
+    def _wanted(self, group: LimitGroup, need: Need, lane: Lane, day: Day | None, *, retry: bool) -> Reservation:
+        """What is asked for, as a reservation without a date."""
+        drawn = buckets(group.limits, need, self._largest.with_this(group, need))
+        money = None if day is None or need.cost_usd is None else Money(day.key, micro_usd(need.cost_usd))
+        return Reservation(self._renewals.next_id(), group, drawn, 0, 0.0, money=money, retry=retry, lane=lane)
 
-    def _end(
-        self,
-        group: LimitGroup,
-        reservation_id: str,
-        drawn: Sequence[Bucket],
-        used: Need | None,
-        money: Money | None,
-        admitted: tuple[str | int, ...] = (Health.SILENT.value, "", ""),
-    ) -> None:
-        """End a reservation. `admitted`: what its outcome says, epoch and time; what nobody knows of says nothing."""
-        self._held.get(group, {}).pop(reservation_id, None)
-        keys = _keys(group, "buckets", "slots", "alive", f"held:{self._holder}", "ceiling")
-        keys += [group.owner.key("breaker"), *([] if money is None else [money.day_key])]
-        cost = 0 if money is None else money.cost(used)
-        arguments: tuple[str | int, ...] = (reservation_id, self._holder, self._now(), *admitted, cost)
-        for bucket in drawn:
-            arguments += (bucket.kind.value, bucket.difference_us(used))
-        self._post(self._scripts.settle.whole(keys, arguments))
-
-    def _renew_later(self) -> None:
-        if self._renewal is None and not self._closed:
-            pause_s = self._lease_us / SECOND_US / RENEWALS
-            self._renewal = asyncio.get_running_loop().call_later(pause_s, self._renew)
-
-    def _renew(self) -> None:
-        """Say what this process holds; once more where it holds nothing now, for a settlement may have been lost."""
-        self._renewal = None
-        for group, held in self._held.items():
-            self._post(self._renewed(group, held))
-        self._held = {group: held for group, held in self._held.items() if held}
-        if self._held:
-            self._renew_later()
-
-    def _renewed(self, group: LimitGroup, held: Mapping[str, Held]) -> Command:
-        keys = [*_keys(group, "slots", "alive", f"held:{self._holder}"), group.owner.key("breaker")]
-        days = days_held(held)
-        said = renewal(held, {day: place for place, day in enumerate(days, len(keys) + 1)})
-        return self._scripts.renew.whole([*keys, *days], (self._holder, self._lease_us, self._now(), *said))
+    async def _ask(self, one: Reservation, horizon_us: int) -> Reply:
+        said = commands.reserve(one, horizon_us, self._holder, self._now())
+        return Reply.read(await self._scripts.reserve.run(self._line, *said))
 
     def _now(self) -> int | str:
         return "" if self._now_us is None else self._now_us()
-
-    def _post(self, command: Command) -> None:
-        try:
-            self._line.post(command)
-        except RedisAway:
-            # The line has told. The next renewal says what is held, and a rate forgets by itself.
-            return
-
-
-def _keys(group: LimitGroup, *names: str) -> list[str]:
-    prefix = group.key("")
-    return [prefix + name for name in names]

@@ -4,7 +4,8 @@ A day is a calendar day of the account's zone, by the wall clock of whoever asks
 day's edge by seconds, and each day is counted under its own key. The counter is Redis's; where it is missing (the day's
 first call, a flush) it is begun with what the ledger has. A call counts at its worst until its cost is known; where
 nobody ever learns it (its process died, no usage was told), it stays counted at that until the day is over. After a
-flush the calls that are open come back with their renewals, within seconds; in between they are not counted.
+flush the calls that are open come back with their renewals, within seconds; in between they are not counted. What a
+call cost that ends before the day is begun again is added then, whether or not the ledger had it when it was asked.
 """
 
 from __future__ import annotations
@@ -18,10 +19,7 @@ from decimal import ROUND_CEILING, Decimal
 from typing import TYPE_CHECKING, Protocol
 from zoneinfo import ZoneInfo
 
-from redis.exceptions import ResponseError
-
 from gateway.errors import ConfigurationError, LimitReached
-from gateway.redis_line import RedisAway
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -184,7 +182,4 @@ class Purse:
         except LedgerAway as away:
             message = f"what {group} has spent today is not known: the ledger is away"
             raise LimitReached(message, retry_after_s=ASK_AGAIN_S) from away
-        try:
-            await self._seed.run(self._line, [day.key], (now, spent))
-        except ResponseError as error:
-            raise RedisAway("Redis refuses the limiter's script") from error
+        await self._seed.run(self._line, [day.key], (now, spent))

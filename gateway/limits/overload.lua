@@ -1,7 +1,7 @@
--- How many calls may be open in a limit group whose provider was overloaded: a hash that lapses `policy.forget_us` after
--- the last cut. A cut is multiplicative, recovery additive (Chiu, Jain, 1989): `step` more with as many successes as calls
--- may be open. What was admitted before a cut says nothing about the load after it (TCP reacts once per round trip, RFC
--- 3168), so it neither cuts again nor recovers.
+-- How many calls may be open in a limit group whose provider was overloaded: a hash that lapses `policy.forget_us`
+-- after the last cut. A cut is multiplicative, recovery additive (Chiu, Jain, 1989): `step` more with as many successes
+-- as calls may be open. What was admitted before a cut says nothing about the load after it (TCP reacts once per round
+-- trip, RFC 3168), so it neither cuts again nor recovers.
 --
 -- ceiling     calls that may be open, with a fraction
 -- cut_at      the last cut, in us

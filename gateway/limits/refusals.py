@@ -26,7 +26,7 @@ UNSEEDED, DAY_SPENT, DAY_RESERVED = "unseeded", "usd_per_day", "usd_open"
 """The script's words for what stands in the way where it is no rate."""
 
 
-def refusal(
+def as_error(
     group: LimitGroup, in_the_way: str, what: int, ahead_us: int, standing: Standing, day: Day | None = None
 ) -> LimitReached | BreakerOpen | RetriesSpent | DayBudgetSpent:
     """Return what is raised.
@@ -34,7 +34,8 @@ def refusal(
     Args:
         group: whose limits.
         in_the_way: the script's word.
-        what: how many slots there are, or how far ahead of now the schedule is, in microseconds.
+        what: how many slots there are; when a retry could go, in microseconds; what calls of today that have ended
+            have cost, in micro-dollars; or else how far ahead of now the schedule is, in microseconds.
         ahead_us: how far ahead it may be.
         standing: of the breaker.
         day: of its money.

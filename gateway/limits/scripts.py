@@ -10,7 +10,41 @@ from gateway.breaker.breakers import PARTS
 from gateway.redis_script import Script
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from gateway.limits.policy import Policy
+
+
+FILES: Mapping[str, Sequence[str]] = {
+    "reserve": (
+        *PARTS,
+        "limits/slots.lua",
+        "limits/held.lua",
+        "limits/overload.lua",
+        "limits/retries.lua",
+        "limits/money.lua",
+        "limits/gcra.lua",
+        "limits/ahead.lua",
+        "limits/reserve.lua",
+    ),
+    "settle": (
+        *PARTS,
+        "breaker/counts.lua",
+        "breaker/outcome.lua",
+        "limits/slots.lua",
+        "limits/held.lua",
+        "limits/overload.lua",
+        "limits/retries.lua",
+        "limits/money.lua",
+        "limits/gcra.lua",
+        "limits/settle.lua",
+    ),
+    "renew": ("limits/time.lua", "limits/slots.lua", "limits/held.lua", "limits/money.lua", "limits/renew.lua"),
+    "state": (*PARTS, "limits/slots.lua", "limits/overload.lua", "limits/state.lua"),
+    "tighten": ("limits/time.lua", "limits/tighten.lua"),
+    "seed": ("limits/time.lua", "limits/seed.lua"),
+}
+"""What each is made of: first those whose functions the others call."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,22 +63,4 @@ class Scripts:
 def scripts(policy: Policy) -> Scripts:
     """Read them; they are made once for each policy."""
     constants = policy.constants()
-
-    def read(*paths: str) -> Script:
-        return Script.read(*PARTS, *paths, policy=constants)
-
-    return Scripts(
-        reserve=read("limits/overload.lua", "limits/retries.lua", "limits/money.lua", "limits/reserve.lua"),
-        settle=read(
-            "breaker/counts.lua",
-            "breaker/outcome.lua",
-            "limits/open.lua",
-            "limits/overload.lua",
-            "limits/money.lua",
-            "limits/settle.lua",
-        ),
-        renew=Script.read("limits/time.lua", "limits/money.lua", "limits/renew.lua"),
-        state=read("limits/open.lua", "limits/overload.lua", "limits/state.lua"),
-        tighten=Script.read("limits/time.lua", "limits/tighten.lua"),
-        seed=Script.read("limits/time.lua", "limits/seed.lua"),
-    )
+    return Scripts(**{name: Script.read(*paths, policy=constants) for name, paths in FILES.items()})

@@ -41,7 +41,7 @@ class ToldLimits:
 
     `limits` has the kinds of which something was told. `at` is the server's own date, in seconds since 1970, to the
     second; None where it sent none: then nobody can tell which of two answers is the newer. `retry_after_s` is for how
-    long it wants to be left alone, 0 to a day.
+    long it wants to be left alone, 0 to a day; it counts with a refusal that says nothing of that itself.
     """
 
     limits: Mapping[LimitKind, ToldLimit]

@@ -268,8 +268,12 @@ def test_a_probe_asked_for_twice_is_one_probe(world: Callable[..., LimitWorld]) 
     opened(here, process)
     here.pass_s(POLICY.open_s)
     held = probe(here, process).reservation
-    again = here.do(process.limiter._asked(here.group, held.id, Lane.INTERACTIVE, 0, held.buckets))
-    assert (again[0], int(again[5]), again[6:]) == (1, held.epoch, [held.admitted_us, 1, 1])
+    again = here.do(process.limiter._ask(held, 0))
+    assert (again.in_the_way, int(again.admission[0]), again.admission[1:]) == (
+        "",
+        held.epoch,
+        [held.admitted_us, 1, 1],
+    )
 
 
 def test_asked_for_twice_a_call_keeps_the_epoch_it_was_let_in(world: Callable[..., LimitWorld]) -> None:
@@ -278,8 +282,8 @@ def test_asked_for_twice_a_call_keeps_the_epoch_it_was_let_in(world: Callable[..
     held = admitted(here.reserve(process, Need())).reservation
     force(here, process, "open")
     force(here, process, "closed")
-    again = here.do(process.limiter._asked(here.group, held.id, Lane.BULK, 0, held.buckets))
-    assert int(again[5]) == held.epoch < here.breaker(process).standing.epoch
+    again = here.do(process.limiter._ask(held, 0))
+    assert int(again.admission[0]) == held.epoch < here.breaker(process).standing.epoch
 
 
 def test_an_epoch_of_before_a_flush_never_comes_again(world: Callable[..., LimitWorld]) -> None:

@@ -20,14 +20,15 @@ from gateway.errors import CatalogError, ConfigurationError, DayBudgetSpent, Lim
 from gateway.limits.groups import LimitGroups
 from gateway.limits.limiter import LEASE_S
 from gateway.limits.money import ASK_AGAIN_S, LedgerAway
-from gateway.limits.rates import Need
+from gateway.limits.rates import LimitKind, Need
 from gateway.limits.refusals import SLOT_RETRY_S
+from gateway.redis_line import RedisAway
 from gateway.traffic import traffic
 from gateway.yaml_source import parse_yaml
 from tasks.headroom import GroupRoom, LimitHeadroom
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Awaitable, Callable, Iterator
 
     from gateway.limits.group import LimitGroup
 
@@ -39,18 +40,22 @@ CENT = Need(cost_usd=Decimal("0.01"))
 
 @dataclass(slots=True)
 class Books:
-    """A ledger that is told what was spent. `away`: nobody can say."""
+    """A ledger that is told what was spent. away: nobody can say. meanwhile: happens while it answers."""
 
     usd: str = "0"
     away: bool = False
+    meanwhile: Callable[[], Awaitable[None]] | None = None
     asked: list[datetime] = field(default_factory=list)
 
     async def spent_usd(self, group: LimitGroup, since: datetime) -> Decimal:
         self.asked.append(since)
+        found = Decimal(self.usd)
         await asyncio.sleep(0)
+        if self.meanwhile is not None:
+            await self.meanwhile()
         if self.away:
             raise LedgerAway
-        return Decimal(self.usd)
+        return found
 
 
 def usd(amount: str) -> Need:
@@ -175,6 +180,62 @@ def test_of_a_process_that_died_its_calls_stay_counted_at_their_worst(world_of: 
     admitted(here.reserve(other, usd("0.04")))
 
 
+def test_what_calls_cost_that_ended_while_redis_was_away_is_told_afterwards(
+    world_of: Callable[..., LimitWorld],
+) -> None:
+    here = world_of("0.10", limits={"concurrent_calls": 4})
+    process, other = here.process(), here.process()
+    calls = [admitted(here.reserve(process, usd("0.02"), Lane.INTERACTIVE)) for _ in range(4)]
+    process.line.gone = True
+    for call in calls:
+        here.settle(call, usd("0.005"))
+    here.renew(process)
+    assert spent(here, other) == (80_000, 80_000)
+    process.line.gone = False
+    here.renew(process)
+    assert spent(here, other) == (20_000, 0)
+    admitted(here.reserve(other, usd("0.08")))
+
+
+def test_what_ended_while_redis_was_away_is_told_in_its_order_before_anything_else(
+    world_of: Callable[..., LimitWorld],
+) -> None:
+    """The next call that ends brings it along; nobody waits for a renewal."""
+    here = world_of("0.10")
+    process = here.process()
+    first, second = (admitted(here.reserve(process, usd("0.02"))) for _ in range(2))
+    process.line.gone = True
+    here.settle(first, usd("0.005"))
+    with pytest.raises(RedisAway):
+        here.reserve(process, CENT)
+    process.line.gone = False
+    here.settle(second, usd("0.001"))
+    assert spent(here, process) == (6_000, 0)
+
+
+def test_of_a_call_whose_end_was_lost_the_worst_is_spent_and_nobody_waits_for_it(
+    world_of: Callable[..., LimitWorld],
+) -> None:
+    here = world_of("0.10")
+    process = here.process()
+    calls = [admitted(here.reserve(process, usd("0.02"))) for _ in range(4)]
+    process.line.loses = True
+    for call in calls[:3]:
+        here.settle(call, usd("0.001"))
+    process.line.loses = False
+    assert isinstance(here.reserve(process, usd("0.03")), LimitReached)
+    for _ in range(2):
+        here.renew(process)
+    assert spent(here, process) == (80_000, 20_000)
+    assert isinstance(here.reserve(process, usd("0.05")), DayBudgetSpent)
+    process.line.loses = True
+    here.settle(calls[3], usd("0.001"))
+    process.line.loses = False
+    here.renew(process)
+    assert spent(here, process) == (80_000, 0), "also where the process holds nothing else"
+    here.renew(process)
+
+
 def test_a_process_that_was_taken_for_dead_counts_once(world_of: Callable[..., LimitWorld]) -> None:
     here = world_of("0.10")
     frozen, other = here.process(), here.process()
@@ -212,12 +273,87 @@ def test_after_a_flush_the_ledger_tells_what_was_spent_and_renewals_what_is_open
     assert spent(here, other) == (66_000, 0)
 
 
+@pytest.mark.parametrize("in_the_ledger", [False, True])
+def test_a_call_that_ends_while_the_ledger_is_asked_is_not_missed(
+    world_of: Callable[..., LimitWorld], in_the_ledger: bool
+) -> None:
+    """Nor one that ended just before, and is written there later. At worst it counts twice."""
+    books = Books()
+    here = world_of("0.20", books)
+    ending, asking = here.process(), here.process()
+    first, second = (admitted(here.reserve(ending, usd("0.06"))) for _ in range(2))
+    here.flush()
+    here.pass_s(1)
+    here.settle(first, usd("0.03"))
+    books.usd = "0.03" if in_the_ledger else "0"
+
+    async def ends_meanwhile() -> None:
+        ending.limiter.settle(second.reservation, usd("0.05"))
+        await ending.line.ask(("PING",))
+
+    books.meanwhile = ends_meanwhile
+    here.settle(admitted(here.reserve(asking, CENT)), CENT)
+    assert spent(here, asking) == (90_000 + 30_000 * in_the_ledger, 0)
+    for _ in range(2):
+        here.settle(second, usd("0.05"))
+        here.renew(ending)
+    assert spent(here, asking) == (90_000 + 30_000 * in_the_ledger, 0)
+
+
+def test_what_ended_long_before_the_ledger_is_asked_is_in_it(
+    world_of: Callable[..., LimitWorld], redis_url: str
+) -> None:
+    here = world_of("0.20", Books("0.03"))
+    process = here.process()
+    first = admitted(here.reserve(process, usd("0.06")))
+    here.flush()
+    here.settle(first, usd("0.03"))
+    with redis.Redis.from_url(redis_url) as client:
+        [day] = client.keys("*:spent:*")
+        assert 0 < client.pttl(day) <= 30_000
+    assert spent(here, process) == (None, 0)
+
+
 def test_a_reservation_that_goes_out_twice_counts_once(world_of: Callable[..., LimitWorld]) -> None:
     here = world_of("0.10")
     process = here.process()
     first = admitted(here.reserve(process, CENT)).reservation
-    again = here.do(process.limiter._asked(here.group, first.id, Lane.BULK, 0, first.buckets, first.money))
-    assert again[0] == 1
+    again = here.do(process.limiter._ask(first, 0))
+    assert not again.in_the_way
+    assert spent(here, process) == (10_000, 10_000)
+
+
+def test_a_renewal_and_a_later_reservation_that_go_out_twice_count_once(
+    world_of: Callable[..., LimitWorld],
+) -> None:
+    """The renewal does not know of the reservation behind it, and so says nothing of it."""
+    here = world_of("0.10", limits={"requests_per_min": 600, "concurrent_calls": 5})
+    process = here.process()
+    admitted(here.reserve(process, CENT))
+    before = here.state(process).rates[LimitKind.REQUESTS].tat_us
+    process.line.repeats = True
+
+    async def renewed_and_reserved() -> None:
+        process.limiter._renewals.renew()
+        await process.limiter.reserve(here.group, CENT, Lane.INTERACTIVE)
+
+    here.do(renewed_and_reserved())
+    process.line.repeats = False
+    state = here.state(process)
+    assert state.open == 2
+    assert spent(here, process) == (20_000, 20_000)
+    assert state.rates[LimitKind.REQUESTS].tat_us - before == pytest.approx(100_000, rel=0.05), "a request takes 0.1 s"
+
+
+def test_a_reservation_that_goes_out_again_after_its_holder_lapsed_counts_once(
+    world_of: Callable[..., LimitWorld], redis_url: str
+) -> None:
+    here = world_of("0.10")
+    process = here.process()
+    first = admitted(here.reserve(process, CENT)).reservation
+    with redis.Redis.from_url(redis_url) as client:
+        client.delete(here.group.key(f"held:{process.limiter._holder.name}"))
+    here.do(process.limiter._ask(first, 0))
     assert spent(here, process) == (10_000, 10_000)
 
 
@@ -262,11 +398,12 @@ def test_as_many_as_the_state_says_are_admitted(world_of: Callable[..., LimitWor
     assert [isinstance(one, Admitted) for one in got] == [True] * bookable + [False]
     state = here.state(process)
     assert (state.admits(Lane.BULK, 100), state.opens_in_s(Lane.BULK, 0), state.spent_up) == (0, 0, False)
+    assert state.ready_in_s(Lane.BULK) is None, "open calls may cost less"
     for one in got[:bookable]:
         here.settle(admitted(one), CENT)
     state = here.state(process)
     assert (state.admits(Lane.BULK, 100), state.spent_up) == (0, True)
-    assert state.opens_in_s(Lane.BULK, 0) == pytest.approx(LEFT_S)
+    assert state.opens_in_s(Lane.BULK, 0) == state.ready_in_s(Lane.BULK) == pytest.approx(LEFT_S)
 
 
 ENTRY = (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,8 @@ from limitworld import LimitWorld, admitted, refused
 from gateway.catalog_entries import Lane, Limits
 from gateway.limits.group import LimitGroup
 from gateway.limits.limiter import LEASE_S, Limiter
-from gateway.limits.rates import Need
+from gateway.limits.rates import MINUTE_US, Need
+from gateway.limits.renewals import MOST_UNTOLD
 from gateway.redis_line import RedisAway, RedisLine
 
 if TYPE_CHECKING:
@@ -82,7 +84,7 @@ def test_slots_do_not_leak_where_settlements_are_lost(world: Callable[..., Limit
     here = world(concurrent_calls=5)
     process = here.process()
     for lost in [admitted(here.reserve(process, Need())) for _ in range(2)]:
-        del process.limiter._held[here.group][lost.reservation.id]
+        process.limiter._renewals.drop(lost.reservation)
     for _ in range(20):
         here.settle(admitted(here.reserve(process, Need())), None)
         here.pass_s(LEASE_S / 4)
@@ -90,12 +92,39 @@ def test_slots_do_not_leak_where_settlements_are_lost(world: Callable[..., Limit
     assert here.state(process).open == 0
 
 
+def test_what_ended_while_redis_was_away_is_told_once_it_is_back(world: Callable[..., LimitWorld]) -> None:
+    """Its slot, and the tokens that it did not use."""
+    here = world(input_tokens_per_min=6_000, concurrent_calls=1)
+    process, other = here.process(), here.process()
+    held = admitted(here.reserve(process, Need(1, 6_000, 0)))
+    process.line.gone = True
+    here.settle(held, None)
+    here.renew(process)
+    refused(here.reserve(other, Need(1, 0, 0)))
+    process.line.gone = False
+    here.renew(process)
+    assert admitted(here.reserve(other, Need(1, 6_000, 0))).reservation.wait_s == 0
+
+
+def test_of_what_ends_while_redis_is_away_the_latest_is_kept(world: Callable[..., LimitWorld]) -> None:
+    here = world(concurrent_calls=5)
+    process = here.process()
+    held = admitted(here.reserve(process, Need()))
+    process.line.gone = True
+    for _ in range(MOST_UNTOLD + 1):
+        process.limiter.settle(held.reservation, None)
+    assert len(process.limiter._renewals._untold) == MOST_UNTOLD
+    process.line.gone = False
+    here.renew(process)
+    assert not process.limiter._renewals._untold
+
+
 def test_renewal_and_settlement_sent_once_more_settle_once(world: Callable[..., LimitWorld]) -> None:
     """The connection broke before the replies came: both go out again, in their order."""
     here = world(output_tokens_per_min=60_000, concurrent_calls=5)
     process = here.process()
     held = admitted(here.reserve(process, Need(1, 0, 600)))
-    renewal = process.limiter._renewed(here.group, process.limiter._held[here.group])
+    renewal = process.limiter._renewals.renewal(here.group)
     here.settle(held, Need(1, 0, 3_000))
     once = here.state(process)
     here.do(process.limiter._line.ask(renewal))
@@ -122,9 +151,34 @@ def test_reserving_twice_is_reserving_once(world: Callable[..., LimitWorld]) -> 
     here = world(requests_per_min=60, concurrent_calls=2)
     process = here.process()
     first = admitted(here.reserve(process, Need(), Lane.INTERACTIVE)).reservation
-    again = here.do(process.limiter._asked(here.group, first.id, Lane.INTERACTIVE, 0, first.buckets))
-    assert again[:2] == [1, first.date_us]
+    again = here.do(process.limiter._ask(first, 0))
+    assert (again.in_the_way, again.what) == ("", first.date_us)
     admitted(here.reserve(here.process(), Need(1, 0, 0), Lane.INTERACTIVE))
+
+
+@pytest.mark.parametrize(("kept", "ago_us"), [
+    pytest.param("cost and one less", 0, id="a refund below what was used"),
+    pytest.param("nothing", -10**15, id="the server's clock was set back"),
+])  # fmt: skip
+def test_whatever_is_kept_of_use_a_call_gives_back_all_it_did_not_use(
+    world: Callable[..., LimitWorld], redis_url: str, kept: str, ago_us: int
+) -> None:
+    """What is shown of use is a fading sum, moved by what comes back; no remainder of it may stop a settlement."""
+    here = world(input_tokens_per_min=60_000, output_tokens_per_min=60_000)
+    process, need = here.process(), Need(1, 600, 600)
+    first = admitted(here.reserve(process, need))
+    cost_us = first.reservation.buckets[0].us(600)
+    below = kept != "nothing"
+    if below:  # faded by now to a third of a microsecond below what the call adds
+        ago_us = round(-MINUTE_US * math.log((cost_us + 0.3) / (cost_us + 1)))
+    with redis.Redis.from_url(redis_url) as client:
+        used = {"input_tokens used": -(cost_us + 1) if below else 5, "input_tokens used_at": here.now_us - ago_us}
+        client.hset(here.group.key("buckets"), mapping=used)
+    before = here.state(process).rates
+    second = admitted(here.reserve(process, need, Lane.INTERACTIVE))
+    here.settle(second, None)
+    after = here.state(process).rates
+    assert [after[kind].tat_us - before[kind].tat_us for kind in before] == [0, 0]
 
 
 def test_a_slot_stays_taken_as_long_as_its_process_renews(world: Callable[..., LimitWorld]) -> None:
@@ -156,12 +210,12 @@ def test_a_settlement_that_was_lost_is_made_good_by_the_next_renewal(
     process, other = here.process(), here.process()
     lost = admitted(here.reserve(process, Need(), Lane.INTERACTIVE))
     admitted(here.reserve(process, Need(), Lane.INTERACTIVE))
-    del process.limiter._held[here.group][lost.reservation.id]
+    process.limiter._renewals.drop(lost.reservation)
     refused(here.reserve(other, Need(), Lane.INTERACTIVE))
     here.renew(process)
     admitted(here.reserve(other, Need(), Lane.INTERACTIVE))
     with redis.Redis.from_url(redis_url) as client:
-        assert client.hlen(here.group.key(f"held:{process.limiter._holder}")) == 1
+        assert client.hlen(here.group.key(f"held:{process.limiter._holder.name}")) == 1
 
 
 def test_a_reservation_whose_reply_is_lost_is_given_back(redis_url: str) -> None:
@@ -197,13 +251,35 @@ def test_a_limiter_renews_by_itself_until_it_is_closed(redis_url: str) -> None:
                 score = float(server.zscore(group.key("alive"), "holder") or 0)
                 seen += [score] if score != seen[-1] else []
         limiter.close()
-        assert limiter._renewal is None
+        assert limiter._renewals._timer is None
         await line.aclose()
         return seen
 
     with redis.Redis.from_url(redis_url) as client:
         seen = asyncio.run(scores(client))
     assert seen == sorted(seen)
+
+
+def test_a_process_knows_of_its_fellows_from_whichever_group_has_most(world: Callable[..., LimitWorld]) -> None:
+    """And forgets those that are gone, but not while it hears nothing."""
+    here = world(requests_per_min=6_000)
+    processes = [here.process() for _ in range(4)]
+    for process in processes:
+        admitted(here.reserve(process, Need()))
+    last = processes[-1].limiter
+    assert (last.processes, processes[0].limiter.processes) == (4, 1)
+    quiet = LimitGroup("openai", "default", "quiet", here.limits)
+    here.do(last.reserve(quiet, Need(), Lane.BULK))
+    assert last.processes == 4
+    here.pass_s(2 * LEASE_S - 0.001)
+    assert last.processes == 4
+    here.do(last.reserve(quiet, Need(), Lane.BULK))
+    assert last.processes == 4
+    here.pass_s(LEASE_S)
+    here.do(last.reserve(quiet, Need(), Lane.BULK))
+    assert last.processes == 1
+    here.pass_s(10 * LEASE_S)
+    assert last.processes == 1
 
 
 def test_redis_tells_the_time(redis_url: str) -> None:
@@ -218,6 +294,16 @@ def test_redis_tells_the_time(redis_url: str) -> None:
 
     before = time.time()
     assert before - 1 <= asyncio.run(reserved()) / 1e6 <= time.time() + 1
+
+
+def test_a_redis_that_refuses_the_script_is_no_better_than_none(
+    world: Callable[..., LimitWorld], redis_url: str
+) -> None:
+    here = world(requests_per_min=60)
+    with redis.Redis.from_url(redis_url) as client:
+        client.set(here.group.key("buckets"), "no hash")
+    with pytest.raises(RedisAway, match="Redis refuses a script"):
+        here.reserve(here.process(), Need())
 
 
 def test_without_redis_nobody_knows_what_is_free() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import pytest
@@ -222,6 +223,25 @@ def test_time_alone_brings_retries_back_and_no_more_than_were_in_hand(world: Cal
     assert sum(retry(here, process) for _ in range(2 * RETRIES.most)) == RETRIES.most
 
 
+def test_a_retry_that_was_not_made_after_all_costs_none(world: Callable[..., LimitWorld]) -> None:
+    """Its date came too late, or the breaker opened meanwhile."""
+    here = world()
+    process = here.process()
+    for _ in range(2 * RETRIES.most):
+        here.settle(admitted(here.reserve(process, Need(), retry=True)), None)
+    assert sum(retry(here, process) for _ in range(2 * RETRIES.most)) == RETRIES.most
+
+
+def test_a_call_that_was_not_made_after_all_pays_for_no_retry(world: Callable[..., LimitWorld]) -> None:
+    here = world()
+    process = here.process()
+    while retry(here, process):
+        pass
+    for _ in range(30):
+        here.settle(admitted(here.reserve(process, Need())), None)
+    assert not retry(here, process)
+
+
 def test_a_retry_that_is_refused_otherwise_costs_none(world: Callable[..., LimitWorld], redis_url: str) -> None:
     here = world(concurrent_calls=1)
     process = here.process()
@@ -238,17 +258,21 @@ def test_a_retry_sent_twice_costs_one(world: Callable[..., LimitWorld], redis_ur
     first = admitted(here.reserve(process, Need(), Lane.INTERACTIVE, retry=True)).reservation
     with redis.Redis.from_url(redis_url) as client:
         once = client.get(here.group.owner.key("retries"))
-        here.do(process.limiter._asked(here.group, first.id, Lane.INTERACTIVE, 0, first.buckets, retry=True))
+        here.do(process.limiter._ask(first, 0))
         assert client.get(here.group.owner.key("retries")) == once
 
 
-def test_under_load_retries_are_a_tenth_of_the_other_calls(world: Callable[..., LimitWorld]) -> None:
-    """All that is asked for in ten minutes is retried, too: 600 calls, and with time alone 100 more."""
+@pytest.mark.parametrize("apart_s", [0, 1])
+def test_under_load_retries_are_a_tenth_of_the_other_calls(world: Callable[..., LimitWorld], apart_s: int) -> None:
+    """All that is asked for is retried, too. What was in hand, a tenth of the calls, what time has paid; no retry more.
+
+    The first call pays nothing: all that may be in hand is.
+    """
     here = world()
     process = here.process()
     made = 0
     for _ in range(600):
         others(here, process, 1)
         made += retry(here, process)
-        here.pass_s(1)
-    assert 60 <= made <= 60 + RETRIES.most + 600 / RETRIES.one_every_s
+        here.pass_s(apart_s)
+    assert made == math.floor(RETRIES.most + 599 * RETRIES.share + 599 * apart_s / RETRIES.one_every_s)

@@ -16,7 +16,8 @@ from gateway.catalog_entries import Lane, Limits
 from gateway.errors import LimitReached
 from gateway.limits.alone import SHARE_TAKEN, OwnReservation
 from gateway.limits.group import LimitGroup
-from gateway.limits.limiter import Limiter, Reservation
+from gateway.limits.limiter import Limiter
+from gateway.limits.reservation import Reservation
 from gateway.messages import Completion, CompletionRequest, FinishReason, Message, ModelRef, Usage
 from gateway.providers.base import ProviderConfig
 from gateway.providers.fake.provider import FakeProvider

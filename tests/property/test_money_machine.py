@@ -1,7 +1,8 @@
 """A day's money in any order of events, on a real Valkey: whatever comes, no more is spent than the budget.
 
-Processes reserve, settle, freeze, die and are replaced, Redis forgets all; calls cost at most what they may at worst.
-The model keeps the books: what calls have cost, and, of those that are open or whose process died, what they may.
+Processes reserve, settle, freeze, die and are replaced; Redis goes, forgets all, loses what is sent or hears it twice;
+calls cost at most what they may at worst. The model keeps the books: what calls have cost, and, of those that are open
+or of whose end nobody knows, what they may.
 """
 
 from __future__ import annotations
@@ -34,11 +35,14 @@ BUDGET = st.integers(40, 150)
 
 @dataclass(slots=True)
 class Books:
-    """What calls that have ended, or whose process died, have cost; micro-dollars."""
+    """What calls that have ended, or of whose end nobody knows, have cost; micro-dollars."""
 
     ended: int = 0
     calls: list[tuple[Admitted, int]] = field(default_factory=list)
     """Calls that are open, and what each may cost."""
+
+    late: int = 0
+    """Of calls that have ended, what was not written yet when the ledger was asked."""
 
     @property
     def open(self) -> int:
@@ -73,15 +77,64 @@ class MoneyMachine(RuleBasedStateMachine):
         hopeless = self.books.ended + self.lost() + worst > self.budget
         assert isinstance(outcome, DayBudgetSpent if hopeless else LimitReached)
 
-    @rule(which=PICK, share=st.floats(0, 1), known=st.booleans(), again=st.booleans())
-    def settle(self, which: int, share: float, known: bool, again: bool) -> None:
+    @rule(which=PICK, worst=WORST)
+    def reserve_in_a_batch_that_goes_out_twice(self, which: int, worst: int) -> None:
+        """A renewal before it: both are heard twice, in their order."""
+        process = self.processes[which % 3]
+
+        async def renewed() -> None:
+            process.limiter._renewals.renew()
+
+        process.line.repeats = True
+        self.world.do(renewed())
+        self.silent -= {call for call in self.silent if call.process is process}
+        self.reserve(which, worst, Lane.INTERACTIVE)
+        process.line.repeats = False
+
+    @rule(which=PICK, share=st.floats(0, 1), known=st.booleans(), again=st.booleans(), away=st.booleans())
+    def settle(self, which: int, share: float, known: bool, again: bool, away: bool) -> None:
+        """away: Redis is not there then, and back with the next renewal."""
         if not self.books.calls:
             return
         call, worst = self.books.calls.pop(which % len(self.books.calls))
         cost = int(worst * share) if known else worst
+        call.process.line.gone = away
         for _ in range(1 + again):
             self.world.settle(call, Need(cost_usd=cost * MICRO if known else None))
+        call.process.line.gone = False
+        if away:
+            self.renewed(call.process)
         self.books.ended += cost
+
+    @rule(which=PICK, share=st.floats(0, 1))
+    def settle_in_a_batch_that_goes_out_twice(self, which: int, share: float) -> None:
+        """A renewal behind it."""
+        if not self.books.calls:
+            return
+        call, worst = self.books.calls.pop(which % len(self.books.calls))
+        cost, process = int(worst * share), call.process
+
+        def ended_and_renewed() -> None:
+            process.limiter.settle(call.reservation, Need(cost_usd=cost * MICRO))
+            process.limiter._renewals.renew()
+
+        process.line.repeats = True
+        self.world.said(process, ended_and_renewed)
+        process.line.repeats = False
+        self.silent -= {one for one in self.silent if one.process is process}
+        self.books.ended += cost
+
+    @rule(which=PICK)
+    def lose_a_settlement(self, which: int) -> None:
+        """Nobody ever says what it cost: its worst stays counted, and with the next renewal nobody waits for it."""
+        if not self.books.calls:
+            return
+        call, worst = self.books.calls.pop(which % len(self.books.calls))
+        call.process.line.loses = True
+        self.world.settle(call, Need(cost_usd=Decimal(0)))
+        call.process.line.loses = False
+        self.renewed(call.process)
+        self.books.ended += worst
 
     @rule(which=PICK)
     def give_back(self, which: int) -> None:
@@ -100,6 +153,7 @@ class MoneyMachine(RuleBasedStateMachine):
         self.world.pass_s(LEASE_S + 1)
         for process in self.processes:
             self.renewed(process)
+        self.ask_for_nothing(which)
 
     @rule()
     def freeze(self) -> None:
@@ -111,16 +165,25 @@ class MoneyMachine(RuleBasedStateMachine):
     def renew(self, which: int) -> None:
         self.renewed(self.processes[which % 3])
 
-    @rule(which=PICK)
-    def flush(self, which: int) -> None:
-        """Redis forgets all; the ledger is asked, and all renew."""
+    @rule(which=PICK, ending=st.booleans())
+    def flush(self, which: int, ending: bool) -> None:
+        """Redis forgets all; the ledger is asked, and all renew. ending: a call ends, and Redis hears of it first."""
         self.world.flush()
         self.world.pass_s(1)
+        if ending and self.books.calls:
+            call, worst = self.books.calls.pop(which % len(self.books.calls))
+            self.world.settle(call, Need(cost_usd=worst * MICRO))
+            self.books.late = worst
+        self.ask_for_nothing(which)
+        self.books.ended, self.books.late = self.books.ended + self.books.late, 0
+        for process in self.processes:
+            self.renewed(process)
+
+    def ask_for_nothing(self, which: int) -> None:
+        """Whoever asks finds the day not begun, and the dead."""
         nothing = self.world.reserve(self.processes[which % 3], Need(cost_usd=Decimal(0)))
         if isinstance(nothing, Admitted):
             self.world.settle(nothing, None)
-        for process in self.processes:
-            self.renewed(process)
 
     def lost(self) -> int:
         """Of open calls, as long as their process has not renewed them after a silence."""
@@ -135,6 +198,7 @@ class MoneyMachine(RuleBasedStateMachine):
         money = self.world.state(self.processes[0]).money
         assert money is not None
         assert money.spent in (None, self.books.ended + self.books.open)
+        assert money.spent is None or self.books.open - self.lost() <= money.open <= self.books.open
         assert self.books.ended + self.books.open <= self.budget
 
     def teardown(self) -> None:

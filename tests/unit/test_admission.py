@@ -37,8 +37,8 @@ from gateway.errors import (
 from gateway.gateway import Gateway
 from gateway.ledger import CallKind, CallOutcome, MemoryLedger
 from gateway.limits.group import BOOKED_AHEAD_S, LimitGroup
-from gateway.limits.limiter import Reservation
 from gateway.limits.rates import Need
+from gateway.limits.reservation import Reservation
 from gateway.limits.told import ToldLimits
 from gateway.messages import Completion, CompletionRequest, FinishReason, Message, ModelRef, Usage
 from gateway.provider_set import ProviderSet
