@@ -9,25 +9,35 @@
 -- <holder>/<id>       what an open call may cost; "<holder>/<id> lost": one of whose end nobody will tell (its holder
 --                     died, or no longer knows of it) stays counted at that
 
+local function money_at(key, member)
+    local spent, open, cost, counted, lost, seeded_at = unpack(
+        redis.call('HMGET', key, 'spent', 'open', 'cost', member, member .. ' lost', 'seeded_at'))
+    return {key = key, member = member, spent = spent, open = open, cost = cost, counted = counted, lost = lost,
+            seeded_at = seeded_at}
+end
+
 -- What stands in the way of a call, and what calls that have ended have cost; nothing where nothing does.
-local function money_refuses(key, budget, worst)
-    local spent, open, cost = unpack(redis.call('HMGET', key, 'spent', 'open', 'cost'))
-    if not spent then
+local function money_refuses(money, budget, worst)
+    if not money.spent then
         return 'unseeded', 0
     end
-    local mean, settled = tonumber(cost or worst), spent - open
-    redis.call('HSET', key, 'cost', whole(mean + (worst - mean) / 16))
+    local settled, in_the_way = money.spent - money.open, nil
     if settled + worst > budget then
-        return 'usd_per_day', settled
-    elseif spent + worst > budget then
-        return 'usd_open', settled
+        in_the_way = 'usd_per_day'
+    elseif money.spent + worst > budget then
+        in_the_way = 'usd_open'
+    end
+    money.cost = whole((money.cost or worst) + (worst - (money.cost or worst)) / 16)
+    if in_the_way then
+        redis.call('HSET', money.key, 'cost', money.cost)
+        return in_the_way, settled
     end
 end
 
-local function money_counts(key, member, worst)
-    if redis.call('HSETNX', key, member, whole(worst)) == 1 then -- else it is counted already
-        redis.call('HINCRBY', key, 'spent', whole(worst))
-        redis.call('HINCRBY', key, 'open', whole(worst))
+local function money_counts(money, worst)
+    if not money.counted then -- else it is counted already
+        redis.call('HSET', money.key, money.member, whole(worst), 'spent', whole(money.spent + worst),
+                   'open', whole(money.open + worst), 'cost', money.cost or whole(worst))
     end
 end
 
@@ -36,31 +46,30 @@ local ENDED_MS = 30000 -- longer than the ledger may be asked for
 -- A call's worst gives way to what it cost. One that was admitted before the hash was seeded, and that no renewal has
 -- brought back since, is not in it yet: the ledger did not know its price.
 local function money_settles(key, member, cost, admitted)
-    local worst, lost, seeded_at = unpack(redis.call('HMGET', key, member, member .. ' lost', 'seeded_at'))
-    if not seeded_at then
+    local money = money_at(key, member)
+    local worst, lost = money.counted, money.lost
+    if not money.seeded_at then
         if cost > 0 then
             redis.call('HINCRBY', key, 'ended', whole(cost))
             redis.call('PEXPIRE', key, ENDED_MS)
         end
-        return
     elseif worst then
-        redis.call('HINCRBY', key, 'open', whole(0 - worst))
-    elseif not lost and not (admitted and admitted < tonumber(seeded_at)) then
-        return
+        redis.call('HSET', key, 'open', whole(money.open - worst), 'spent', whole(money.spent + cost - worst))
+        redis.call('HDEL', key, member)
+    elseif lost or admitted < tonumber(money.seeded_at) then
+        redis.call('HSET', key, 'spent', whole(money.spent + cost - (lost or 0)))
+        redis.call('HDEL', key, member .. ' lost')
     end
-    redis.call('HINCRBY', key, 'spent', whole(cost - (worst or lost or 0)))
-    redis.call('HDEL', key, member, member .. ' lost')
 end
 
 -- Its holder lives: a flush took it, and the hash has been seeded since, or it was taken for lost.
 local function money_comes_back(key, member, worst)
-    local seeded_at, known, lost = unpack(redis.call('HMGET', key, 'seeded_at', member, member .. ' lost'))
-    if lost then
+    local money = money_at(key, member)
+    if money.lost then
         redis.call('HDEL', key, member .. ' lost')
-        redis.call('HSET', key, member, lost)
-        redis.call('HINCRBY', key, 'open', lost)
-    elseif seeded_at and not known then
-        money_counts(key, member, worst)
+        redis.call('HSET', key, member, money.lost, 'open', whole(money.open + money.lost))
+    elseif money.seeded_at then
+        money_counts(money, worst)
     end
 end
 

@@ -62,8 +62,9 @@ end
 if breaker.state == 'open' or breaker.probing then
     return refused('breaker', 0)
 end
-if budget then
-    local in_the_way, settled = money_refuses(KEYS[9], budget, worst)
+local money = budget and money_at(KEYS[9], member)
+if money then
+    local in_the_way, settled = money_refuses(money, budget, worst)
     if in_the_way then
         return refused(in_the_way, settled)
     end
@@ -105,7 +106,7 @@ end
 if is_retry then
     retry_taken(KEYS[8], now)
 end
-if budget then
-    money_counts(KEYS[9], member, worst)
+if money then
+    money_counts(money, worst)
 end
 return reserved(date, breaker.epoch, now, probes)

@@ -33,10 +33,13 @@ local function slots_open(slots, dead)
 end
 
 local function slots_take(slots, alive, holder, lane, lapses)
-    redis.call('HINCRBY', slots, holder .. ' ' .. lane, 1)
-    redis.call('ZADD', alive, whole(lapses), holder)
-    redis.call('PEXPIRE', slots, DAY_MS)
-    redis.call('PEXPIRE', alive, DAY_MS)
+    -- The keys may be new where the holder's fields are. Later on its renewals keep them from lapsing.
+    if redis.call('HINCRBY', slots, holder .. ' ' .. lane, 1) == 1 then
+        redis.call('PEXPIRE', slots, DAY_MS)
+    end
+    if redis.call('ZADD', alive, whole(lapses), holder) == 1 then
+        redis.call('PEXPIRE', alive, DAY_MS)
+    end
 end
 
 local function slots_free(slots, holder, lane)
