@@ -281,7 +281,9 @@ class GroupTrafficAnswer(Answer):
     group: str
     open_calls: int
     used: dict[str, float] = Field(description="Share of each rate used in about the last minute; 1 is all of it")
-    ready_in_s: float = Field(description="When an interactive call could go; 0 is now")
+    ready_in_s: float | None = Field(
+        description="When an interactive call could go; 0 is now; null: once an open call has ended"
+    )
     spent_usd: float | None = Field(
         description="Today, in the account's zone, with open calls at their worst; null: not asked yet, or no bound"
     )
@@ -307,7 +309,7 @@ class TrafficAnswer(Answer):
     )
     current: bool = Field(description="Whether it has the first model of that chain that can be called")
     available: bool = Field(description="Whether any account is")
-    ready_in_s: float
+    ready_in_s: float | None = Field(description="The earliest of its accounts' groups")
     accounts: list[AccountTrafficAnswer]
 
 

@@ -15,7 +15,7 @@ from gateway.limits.groups import LimitGroups
 from gateway.limits.money import MICRO_PER_USD
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from gateway.breaker.breakers import BreakerReport
     from gateway.catalog import Catalog
@@ -32,7 +32,7 @@ class GroupTraffic:
     """One limit group of one account.
 
     open: calls open now. used: share of each rate that was reserved and used in about the last minute.
-    ready_in_s: when an interactive call could go; 0 for now.
+    ready_in_s: when an interactive call could go; 0 for now, None once an open call has ended.
     spent_usd: of the day's money, open calls at their worst; None where nobody has asked yet, or it has no bound.
     reason: why it makes no call, however many others end; None where it does. The breaker has its own.
     """
@@ -40,7 +40,7 @@ class GroupTraffic:
     group: LimitGroup
     open: int
     used: Mapping[str, float]
-    ready_in_s: float
+    ready_in_s: float | None
     spent_usd: float | None = None
     reason: str | None = None
 
@@ -74,9 +74,9 @@ class AccountTraffic:
         return self.breaker.standing.closed and any(one.available for one in self.groups if one.group.name == group)
 
     @property
-    def ready_in_s(self) -> float:
-        """When a call of some group could go."""
-        return min((group.ready_in_s for group in self.groups), default=0.0)
+    def ready_in_s(self) -> float | None:
+        """When a call of some group could go; None: nobody knows."""
+        return _soonest(group.ready_in_s for group in self.groups)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,9 +98,9 @@ class ProviderTraffic:
         return any(account.available for account in self.accounts)
 
     @property
-    def ready_in_s(self) -> float:
-        """When a call could go, with whichever account."""
-        return min(account.ready_in_s for account in self.accounts)
+    def ready_in_s(self) -> float | None:
+        """When a call could go, with whichever account; None: nobody knows."""
+        return _soonest(account.ready_in_s for account in self.accounts)
 
 
 async def traffic(catalog: Catalog, limiter: Limiter) -> list[ProviderTraffic]:
@@ -119,6 +119,10 @@ async def traffic(catalog: Catalog, limiter: Limiter) -> list[ProviderTraffic]:
     served = (hop for hop in hops if any(one.serves(catalog.model(hop).limit_group) for one in accounts[hop.provider]))
     current = next((hop.provider for hop in served), None)
     return [ProviderTraffic(name, _role(name, chain), name == current, accounts[name]) for name in names]
+
+
+def _soonest(times_s: Iterable[float | None]) -> float | None:
+    return min((one for one in times_s if one is not None), default=None)
 
 
 def _role(provider: str, chain: Sequence[str]) -> str | None:
@@ -143,11 +147,10 @@ async def _account(limiter: Limiter, name: str, groups: Sequence[LimitGroup]) ->
 
 
 def _group(state: GroupState) -> GroupTraffic:
-    calls = state.admits(Lane.INTERACTIVE, 1)
     used = {kind.value: rate.used for kind, rate in state.rates.items()}
     money = state.money
     spent_usd = None if money is None or money.spent is None else money.spent / MICRO_PER_USD
-    ready_in_s = 0.0 if calls else state.opens_in_s(Lane.INTERACTIVE, 0)
+    ready_in_s = state.ready_in_s(Lane.INTERACTIVE)
     return GroupTraffic(state.group, state.open, used, ready_in_s, spent_usd, _reason(state))
 
 

@@ -16,8 +16,8 @@ from celery.signals import worker_process_init, worker_process_shutdown
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 
-from gateway import admission
 from gateway.breaker.health import Health
+from gateway.calls import admission
 from gateway.calls.admission import Admission
 from ops.migrate import sqlalchemy_url
 from tasks.headroom import NoLimits

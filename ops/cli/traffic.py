@@ -196,7 +196,10 @@ def _next(account: Mapping[str, Any], group: Mapping[str, Any]) -> str:
     """When a call could go, and what keeps it."""
     if account["forced"] == "open":
         return "after `assayline providers close`"
-    when = "now" if group["ready_in_s"] <= 0 else f"in {_lasting(group['ready_in_s'])}"
+    ready_in_s = group["ready_in_s"]
+    if ready_in_s is None:
+        return "once an open call has ended"
+    when = "now" if ready_in_s <= 0 else f"in {_lasting(ready_in_s)}"
     return when if group["reason"] is None else f"{when}: {group['reason']}"
 
 

@@ -23,7 +23,7 @@ from gateway.messages import ModelRef
 from gateway.redis_line import RedisLine
 from gateway.traffic import ASKED_TO_WAIT, MONEY_SPENT, ProviderTraffic, traffic
 from ops.cli import main
-from ops.cli.traffic import _lasting
+from ops.cli.traffic import _lasting, _next
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -100,6 +100,21 @@ def test_what_is_used_and_when_a_call_could_go(redis_url: str) -> None:
     assert group.used["requests"] == pytest.approx(4 / 50, rel=0.1)
     assert 0 < group.used["input_tokens"] < 0.1
     assert (group.open, group.ready_in_s) == (0, 0.0)
+
+
+def test_where_every_slot_is_taken_nobody_knows_when_a_call_could_go(redis_url: str, tmp_path: Path) -> None:
+    """It is not now, and no time is made up."""
+    path = tmp_path / "catalog.yaml"
+    slots = "limits: {default: {concurrent_calls: 1}}"
+    path.write_text(HOUSE.replace('limits: {default: {requests_per_min: 60, usd_per_day: "2.5"}}', slots))
+
+    async def one_open(limiter: Limiter, groups: dict[str, LimitGroup]) -> None:
+        await limiter.reserve(groups[MAIN], Need(), Lane.INTERACTIVE)
+
+    main_account, _ = worked(redis_url, path, one_open)["house"].accounts
+    [group] = [one for one in main_account.groups if one.group.name == "default"]
+    assert (group.open, group.ready_in_s) == (1, None)
+    assert _next({"forced": None}, {"ready_in_s": None, "reason": None}) == "once an open call has ended"
 
 
 HOUSE = """
