@@ -161,11 +161,12 @@ async def build_worker(
         ConfigurationError: a store is not named, or the adapter of one of `providers` cannot be made.
     """
     database_url = required(settings.database_url, "ASSAYLINE_DATABASE_URL")
-    engine = create_engine(database_url)
+    engine = create_engine(database_url, replan=False)
     beats = create_engine(database_url, pool_size=1)
+    books = create_engine(database_url, pool_size=1)
     line = RedisLine.from_url(required(settings.redis_url, "ASSAYLINE_REDIS_URL"))
     incarnation = Incarnation(uuid4(), socket.gethostname(), os.getpid(), providers, slots)
-    limiter = Limiter(line, str(incarnation.id), spending=LedgerSpending(engine, LimitGroups(catalog)))
+    limiter = Limiter(line, str(incarnation.id), spending=LedgerSpending(books, LimitGroups(catalog)))
     gateway = build_gateway(settings, catalog, env, line=line, admission=Admission(limiter, slots=slots))
     for name in providers:
         # An entry whose adapter cannot be made stops the process here: each of its jobs would be a dead letter.
@@ -187,5 +188,6 @@ async def build_worker(
         limiter.close()
         await line.aclose()
         await store.aclose()
+        await books.dispose()
 
     return Services(runner=runner, ticks={"upkeep": lambda: upkeep(engine), "schedules": clock.tick}, close=close)

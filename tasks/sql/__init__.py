@@ -1,4 +1,8 @@
-"""The store's statements, one file each, named for what they do. Each file begins with a sentence that says it."""
+"""The store's statements, one file each, named for what they do. Each file begins with a sentence that says it.
+
+Those on one job say `state IS NOT DISTINCT FROM`, not `=`: else Postgres may take the index of all that is queued or
+running, which seems small when it plans, and read the whole of it for each write.
+"""
 
 from __future__ import annotations
 

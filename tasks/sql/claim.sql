@@ -5,7 +5,8 @@ WITH claimed AS (
        SET state = 'running', reason = 'claim', claim_no = claim_no + 1, attempts_used = attempts_used + 1,
            incarnation = :incarnation, started_at = clock_timestamp(),
            lease_until = clock_timestamp() + make_interval(secs => :lease_s)
-     WHERE id = :id AND release = :release AND state = 'queued' AND provider = ANY(CAST(:providers AS text[]))
+     WHERE id = :id AND release = :release AND state IS NOT DISTINCT FROM 'queued'
+       AND provider = ANY(CAST(:providers AS text[]))
        AND (expires_at IS NULL OR expires_at > clock_timestamp())
     RETURNING *
 ), opened AS (
@@ -18,9 +19,9 @@ SELECT j.id, j.claim_no, j.analysis, j.tenant, j.lane, j.provider, j.model, j.ch
        j.output_format, j.max_tokens, j.temperature, j.max_cost_usd, j.max_attempts, j.attempts_used, j.use_cache,
        j.use_fallback, extract(epoch FROM j.deadline_at - j.started_at)::float8 AS deadline_in_s,
        CASE WHEN j.max_cost_usd IS NOT NULL THEN (
-           SELECT coalesce(sum(l.cost_usd), 0) FROM assayline.calls l WHERE l.job_id = j.id) END AS spent_usd,
+           SELECT coalesce(sum(l.cost_usd), 0) FROM assayline.calls l WHERE l.job_id = :id) END AS spent_usd,
        CASE WHEN j.max_cost_usd IS NOT NULL THEN (
            SELECT count(*) FROM assayline.calls l
-            WHERE l.job_id = j.id AND l.cost_usd IS NULL AND l.outcome <> 'not_called') END AS unpriced_calls,
+            WHERE l.job_id = :id AND l.cost_usd IS NULL AND l.outcome <> 'not_called') END AS unpriced_calls,
        j.causes, c.content, c.context, c.messages, c.schema
-  FROM claimed j JOIN assayline.job_contents c ON c.job_id = j.id
+  FROM claimed j JOIN assayline.job_contents c ON c.job_id = :id

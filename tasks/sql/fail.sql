@@ -11,7 +11,7 @@ WITH closed AS (
     UPDATE assayline.jobs
        SET state = 'failed', reason = :reason, finished_at = clock_timestamp(), lease_until = NULL,
            attempts_used = attempts_used - :refund, causes = causes || CAST(:cause AS jsonb)
-     WHERE id = :id AND claim_no = :claim_no AND state = 'running'
+     WHERE id = :id AND claim_no = :claim_no AND state IS NOT DISTINCT FROM 'running'
     RETURNING id, provider, model
 ), kept AS (
     INSERT INTO assayline.results (job_id, data, raw_text, repaired, provider, model, prompt_version, input_tokens,

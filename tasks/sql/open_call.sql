@@ -4,7 +4,8 @@
 WITH standing AS (
     SELECT EXISTS (SELECT FROM assayline.calls
                     WHERE job_id = :id AND claim_no = :claim_no AND call_no = CAST(:call_no AS integer) + 1) AS opened,
-           EXISTS (SELECT FROM assayline.jobs WHERE id = :id AND claim_no = :claim_no AND state = 'running') AS owned
+           EXISTS (SELECT FROM assayline.jobs
+                    WHERE id = :id AND claim_no = :claim_no AND state IS NOT DISTINCT FROM 'running') AS owned
 ), closed AS (
     UPDATE assayline.calls
        SET outcome = :outcome, finished_at = clock_timestamp(), latency_s = :latency_s, input_tokens = :input_tokens,
@@ -14,7 +15,7 @@ WITH standing AS (
      WHERE job_id = :id AND claim_no = :claim_no AND call_no = :call_no
 ), counted AS (
     UPDATE assayline.jobs SET attempts_used = attempts_used + 1
-     WHERE id = :id AND claim_no = :claim_no AND state = 'running' AND attempts_used < max_attempts
+     WHERE id = :id AND claim_no = :claim_no AND state IS NOT DISTINCT FROM 'running' AND attempts_used < max_attempts
        AND NOT (SELECT opened FROM standing)
     RETURNING *
 ), opened AS (

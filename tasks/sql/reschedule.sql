@@ -13,7 +13,7 @@ WITH closed AS (
            not_before = clock_timestamp() + make_interval(secs => :delay_s),
            hop = :hop, provider = :provider, model = :model, attempts_used = attempts_used - :refund,
            causes = causes || CAST(:cause AS jsonb)
-     WHERE id = :id AND claim_no = :claim_no AND state = 'running'
+     WHERE id = :id AND claim_no = :claim_no AND state IS NOT DISTINCT FROM 'running'
     RETURNING id
 )
 SELECT count(*) FROM done

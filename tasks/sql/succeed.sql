@@ -12,7 +12,7 @@ WITH closed AS (
     UPDATE assayline.jobs
        SET state = 'succeeded', reason = 'succeed', finished_at = clock_timestamp(), lease_until = NULL,
            attempts_used = attempts_used - :refund
-     WHERE id = :id AND claim_no = :claim_no AND state = 'running'
+     WHERE id = :id AND claim_no = :claim_no AND state IS NOT DISTINCT FROM 'running'
     RETURNING id, provider
 ), kept AS (
     INSERT INTO assayline.results (job_id, data, raw_text, repaired, cached, provider, model, prompt_version, input_tokens,

@@ -701,6 +701,29 @@ def test_every_statement_is_used_and_begins_with_its_sentence() -> None:
     assert {name for name, text in SQL.items() if not re.match(r"-- [A-Z].+", text)} == set()
 
 
+ON_ONE_JOB = ("charge_call", "claim", "fail", "open_call", "reschedule", "succeed")
+
+
+@pytest.mark.parametrize("name", ON_ONE_JOB)
+def test_a_statement_on_one_job_finds_it_by_its_key_whatever_is_known_of_the_tables(world: JobWorld, name: str) -> None:
+    """Its plan is made once, perhaps before the first job: it must not go by how few there are."""
+    [version] = world.sql("SELECT current_setting('server_version_num')::int AS number")
+    if version["number"] < 160_000:
+        pytest.skip("PostgreSQL before 16 does not show a plan without its parameters")
+    names: list[str] = []
+
+    def numbered(found: re.Match[str]) -> str:
+        if found[1] not in names:
+            names.append(found[1])
+        return f"${names.index(found[1]) + 1}"
+
+    text = re.sub(r"(?<!:):([a-z_]+)", numbered, re.sub(r"--.*", "", SQL[name]))
+    plan = "\n".join(str(row["QUERY PLAN"]) for row in world.sql(f"EXPLAIN (GENERIC_PLAN) {text}"))
+    assert "Seq Scan" not in plan
+    assert set(re.findall(r"using (jobs_\w+|job_contents_\w+)", plan)) & {f"jobs_{datetime.now(UTC):%Y_%m}_pkey"}
+    assert "queued_at_idx" not in plan
+
+
 BY_PARAMETER = {"fail": {"fail"}, "reschedule": {"retry", "next_account", "fallback", "snooze"}}
 """Statements whose reason is more than their move's name, or one of several: `tasks.run` gives it."""
 
