@@ -42,7 +42,7 @@ async def providers(here: Here) -> ProvidersAnswer:
 
 async def _traffic(here: Services) -> dict[str, TrafficAnswer]:
     try:
-        found = await traffic(here.catalog, Limiter(here.line, "api"))
+        found = await traffic(here.catalog, Limiter(here.line, "api", tells=False))
     except RedisAway:
         return {}
     return {one.provider: _fares(one) for one in found}

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -23,8 +23,11 @@ _Look = tuple[str, tuple[str, ...] | None, str, str]
 """What is looked through for whom: provider and models that are out, who takes over, lane."""
 
 LOOKED_AT = 200
-"""Jobs of a group that is out which one pass looks at, of each model and priority, for another's room. The next pass
-looks on behind them: what may not move must not hold up what may."""
+"""Jobs of a group that is out which one look takes in, of each model and priority, for another's room. The next look
+goes on behind them: what may not move must not hold up what may."""
+LOOKS = 25
+"""In one pass at most, where nothing is found that may move."""
+NOTHING_BEHIND = "[]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,57 +67,68 @@ class Diversion:
         out = [room for room in rooms if room.out is not None]
         if not out:
             self._behind = {look: at for look, at in self._behind.items() if look[0] != provider}
-        if out and len(out) == len(rooms):
-            self._out[provider] = [Out(provider, None, (), out[0].out)] if out[0].out is not None else []
-            return
         named = tuple(model for room in rooms for model in room.models or ())
         self._out[provider] = [
             Out(provider, room.models, () if room.models is not None else named, room.out)
             for room in out
             if room.out is not None
         ]
+        listed_are_all = any(room.models is None for room in rooms)
+        if out and len(out) == len(rooms) and not listed_are_all and out[0].out is not None:
+            self._out[provider].append(Out(provider, None, named, out[0].out))  # models that no group holds
 
     def is_out(self, provider: str) -> bool:
         """Whether any group of a provider is out, as the last pass has seen it."""
         return bool(self._out.get(provider))
+
+    def may_take_over(self, most: int, spare: Sequence[Spare]) -> bool:
+        """Whether a provider with so much room could take anything over."""
+        return any(self._out.values()) and most > 0 and any(group.jobs for group in spare)
 
     async def take_over(
         self, connection: AsyncConnection, provider: str, lane: str, most: int, spare: Sequence[Spare]
     ) -> int:
         """Move due jobs to `provider` whose own group is out; returns how many.
 
+        Those of one outage: what the others leave behind, the next pass finds, with the room that is left then.
+
         Args:
-            connection: each statement a transaction of its own.
+            connection: holds the provider's lock since the room was counted.
             provider: who takes them.
             lane: theirs.
             most: at most so many in all.
             spare: and of each of its groups so many.
         """
-        outages = [out for of_one in self._out.values() for out in of_one]
-        if not outages or not any(group.jobs for group in spare):
+        if not self.may_take_over(most, spare):
             return 0
+        outages = [out for of_one in self._out.values() for out in of_one]
         common = {
             "target": provider,
             "lane": lane,
+            "most": most,
             "out": json.dumps([out.names for out in outages]),
             "spare": json.dumps([{"models": group.models, "jobs": group.jobs} for group in spare]),
             "looked": LOOKED_AT,
             "move": "fallback",
         }
-        taken = 0
         for out in outages:
-            look = (out.provider, out.models, provider, lane)
-            its = {
-                "provider": out.provider,
-                "group": json.dumps(out.names),
-                "most": most - taken,
-                "behind": self._behind.get(look, "[]"),
-                "error": out.why.name,
-                "message": str(out.why),
-            }
-            told = (await connection.execute(statement("divert"), common | its)).one()
-            self._behind[look] = told.behind
-            if told.jobs:
+            taken = await self._taken(connection, out, (out.provider, out.models, provider, lane), common)
+            if taken:
                 self._sparingly.switching(out.provider, out.why.name, provider)
-            taken += told.jobs
-        return taken
+                return taken
+        return 0
+
+    async def _taken(self, connection: AsyncConnection, out: Out, look: _Look, common: Mapping[str, object]) -> int:
+        its = {
+            "provider": out.provider,
+            "group": json.dumps(out.names),
+            "error": out.why.name,
+            "message": str(out.why),
+        }
+        for _ in range(LOOKS):
+            before = self._behind.get(look, NOTHING_BEHIND)
+            told = (await connection.execute(statement("divert"), {**common, **its, "behind": before})).one()
+            self._behind[look] = told.behind
+            if told.jobs or told.behind in (before, NOTHING_BEHIND):
+                return int(told.jobs)
+        return 0

@@ -110,11 +110,11 @@ class LimitHeadroom:
         if not groups:
             return GroupRoom(shared.models, 0, AGAIN_S)
         if any(group.unlimited for group in groups):
-            return GroupRoom(shared.models, None, 0.0)
+            return GroupRoom(shared.models, None, AGAIN_S)
         now = self._clock()
         self._away_since = now if self._away_since is None else self._away_since
         heard = self._heard.get((shared, lane), 0) if now - self._away_since < LONGEST_S else 0
-        return GroupRoom(shared.models, max(IN_THE_DARK, int(heard * SHARE_TAKEN)), 0.0)
+        return GroupRoom(shared.models, max(IN_THE_DARK, int(heard * SHARE_TAKEN)), AGAIN_S)
 
 
 def _outage(states: Sequence[GroupState]) -> GatewayError | None:

@@ -27,10 +27,10 @@ LANES = ("interactive", "bulk")
 
 
 @dataclass(frozen=True, slots=True)
-class Filled:
-    """What a pass over one lane has done: `jobs` moved, and room for `left` more in all, `spare` of them by group."""
+class Moved:
+    """What a release has moved, and room for how many more there is: `left` in all, `spare` of them by group."""
 
-    jobs: int
+    rows: Sequence[RowMapping]
     left: int
     spare: Sequence[Spare]
 
@@ -57,6 +57,7 @@ class Releases:
             on_out: called with provider and lane where a group that is out has left jobs behind: another may take over.
         """
         self._engine = engine
+        self._locking = engine.execution_options(isolation_level="READ COMMITTED")
         self._outbox = outbox
         self._policy = policy
         self._headroom = headroom or NoLimits()
@@ -93,20 +94,38 @@ class Releases:
 
         Returns how many have gone, None where another dispatcher releases for the provider.
         """
-        rooms = await self._headroom.rooms(provider, lane, self._slots.get(provider, 0))
+        rooms = await self._rooms(provider, lane)
         self._diversion.note(provider, rooms)
-        first = await self._release_lane(connection, provider, lane, rooms)
-        if first is None:
+        moved = await self._moved(connection, provider, lane, rooms)
+        if moved is None:
             return None
-        if not await self._diversion.take_over(connection, provider, lane, first.left, first.spare):
-            return first.jobs
-        second = await self._release_lane(connection, provider, lane, rooms)
-        return first.jobs + (0 if second is None else second.jobs)
+        await self._outbox.publish(moved.rows)
+        more = await self._take_over(provider, lane) if self._diversion.may_take_over(moved.left, moved.spare) else 0
+        return len(moved.rows) + more
 
-    async def _release_lane(
+    async def _take_over(self, provider: str, lane: str) -> int:
+        """Move what others leave behind, as far as there is room, and release it, under one lock."""
+        rooms = await self._rooms(provider, lane)
+        rows: list[RowMapping] = []
+        async with self._locking.begin() as connection:
+            moved = await self._moved(connection, provider, lane, rooms)
+            while moved is not None:
+                rows += moved.rows
+                if not await self._diversion.take_over(connection, provider, lane, moved.left, moved.spare):
+                    break
+                moved = await self._moved(connection, provider, lane, rooms)
+                if moved is not None and not moved.rows:
+                    break  # what was taken does not go: no more of it
+        await self._outbox.publish(rows)
+        return len(rows)
+
+    async def _rooms(self, provider: str, lane: str) -> Sequence[GroupRoom]:
+        return await self._headroom.rooms(provider, lane, self._slots.get(provider, 0))
+
+    async def _moved(
         self, connection: AsyncConnection, provider: str, lane: str, rooms: Sequence[GroupRoom]
-    ) -> Filled | None:
-        """Release and publish what is due, as far as there is room."""
+    ) -> Moved | None:
+        """Move what is due to `queued`, as far as there is room; None where another dispatcher has the lock."""
         policy = self._policy
         parameters = {
             "groups": json.dumps([{"models": r.models, "most": r.most, "more": r.more} for r in rooms]),
@@ -121,10 +140,8 @@ class Releases:
         rows = (await connection.execute(statement("release"), parameters)).mappings().all()
         if not rows:
             return None
-        moved = [row for row in rows if row["id"] is not None]
         self._note(provider, lane, rooms, rows[0])
-        await self._outbox.publish(moved)
-        return _filled(rooms, rows[0], len(moved))
+        return _moved([row for row in rows if row["id"] is not None], rooms, rows[0])
 
     def _note(self, provider: str, lane: str, rooms: Sequence[GroupRoom], told: RowMapping) -> None:
         """Remember what was left behind, and why."""
@@ -138,14 +155,14 @@ class Releases:
                 self._on_out(provider, lane)
 
 
-def _filled(rooms: Sequence[GroupRoom], told: RowMapping, jobs: int) -> Filled:
-    """What there is room for beside what has moved: none where the queue is full, or in a group that is out.
+def _moved(moved: Sequence[RowMapping], rooms: Sequence[GroupRoom], told: RowMapping) -> Moved:
+    """Read what there is room for beside what has moved: none where the queue is full, or in a group that is out.
 
     What a group that is out leaves behind is no reason to take nothing over: it may be what is taken.
     """
-    left = 0 if told["short"] else max(0, told["room"] - jobs)
+    left = 0 if told["short"] else max(0, told["room"] - len(moved))
     of_groups = zip(rooms, told["spare"], strict=True)
     spare = [Spare(room.models, more) for room, more in of_groups if room.out is None]
     if all(room.models is not None for room in rooms):
         spare.append(Spare(None, left))
-    return Filled(jobs, left, spare)
+    return Moved(moved, left, spare)

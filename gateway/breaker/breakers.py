@@ -53,7 +53,12 @@ class Breakers:
     """One process's. Lives on one event loop."""
 
     def __init__(
-        self, line: RedisLine, *, policy: BreakerPolicy | None = None, now_us: Callable[[], int] | None = None
+        self,
+        line: RedisLine,
+        *,
+        policy: BreakerPolicy | None = None,
+        now_us: Callable[[], int] | None = None,
+        tells: bool = True,
     ) -> None:
         """Make them.
 
@@ -61,6 +66,7 @@ class Breakers:
             line: the process's line to Redis.
             policy: see there.
             now_us: the time, for tests; None: Redis's own, and a monotonic clock for how long ago something was heard.
+            tells: whether the log says what changes; not where somebody only looks on, to whom all is new.
         """
         self._line = line
         self._policy = policy or BreakerPolicy()
@@ -69,6 +75,7 @@ class Breakers:
         self._views: dict[Account, tuple[Mirror, CircuitBreaker]] = {}
         self._heard_s: dict[Account, float] = {}
         self.changes = Changes()
+        self._listeners = [self.changes] if tells else []
 
     def view(self, account: Account) -> CircuitBreaker:
         """Return this process's view. Its `open()` and `close()` are orders for all; `half_open()` takes them back."""
@@ -147,7 +154,7 @@ class Breakers:
     def _view(self, account: Account) -> tuple[Mirror, CircuitBreaker]:
         if account not in self._views:
             mirror = Mirror(account, lambda state: self._post_order(account, state))
-            self._views[account] = mirror, breaker_view(mirror, self._policy.failures_in_a_row, [self.changes])
+            self._views[account] = mirror, breaker_view(mirror, self._policy.failures_in_a_row, self._listeners)
         return self._views[account]
 
     def _post_order(self, account: Account, state: str) -> None:

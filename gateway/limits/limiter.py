@@ -56,6 +56,7 @@ class Limiter:
         policy: Policy | None = None,
         lease_s: float = LEASE_S,
         spending: Spending | None = None,
+        tells: bool = True,
         now_us: Callable[[], int] | None = None,
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
@@ -68,12 +69,13 @@ class Limiter:
             policy: for breakers, overloads and retries; the same in all processes.
             lease_s: how long slots, and a probe, count without a renewal.
             spending: who knows what was spent today; a process that makes calls needs it where a group has a budget.
+            tells: whether the log says how breakers change; not where somebody only looks on.
             now_us: the time, for tests; None: Redis's own.
             clock: for how long ago a large call was, or many processes; nothing else goes by it.
             wall_clock: Unix time, for the day that it is.
         """
         policy = policy or Policy()
-        self.breakers = Breakers(line, policy=policy.breaker, now_us=now_us)
+        self.breakers = Breakers(line, policy=policy.breaker, now_us=now_us, tells=tells)
         self._scripts = scripts(policy)
         self._line = line
         self._holder = Holder(holder, round(lease_s * SECOND_US))
@@ -114,6 +116,7 @@ class Limiter:
         check_fits(group.limits, need)  # before it is counted: what never goes must not slow down the others
         if self._line.away:
             raise RedisAway("Redis is away")  # nothing was sent, so there is nothing to settle
+        self._renewals.tell_kept()
         day = self._purse.today(group)
         one = self._wanted(group, need, lane, day, retry=retry)
         horizon_us = round(BOOKED_AHEAD_S[lane] * SECOND_US) if may_wait else 0

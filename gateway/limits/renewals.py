@@ -1,7 +1,7 @@
 """What a process holds, and that it lives: it says so again and again, and tells how calls have ended, in their order.
 
 A renewal says what is held by name, so a flush, a lost settlement or a false death mends itself. What ends while Redis
-is away is kept, the latest of it, and told before anything else once Redis is back.
+is away is kept, the latest of it, and told once Redis is back: before the next reservation or renewal, in portions.
 """
 
 from __future__ import annotations
@@ -30,6 +30,10 @@ MOST_UNTOLD = 4_096
 """Ends of calls that are kept while Redis is away, the latest: more than a process has calls open when it goes."""
 
 
+PORTION, PORTION_EVERY_S = 64, 0.05
+"""So many kept ends are told at a time: a whole script each, they must fit the bound of one write."""
+
+
 class Renewals:
     """One process's. Lives on one event loop."""
 
@@ -54,6 +58,7 @@ class Renewals:
         self._untold: deque[Command] = deque(maxlen=MOST_UNTOLD)
         """Settlements, the next one first."""
         self._timer: asyncio.TimerHandle | None = None
+        self._next_portion: asyncio.TimerHandle | None = None
         self._closed = False
 
     def next_id(self) -> str:
@@ -62,7 +67,7 @@ class Renewals:
         return str(self._latest_id)
 
     def hold(self, one: Reservation) -> None:
-        """Say of a reservation that it is held, from now on; once more, what its reply said."""
+        """Say of a reservation that it is held, from now on; said again, it is held as it is now."""
         self._held.setdefault(one.group, {})[one.id] = one
         self._renew_later()
 
@@ -73,13 +78,25 @@ class Renewals:
     def tell(self, settlement: Command) -> None:
         """Tell how a call has ended: now, or when Redis is back."""
         self._untold.append(settlement)
-        self._tell()
+        self.tell_kept()
+
+    def tell_kept(self) -> None:
+        """Tell what was kept, the next portion now and the others after it."""
+        if self._next_portion is not None:
+            return
+        for _ in range(min(PORTION, len(self._untold))):
+            if not self._post(self._untold[0]):
+                return
+            self._untold.popleft()
+        if self._untold and not self._closed:
+            self._next_portion = asyncio.get_running_loop().call_later(PORTION_EVERY_S, self._tell_on)
 
     def renew(self) -> None:
         """Say what is held; once more where nothing is held now, for a settlement may have been lost."""
         self._timer = None
-        self._tell()  # first: to a renewal, what is no longer held and was not settled is lost
-        if not self._line.away:
+        self.tell_kept()
+        # To a renewal what is no longer held and was not settled is lost: it comes after all that is to be told.
+        if not (self._line.away or self._untold):
             for group in self._held:
                 self._post(self.renewal(group))
             self._held = {group: held for group, held in self._held.items() if held}
@@ -98,15 +115,18 @@ class Renewals:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        if self._next_portion is not None:
+            self._next_portion.cancel()
+            self._next_portion = None
 
     def _renew_later(self) -> None:
         if self._timer is None and not self._closed:
             pause_s = self._holder.lease_us / SECOND_US / RENEWALS
             self._timer = asyncio.get_running_loop().call_later(pause_s, self.renew)
 
-    def _tell(self) -> None:
-        while self._untold and self._post(self._untold[0]):
-            self._untold.popleft()
+    def _tell_on(self) -> None:
+        self._next_portion = None
+        self.tell_kept()
 
     def _post(self, command: Command) -> bool:
         """Return whether it is on its way. Where it is not, the line's log has said why."""

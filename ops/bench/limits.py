@@ -17,7 +17,7 @@ from ops.bench.report import Check, Figures, Options, Report
 from ops.bench.stack import opened
 from ops.bench.strict.endpoint import SETTLING, Record
 from ops.bench.strict.loads import LOADS, Load
-from ops.bench.strict.ours import OurWorkers, kill_every_s
+from ops.bench.strict.ours import OurWorkers
 from ops.bench.strict.peers import run_peers
 from ops.bench.strict.plot import plot
 
@@ -137,11 +137,10 @@ class _Limits:
         uses = [record.use for record in found]
         least = min((use for use in uses if use is not None), default=None) if None not in uses else None
         refused = max(record.refusals / max(1, record.calls) for record in found)
-        kills_per_min = 60 / kill_every_s(self._seconds) if trouble == KILLS.name else 0.0
-        goal = load.least_use - kills_per_min * load.lost_with(self._workers)
+        goal = load.least_use_killed if trouble == KILLS.name else load.least_use
         return [
             Check(f"{what}: calls refused", 100 * refused, "%", "<=", 100 * load.most_refused),
-            Check(f"{what}: use of the limit", None if least is None else 100 * least, "%", ">=", round(100 * goal, 1)),
+            Check(f"{what}: use of the limit", None if least is None else 100 * least, "%", ">=", 100 * goal),
         ]
 
     def _starved(self) -> Iterator[str]:

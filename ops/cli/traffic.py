@@ -49,7 +49,7 @@ def found_traffic(
     async def found() -> list[ProviderTraffic]:
         line = RedisLine.from_url(url, tells=False)
         try:
-            return await traffic(catalog, Limiter(line, "cli"))
+            return await traffic(catalog, Limiter(line, "cli", tells=False))
         finally:
             await line.aclose()
 

@@ -7,7 +7,7 @@ WITH claimed AS (
            lease_until = clock_timestamp() + make_interval(secs => :lease_s)
      WHERE id = :id AND release = :release AND state IS NOT DISTINCT FROM 'queued'
        AND provider = ANY(CAST(:providers AS text[]))
-       AND (expires_at IS NULL OR expires_at > clock_timestamp())
+       AND (least(expires_at, deadline_at) <= clock_timestamp()) IS NOT TRUE
     RETURNING *
 ), opened AS (
     INSERT INTO assayline.calls (job_id, claim_no, call_no, kind, outcome, tenant, analysis, provider, account, model,

@@ -5,8 +5,8 @@
 -- `:spare` is the room of the target's groups, {models, jobs}: without models it is that of all that no other names.
 --
 -- Of each model and priority `:looked` jobs are looked at, behind what was looked at before: `:behind`, an array of
--- {model, priority, not_before, id}. The reply has the same for the next pass. It goes no further while a job that may
--- move has to wait for room, and begins anew at the end.
+-- {model, priority, not_before, id}. The reply has the same for the next look. It goes no further while a job that may
+-- move has to wait for more of its group's room, and begins anew at the end.
 WITH RECURSIVE outs AS MATERIALIZED (
     SELECT o.* FROM jsonb_to_recordset(CAST(:out AS jsonb)) AS o(provider text, models text[], others text[])
 ), here AS MATERIALIZED (
@@ -70,7 +70,7 @@ WITH RECURSIVE outs AS MATERIALIZED (
     RETURNING j.id
 ), windows AS (
     SELECT s.model, s.priority, count(*) = :looked AS full,
-           count(*) FILTER (WHERE m.id IS NOT NULL AND c.id IS NULL) = 0 AS done,
+           count(*) FILTER (WHERE m.room > 0 AND c.id IS NULL) = 0 AS done,
            (array_agg(s.not_before ORDER BY s.not_before DESC, s.id DESC))[1] AS not_before,
            (array_agg(s.id ORDER BY s.not_before DESC, s.id DESC))[1] AS id
       FROM seen s LEFT JOIN movable m USING (id) LEFT JOIN chosen c USING (id) GROUP BY s.model, s.priority

@@ -6,6 +6,6 @@ UPDATE assayline.jobs
     SELECT id, 'queued' FROM assayline.jobs
      WHERE state = 'queued'
        AND queued_at < clock_timestamp() - make_interval(secs => :republish_after_s * 2 ^ least(copies - 1, 8))
-       AND (expires_at IS NULL OR expires_at > clock_timestamp())
+       AND (least(expires_at, deadline_at) <= clock_timestamp()) IS NOT TRUE
      ORDER BY queued_at LIMIT :most FOR UPDATE SKIP LOCKED)
 RETURNING id, release, provider, lane, state

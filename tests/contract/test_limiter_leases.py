@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import math
 import time
 from typing import TYPE_CHECKING
@@ -12,10 +13,10 @@ import redis
 from limitworld import LimitWorld, admitted, refused
 
 from gateway.catalog_entries import Lane, Limits
+from gateway.limits import renewals
 from gateway.limits.group import LimitGroup
 from gateway.limits.limiter import LEASE_S, Limiter
 from gateway.limits.rates import MINUTE_US, Need
-from gateway.limits.renewals import MOST_UNTOLD
 from gateway.redis_line import RedisAway, RedisLine
 
 if TYPE_CHECKING:
@@ -106,17 +107,34 @@ def test_what_ended_while_redis_was_away_is_told_once_it_is_back(world: Callable
     assert admitted(here.reserve(other, Need(1, 6_000, 0))).reservation.wait_s == 0
 
 
-def test_of_what_ends_while_redis_is_away_the_latest_is_kept(world: Callable[..., LimitWorld]) -> None:
+def test_of_what_ends_while_redis_is_away_the_latest_is_kept(
+    world: Callable[..., LimitWorld], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is told in portions, for all of it is more than one write may hold, and before anything is renewed."""
+    monkeypatch.setattr(renewals, "PORTION_EVERY_S", 0.0)
     here = world(concurrent_calls=5)
     process = here.process()
     held = admitted(here.reserve(process, Need()))
     process.line.gone = True
-    for _ in range(MOST_UNTOLD + 1):
+    for _ in range(renewals.MOST_UNTOLD + 1):
         process.limiter.settle(held.reservation, None)
-    assert len(process.limiter._renewals._untold) == MOST_UNTOLD
+    untold = process.limiter._renewals._untold
+    assert len(untold) == renewals.MOST_UNTOLD
     process.line.gone = False
+    left: list[int] = []
+
+    async def told() -> None:
+        process.limiter._renewals.renew()
+        async with asyncio.timeout(30):
+            while untold:
+                left.append(len(untold))
+                await asyncio.sleep(0)
+
+    here.do(told())
+    portions = {before - after for before, after in itertools.pairwise([renewals.MOST_UNTOLD, *left])}
+    assert portions == {0, renewals.PORTION}
     here.renew(process)
-    assert not process.limiter._renewals._untold
+    assert here.state(process).open == 0
 
 
 def test_renewal_and_settlement_sent_once_more_settle_once(world: Callable[..., LimitWorld]) -> None:

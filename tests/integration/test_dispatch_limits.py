@@ -12,6 +12,8 @@ from jobworld import ANALYSES, MODELS, JobWorld, job_world
 from psycopg.types.json import Jsonb
 
 from gateway.errors import DayBudgetSpent, GatewayError, Unreachable
+from tasks import diversion
+from tasks.dispatch import Dispatcher
 from tasks.dispatch_policy import Policy
 from tasks.headroom import GroupRoom
 from tasks.mirror import mirror
@@ -293,7 +295,12 @@ async def test_each_group_takes_over_what_it_has_room_for(world: JobWorld) -> No
     assert rows == [{"model": "large", "n": 2}, {"model": "other", "n": 4}, {"model": "spacious", "n": 10}]
 
 
-async def test_jobs_that_may_not_move_hold_up_none_behind_them(world: JobWorld) -> None:
+@pytest.mark.parametrize(("looks", "needed"), [(1, 3), (25, 1)])
+async def test_jobs_that_may_not_move_hold_up_none_behind_them(
+    world: JobWorld, monkeypatch: pytest.MonkeyPatch, looks: int, needed: int
+) -> None:
+    """Looks at two hundred each, in one pass or in several."""
+    monkeypatch.setattr(diversion, "LOOKS", looks)
     jobs = "SELECT (assayline_enqueue('quick', n::text, %s)).job_id FROM generate_series(1, 450) n"
     world.sql(jobs, Jsonb({"use_fallback": False}))
     behind = [world.enqueue(content=f"movable {n}") for n in range(3)]
@@ -304,10 +311,10 @@ async def test_jobs_that_may_not_move_hold_up_none_behind_them(world: JobWorld) 
         await dispatcher.release("one")
         await dispatcher.release("two")
         passes += 1
-    assert passes == 3, "two looks at two hundred each, and a third"
+    assert passes == needed
     stuck = world.enqueue(content="came later, and earlier in time")
     world.sql("UPDATE assayline.jobs SET not_before = now() - interval '1 h' WHERE id = %s", stuck)
-    for _ in range(2):
+    for _ in range(4):
         await dispatcher.release("two")
     assert world.job(stuck)["provider"] == "two", "at the end it begins anew"
 
@@ -336,6 +343,47 @@ async def test_jobs_that_wait_for_their_time_are_left_alone(world: JobWorld) -> 
     world.enqueue(not_before=(datetime.now(UTC) + timedelta(hours=1)).isoformat())
     await world.worker()
     assert await passed(world, OneIsOut()) == {"one": 0, "two": 0}
+
+
+async def test_a_target_without_room_holds_up_no_other(world: JobWorld) -> None:
+    await mirror(world.engine, ANALYSES, [*MODELS, "two/other"])
+    jobs = "SELECT (assayline_enqueue('quick', n::text, %s)).job_id FROM generate_series(1, 250) n"
+    world.sql(jobs, Jsonb({"chain": ["one/small", "two/large"]}))
+    behind = world.enqueue(chain=["one/small", "two/other"])
+    await world.worker(slots=8)
+
+    class LargeIsFull(OneIsOut):
+        async def rooms(self, provider: str, lane: str, slots: int) -> Sequence[GroupRoom]:
+            if provider == "one":
+                return await super().rooms(provider, lane, slots)
+            return [GroupRoom(("large",), 0, 60.0), GroupRoom(None, None, 0.0)]
+
+    assert (await passed(world, LargeIsFull()))["two"] == 1
+    assert world.job(behind)["state"] == "queued"
+
+
+async def test_two_that_are_out_fill_the_third_once(world: JobWorld) -> None:
+    await mirror(world.engine, ANALYSES, [*MODELS, "three/small"])
+    for n in range(10):
+        for provider in ("one", "three"):
+            world.enqueue(content=f"{provider} {n}", chain=[f"{provider}/small", "two/large"])
+    await world.worker(slots=40)
+    dispatcher = Dispatcher(world.engine, world.broker, ("one", "two", "three"), headroom=OneIsOut(most_at_two=3))
+    for provider in ("one", "three", "two", "two"):
+        await dispatcher.release(provider)
+    assert world.sql("SELECT count(*) AS n FROM assayline.jobs WHERE provider = 'two'") == [{"n": 3}]
+
+
+async def test_two_dispatchers_fill_a_group_once(world: JobWorld) -> None:
+    for n in range(40):
+        world.enqueue(content=str(n))
+    await world.worker(slots=40)
+    dispatchers = [world.dispatcher(headroom=OneIsOut(most_at_two=3)) for _ in range(4)]
+    for dispatcher in dispatchers:
+        await dispatcher.release("one")
+    for _ in range(5):
+        await asyncio.gather(*(dispatcher.release("two") for dispatcher in dispatchers))
+    assert world.sql("SELECT count(*) AS n FROM assayline.jobs WHERE provider = 'two'") == [{"n": 3}]
 
 
 # -- groups that are out -------------------------------------------------------------------------------------------

@@ -8,10 +8,6 @@ from dataclasses import asdict, dataclass
 from random import Random
 from typing import Any
 
-from gateway.catalog_entries import Lane
-from gateway.limits.estimate import GROWTH, QUANTILE
-from gateway.limits.group import BOOKED_AHEAD_S
-
 LARGE = 4_000_000
 """A limit on tokens that is kept and never met: what is measured is another kind."""
 
@@ -24,8 +20,8 @@ class Load:
     per_min: the account's limits by kind. bound_by: the kind whose use is measured.
     smallest_tokens, spread: outputs, log-uniform from the smallest to `spread` times as much.
     shortest_s, longest_s: how long calls take, in step with their output.
-    least_use, most_refused: what is to be reached, as shares of the limit and of the calls. Where workers are killed,
-        less: what is lost with each.
+    least_use, most_refused: what is to be reached, as shares of the limit and of the calls.
+    least_use_killed: the same use where a worker of four is killed every twenty seconds: less what is lost with each.
     calls_at_once: what the account allows of them; the endpoint counts, and does not refuse. None: any number.
     """
 
@@ -39,6 +35,7 @@ class Load:
     longest_s: float
     least_use: float
     most_refused: float
+    least_use_killed: float = 0.0
     calls_at_once: int | None = None
 
     @property
@@ -70,19 +67,6 @@ class Load:
         mean_s = self.shortest_s + (self.longest_s - self.shortest_s) * share
         return self.calls_per_min / 60 * mean_s
 
-    def lost_with(self, workers: int) -> float:
-        """What goes with one of so many workers when it is killed, as a share of a minute's limit.
-
-        Dates it had booked and not used, and of tokens what its open calls had reserved beyond what they will write
-        (see `gateway.limits.estimate`): nobody can know what the provider counted.
-        """
-        booked = BOOKED_AHEAD_S[Lane.BULK] / 60
-        if self.bound_by == "requests":
-            return booked / workers
-        long_tokens = self.smallest_tokens * math.pow(self.spread, QUANTILE) * GROWTH
-        unused = self.calls_open * (min(self.max_tokens, long_tokens) - self.mean_tokens) / self.limit
-        return (booked + unused) / workers
-
     def draw(self, rng: Random) -> tuple[int, float]:
         """One call: what it writes, and for how many seconds."""
         factor = math.exp(rng.uniform(0.0, math.log(self.spread)))
@@ -97,14 +81,14 @@ class Load:
 LOADS: Mapping[str, Load] = {
     load.name: load
     for load in (
-        Load("requests", "openai", {"requests": 600, "tokens": LARGE}, "requests", 20, 3, 0.3, 0.8, 0.98, 0.0),
+        Load("requests", "openai", {"requests": 600, "tokens": LARGE}, "requests", 20, 3, 0.3, 0.8, 0.98, 0.0, 0.97),
         Load(
             "short", "anthropic", {"requests": 10_000, "input_tokens": LARGE, "output_tokens": 1_000_000},
-            "output_tokens", 100, 20, 0.6, 2.0, 0.98, 0.001,
+            "output_tokens", 100, 20, 0.6, 2.0, 0.98, 0.001, 0.95,
         ),
         Load(
             "long", "anthropic", {"requests": 10_000, "input_tokens": LARGE, "output_tokens": 1_000_000},
-            "output_tokens", 100, 20, 2.0, 40.0, 0.80, 0.0,
+            "output_tokens", 100, 20, 2.0, 40.0, 0.80, 0.0, 0.50,
         ),
     )
 }  # fmt: skip

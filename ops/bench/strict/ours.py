@@ -81,11 +81,6 @@ def catalog(load: Load) -> dict[str, Any]:
     }
 
 
-def kill_every_s(seconds: int) -> float:
-    """Seconds from one kill to the next in a run of so many."""
-    return min(KILL_EVERY_S, seconds / 4)
-
-
 class OurWorkers:
     """A dispatcher and workers on one account, and the endpoint that judges them."""
 
@@ -129,7 +124,7 @@ class OurWorkers:
         begun, cores = time.monotonic(), Cores()
         self._enqueue()
         least_due, killed = WAITING_JOBS, 0
-        every_s = kill_every_s(seconds) if kills else float("inf")
+        every_s = min(KILL_EVERY_S, seconds / 4) if kills else float("inf")
         while (now_s := time.monotonic() - begun) < seconds:
             if now_s >= every_s * (killed + 1):
                 self._replace(killed % len(self._workers))
