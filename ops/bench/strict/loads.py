@@ -84,11 +84,11 @@ LOADS: Mapping[str, Load] = {
         Load("requests", "openai", {"requests": 600, "tokens": LARGE}, "requests", 20, 3, 0.3, 0.8, 0.98, 0.0, 0.97),
         Load(
             "short", "anthropic", {"requests": 10_000, "input_tokens": LARGE, "output_tokens": 1_000_000},
-            "output_tokens", 100, 20, 0.6, 2.0, 0.98, 0.001, 0.95,
+            "output_tokens", 100, 20, 0.6, 2.0, 0.98, 0.001, 0.92,
         ),
         Load(
             "long", "anthropic", {"requests": 10_000, "input_tokens": LARGE, "output_tokens": 1_000_000},
-            "output_tokens", 100, 20, 2.0, 40.0, 0.80, 0.0, 0.50,
+            "output_tokens", 100, 20, 2.0, 40.0, 0.80, 0.0, 0.80,
         ),
     )
 }  # fmt: skip
