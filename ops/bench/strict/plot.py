@@ -71,7 +71,7 @@ def _panel(top: int, title: str, records: Mapping[str, Record], colours: Mapping
         for second in range(0, seconds + 1, step)
     )
     parts.append(f'<path d="M{x(since):.1f} {base}V{top + 24}" stroke="{INK}" stroke-width="0.5"/>')
-    parts.append(f'<text x="{x(since):.1f}" y="{top + 14}">measured from here</text>')
+    parts.append(f'<text x="{x(since) + 4:.1f}" y="{top + 38}">measured from here</text>')
     for name, record in reversed([*records.items()]):  # the first lies on top
         points = " ".join(f"{x(second):.1f},{y(percent):.1f}" for second, percent in _means(record))
         parts.append(f'<polyline points="{points}" fill="none" stroke="{colours[name]}" stroke-width="1.8"/>')
