@@ -10,10 +10,11 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from datetime import date
 from pathlib import Path
+from typing import Annotated
 
 from pydantic import Field, PrivateAttr, ValidationError
 
-from gateway.catalog_entries import Entry, Lane, ModelEntry, Name, ProviderEntry, Route
+from gateway.catalog_entries import Entry, Lane, ModelEntry, Name, ProviderEntry, Route, TenantEntry
 from gateway.errors import CatalogError, RequestError
 from gateway.messages import ModelRef
 from gateway.settings import preferred_providers, text
@@ -21,6 +22,8 @@ from gateway.yaml_source import KeyPath, YamlSource, read_yaml
 
 DEFAULTS = "defaults"
 """Stands for an analysis without an entry of its own."""
+
+TenantName = Annotated[str, Field(min_length=1, max_length=200)]
 
 SHIPPED_CATALOG = Path(__file__).with_name("catalog.yaml")
 
@@ -34,6 +37,7 @@ class Catalog(Entry):
     providers: dict[Name, ProviderEntry] = Field(min_length=1)
     defaults: Route
     analyses: dict[Name, Route] = Field(default_factory=dict)
+    tenants: dict[TenantName, TenantEntry] = Field(default_factory=dict)
 
     _source: YamlSource = PrivateAttr()
     _configured: frozenset[str] = PrivateAttr(default=frozenset())
@@ -49,6 +53,10 @@ class Catalog(Entry):
     def queues(self) -> tuple[str, ...]:
         """Return the queue names of the configured providers: `<provider>.<lane>`."""
         return tuple(f"{name}.{lane}" for name in self.providers if name in self._configured for lane in Lane)
+
+    def weights(self) -> dict[str, int]:
+        """Return how many jobs each named tenant has in its turn; all others have one."""
+        return {name: entry.weight for name, entry in self.tenants.items()}
 
     def route(self, analysis: str) -> Route:
         """Return an analysis's route as written, the defaults if it has none of its own."""

@@ -302,3 +302,9 @@ class Route(Entry):
 
     chain: Annotated[tuple[Ref, ...], Field(min_length=1)]
     lane: Lane = Lane.BULK
+
+
+class TenantEntry(Entry):
+    """What an operator grants a tenant. weight: how many jobs it has in its turn, where others have one."""
+
+    weight: Annotated[int, Field(ge=1, le=1_000)] = 1

@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -27,6 +27,7 @@ from tasks.headroom import Headroom
 from tasks.listen import listen
 from tasks.outbox import Outbox, Publisher
 from tasks.patience import away
+from tasks.promotion import Promotions
 from tasks.release import LANES, Releases
 from tasks.sql import statement
 from tasks.whereabouts import whereabouts
@@ -48,12 +49,16 @@ class Dispatcher:
         policy: Policy | None = None,
         *,
         headroom: Headroom | None = None,
+        weights: Mapping[str, int] | None = None,
     ) -> None:
         self._engine = engine
         self._providers = tuple(providers)
         self._policy = policy or Policy()
         self._outbox = Outbox(engine, publisher, republish_after_s=self._policy.republish_after_s)
-        self._releases = Releases(engine, self._outbox, self._policy, headroom=headroom, on_out=self._on_out)
+        self._releases = Releases(
+            engine, self._outbox, self._policy, headroom=headroom, weights=weights, on_out=self._on_out
+        )
+        self._promotions = Promotions(engine, self._policy)
         self._woken: dict[str, tuple[str, ...]] = {}
         self._wake = asyncio.Event()
         self._poll_due = 0.0
@@ -62,7 +67,7 @@ class Dispatcher:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Work until `stop` is set. Survives the absence of Postgres and of the broker."""
-        jobs = [self._release_for_ever(), *(self._repeat(every, chore) for every, chore in self._chores())]
+        jobs = [self._release_for_ever(), self._promote_for_ever(), *(self._repeat(every, chore) for every, chore in self._chores())]
         if self._policy.listen:
             jobs.append(listen(self._engine, "assayline_due", self._on_due))
         async with asyncio.TaskGroup() as group:
@@ -74,6 +79,12 @@ class Dispatcher:
     async def release(self, provider: str, lanes: Sequence[str] = LANES) -> int:
         """Release and publish what is due for one provider. Returns how many, or -1 where another has the lock."""
         return await self._releases.release(provider, lanes)
+
+    async def promote(self) -> float:
+        """Have the jobs whose time has come looked for; returns in how many seconds the next one's time comes."""
+        queues, next_in_s = await self._promotions.promote()
+        self._on_due(*queues)
+        return next_in_s
 
     async def republish(self) -> int:
         """Publish again what nobody claimed in time."""
@@ -124,6 +135,17 @@ class Dispatcher:
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._pause_s()):
                     await self._wake.wait()
+
+    async def _promote_for_ever(self) -> None:
+        while True:
+            next_in_s = self._policy.poll_s
+
+            async def promote() -> None:
+                nonlocal next_in_s
+                next_in_s = await self.promote()
+
+            await self._tried(promote)
+            await asyncio.sleep(min(self._policy.poll_s, next_in_s))
 
     def _pause_s(self) -> float:
         """Seconds until the next pass, unless something becomes due."""

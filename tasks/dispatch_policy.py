@@ -16,6 +16,8 @@ class Policy:
     busy_poll_s: float = 0.05
     """Pause after a pass that left something due behind: finished calls free slots long before the next second."""
     most_per_pass: int = 500
+    most_promoted: int = 2_000
+    """Jobs whose time has come that one statement makes due."""
     backlog_share: float = 0.25
     least_backlog: int = 4
     """Messages allowed to lie in a queue beyond the live slots: a share of them, but at least so many."""

@@ -23,11 +23,11 @@ _Look = tuple[str, tuple[str, ...] | None, str, str]
 """What is looked through for whom: provider and models that are out, who takes over, lane."""
 
 LOOKED_AT = 200
-"""Jobs of a group that is out which one look takes in, of each model and priority, for another's room. The next look
-goes on behind them: what may not move must not hold up what may."""
+"""Jobs of a group that is out which one look takes in for another's room, evenly of the tenants, models and analyses that
+it comes to. The next look goes on behind them: what may not move must not hold up what may."""
 LOOKS = 25
 """In one pass at most, where nothing is found that may move."""
-NOTHING_BEHIND = "[]"
+NOTHING_BEHIND = '{"at": [], "tenant": null}'
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ class Diversion:
     def __init__(self, log: logging.Logger) -> None:
         self._out: dict[str, list[Out]] = {}
         self._behind: dict[_Look, str] = {}
-        """Where a look goes on, of each model and priority, as the statement tells and takes it."""
+        """Where a look goes on, as the statement tells and takes it."""
         self._sparingly = Sparingly(log)
 
     def note(self, provider: str, rooms: Sequence[GroupRoom]) -> None:

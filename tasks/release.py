@@ -8,8 +8,9 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 
 from sqlalchemy import RowMapping
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
@@ -24,6 +25,13 @@ log = logging.getLogger(__name__)
 
 LANES = ("interactive", "bulk")
 """In the order in which they are served."""
+REST = GroupRoom(None, None, 0.0)
+"""The models that no limit group names: slots alone bound them."""
+COUNT_ALL_S = 60.0
+"""So often all that is queued or running is counted; between, what was queued since the first of them, and a margin."""
+MARGIN = timedelta(seconds=30)
+"""A job's `queued_at` may lie so far before the commit that shows it: a dispatcher that froze is cut after ten seconds,
+and what could not be published is dated back by fifteen (`publish_again.sql`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +41,21 @@ class Moved:
     rows: Sequence[RowMapping]
     left: int
     spare: Sequence[Spare]
+
+
+@dataclass(slots=True)
+class Remembered:
+    """What one dispatcher knows of a provider from its last look.
+
+    slots: live ones. turns: by lane and group, which tenant was served last, and how many jobs it had in its turn.
+    oldest: when the first job was queued that is not done; None: nobody knows. counted_at: when all were counted, by the
+    loop's clock.
+    """
+
+    slots: int = 0
+    turns: dict[tuple[str, tuple[str, ...] | None], Mapping[str, object]] = field(default_factory=dict)
+    oldest: datetime | None = None
+    counted_at: float = -COUNT_ALL_S
 
 
 class Releases:
@@ -45,6 +68,7 @@ class Releases:
         policy: Policy,
         *,
         headroom: Headroom | None = None,
+        weights: Mapping[str, int] | None = None,
         on_out: Callable[[str, str], object] = lambda provider, lane: None,
     ) -> None:
         """Make one.
@@ -54,6 +78,7 @@ class Releases:
             outbox: where released jobs go.
             policy: figures.
             headroom: what the limits have room for; None: there are none.
+            weights: of tenants, how many jobs each may have in its turn; 1 where none is named.
             on_out: called with provider and lane where a group that is out has left jobs behind: another may take over.
         """
         self._engine = engine
@@ -63,8 +88,8 @@ class Releases:
         self._headroom = headroom or NoLimits()
         self._on_out = on_out
         self._diversion = Diversion(log)
-        self._slots: dict[str, int] = {}
-        """Live slots of each provider, as the last pass has seen them."""
+        self._weights = json.dumps(dict(weights or {}))
+        self._remembered: dict[str, Remembered] = {}
         self.full: set[str] = set()
         """Queues for which slots were too few when they were last looked at: something due was left behind."""
         self.opens_at: dict[str, float] = {}
@@ -120,15 +145,34 @@ class Releases:
         return len(rows)
 
     async def _rooms(self, provider: str, lane: str) -> Sequence[GroupRoom]:
-        return await self._headroom.rooms(provider, lane, self._slots.get(provider, 0))
+        return await self._headroom.rooms(provider, lane, self._of(provider).slots)
+
+    def _of(self, provider: str) -> Remembered:
+        return self._remembered.setdefault(provider, Remembered())
+
+    def _active_since(self, provider: str) -> datetime | None:
+        """From when on what is queued or running is counted; None: all of it."""
+        known, now = self._of(provider), asyncio.get_running_loop().time()
+        if known.oldest is None or now - known.counted_at >= COUNT_ALL_S:
+            known.counted_at = now
+            return None
+        return known.oldest - MARGIN
 
     async def _moved(
         self, connection: AsyncConnection, provider: str, lane: str, rooms: Sequence[GroupRoom]
     ) -> Moved | None:
         """Move what is due to `queued`, as far as there is room; None where another dispatcher has the lock."""
-        policy = self._policy
+        policy, turns = self._policy, self._of(provider).turns
+        named = [*rooms, *(() if any(room.models is None for room in rooms) else (REST,))]
         parameters = {
-            "groups": json.dumps([{"models": r.models, "most": r.most, "more": r.more} for r in rooms]),
+            "groups": json.dumps(
+                [
+                    {"models": r.models, "most": r.most, "more": r.more, **turns.get((lane, r.models), {})}
+                    for r in named
+                ]
+            ),
+            "weights": self._weights,
+            "active_since": self._active_since(provider),
             "provider": provider,
             "lane": lane,
             "most": policy.most_per_pass,
@@ -140,12 +184,14 @@ class Releases:
         rows = (await connection.execute(statement("release"), parameters)).mappings().all()
         if not rows:
             return None
-        self._note(provider, lane, rooms, rows[0])
-        return _moved([row for row in rows if row["id"] is not None], rooms, rows[0])
+        self._note(provider, lane, named, rows[0])
+        return _moved([row for row in rows if row["id"] is not None], named, rows[0])
 
     def _note(self, provider: str, lane: str, rooms: Sequence[GroupRoom], told: RowMapping) -> None:
-        """Remember what was left behind, and why."""
-        self._slots[provider] = told["slots"]
+        """Remember whose turn it was, what was left behind, and why."""
+        known = self._of(provider)
+        known.slots, known.oldest = told["slots"], told["oldest"]
+        known.turns |= {(lane, room.models): turn for room, turn in zip(rooms, told["turns"], strict=True)}
         if told["short"]:
             self.full.add(f"{provider}.{lane}")
         if told["closed"]:
@@ -162,7 +208,4 @@ def _moved(moved: Sequence[RowMapping], rooms: Sequence[GroupRoom], told: RowMap
     """
     left = 0 if told["short"] else max(0, told["room"] - len(moved))
     of_groups = zip(rooms, told["spare"], strict=True)
-    spare = [Spare(room.models, more) for room, more in of_groups if room.out is None]
-    if all(room.models is not None for room in rooms):
-        spare.append(Spare(None, left))
-    return Moved(moved, left, spare)
+    return Moved(moved, left, [Spare(room.models, more) for room, more in of_groups if room.out is None])

@@ -61,6 +61,7 @@ MOVES: tuple[Move, ...] = (
     Move("bury", State.RUNNING, State.FAILED, "rescue", "its worker died and its attempts are used up"),
     Move("defer", State.SCHEDULED, State.SCHEDULED, "clock", "its window has closed; the next opening"),
     Move("divert", State.SCHEDULED, State.SCHEDULED, "dispatch", "its provider is out of order, the next one has room"),
+    Move("pause", State.QUEUED, State.SCHEDULED, "pauses", "an operator has stopped its like; its message is stale"),
     Move("cancel_scheduled", State.SCHEDULED, State.CANCELLED, "store", "the caller asked"),
     Move("cancel_queued", State.QUEUED, State.CANCELLED, "store", "the caller asked"),
     Move(

@@ -194,7 +194,15 @@ class JobWorld:
     async def blocks_of_a_release(self, groups: Sequence[dict[str, Any]] = ()) -> int:
         """Blocks that a release of `one`'s bulk lane reads, once its plans are made. It releases."""
         policy = asdict(Policy())
-        parameters = {"provider": "one", "lane": "bulk", "groups": json.dumps(groups), "most": policy["most_per_pass"]}
+        rest = {"models": None, "most": None, "more": None}
+        parameters = {
+            "provider": "one",
+            "lane": "bulk",
+            "groups": json.dumps([*groups, rest]),
+            "weights": "{}",
+            "active_since": None,
+            "most": policy["most_per_pass"],
+        }
         names = ("backlog_share", "least_backlog", "bulk_share", "dead_after_s")
         explain = text("EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) " + statement("release").text)
         async with self.engine.connect() as connection:

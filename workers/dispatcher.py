@@ -39,7 +39,10 @@ async def _dispatch(settings: Settings, catalog: Catalog, policy: Policy | None)
     headroom = LimitHeadroom(Limiter(line, "dispatcher"), LimitGroups(catalog))
     try:
         await mirror(engine, *mirrored(catalog, load_analyses()))
-        await Dispatcher(engine, publisher, configured(catalog), policy, headroom=headroom).run(stop)
+        dispatcher = Dispatcher(
+            engine, publisher, configured(catalog), policy, headroom=headroom, weights=catalog.weights()
+        )
+        await dispatcher.run(stop)
     finally:
         await line.aclose()
         await asyncio.to_thread(publisher.close)

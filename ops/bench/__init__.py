@@ -20,6 +20,7 @@ SWITCHES: dict[str, tuple[str, ...]] = {
     "inflight": ("threads",),
     "latency": ("listen",),
     "enqueue": ("copy",),
+    "dispatch": ("portions",),
     "recovery": ("rescue",),
     "limits": ("limiter",),
     "steady": ("headroom",),

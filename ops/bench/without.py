@@ -20,6 +20,7 @@ from gateway.breaker.health import Health
 from gateway.calls import admission
 from gateway.calls.admission import Admission
 from ops.migrate import sqlalchemy_url
+from tasks.dispatch_policy import Policy
 from tasks.headroom import NoLimits
 from tasks.run import Ending
 from workers import build, dispatcher, worker
@@ -115,6 +116,16 @@ def without_loop() -> None:
     _replace(worker, "Runtime", LoopPerJob)
 
 
+def without_portions() -> None:
+    """A release moves one job."""
+    policy = dispatcher.Dispatcher
+
+    def one_by_one(engine: Any, publisher: Any, providers: Any, _: Any, **rest: Any) -> Any:
+        return policy(engine, publisher, providers, Policy(most_per_pass=1), **rest)
+
+    _replace(dispatcher, "Dispatcher", one_by_one)
+
+
 def without_threads() -> None:
     """Celery's default pool: prefork, as many processes as the machine has cores, one job in each at a time."""
     threaded = app.Worker
@@ -142,6 +153,7 @@ MECHANISMS: dict[str, Callable[[], None]] = {
     "headroom": without_headroom,
     "limiter": without_limiter,
     "loop": without_loop,
+    "portions": without_portions,
     "threads": without_threads,
 }
 

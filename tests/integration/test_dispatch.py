@@ -539,7 +539,7 @@ async def explained(world: JobWorld, name: str) -> list[str]:
         "group": json.dumps({"models": None, "others": []}),
         "out": json.dumps([{"provider": "one", "models": None, "others": []}]),
         "spare": json.dumps([{"models": None, "jobs": 5}]),
-        "behind": "[]",
+        "behind": "{}",
         "looked": 200,
         "move": "fallback",
         "error": "unreachable",

@@ -43,7 +43,7 @@ PROVIDERS: dict[str, dict[str, Any]] = {
 }
 """Name, dialect, variables and counting as in the shipped catalog; `path`: of the API below the endpoint's address."""
 
-DUE = "SELECT count(*) FROM assayline.jobs WHERE state = 'scheduled' AND not_before <= now()"
+DUE = "SELECT count(*) FROM assayline.due"
 
 
 def catalog(load: Load) -> dict[str, Any]:

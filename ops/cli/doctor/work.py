@@ -13,15 +13,25 @@ if TYPE_CHECKING:
     from gateway.catalog import Catalog
     from ops.cli.doctor.stores import Link
 
-# By provider: what waits, what is due, what runs. Two partial indexes carry it.
+# By provider: what waits, what is due, what runs; of what is due, how long the thousand that are longest there wait.
 QUEUES = """
-SELECT provider, count(*) FILTER (WHERE state = 'scheduled') AS scheduled,
-       count(*) FILTER (WHERE state = 'scheduled' AND not_before <= clock_timestamp()) AS due,
-       count(*) FILTER (WHERE state = 'queued') AS queued, count(*) FILTER (WHERE state = 'running') AS running,
-       coalesce(extract(epoch FROM clock_timestamp() - min(not_before)
-           FILTER (WHERE state = 'scheduled' AND not_before <= clock_timestamp())), 0)::float8 AS oldest_due_s
-  FROM assayline.jobs WHERE state IN ('scheduled', 'queued', 'running') GROUP BY provider ORDER BY provider
+WITH due AS (
+    SELECT d.provider, count(*) AS jobs, min(f.not_before) AS oldest
+      FROM (SELECT provider, job_id, row_number() OVER (PARTITION BY provider ORDER BY job_id) AS place FROM assayline.due) d
+      LEFT JOIN assayline.jobs f ON d.place <= 1000 AND f.id = d.job_id GROUP BY d.provider
+), later AS (
+    SELECT j.provider, count(*) AS jobs FROM assayline.later l JOIN assayline.jobs j ON j.id = l.job_id GROUP BY j.provider
+), out AS (
+    SELECT provider, count(*) FILTER (WHERE state = 'queued') AS queued, count(*) FILTER (WHERE state = 'running') AS running
+      FROM assayline.jobs WHERE state IN ('queued', 'running') GROUP BY provider
+)
+SELECT provider, coalesce(d.jobs, 0) + coalesce(l.jobs, 0) AS scheduled, coalesce(d.jobs, 0) AS due,
+       coalesce(o.queued, 0) AS queued, coalesce(o.running, 0) AS running,
+       coalesce(extract(epoch FROM clock_timestamp() - d.oldest), 0)::float8 AS oldest_due_s
+  FROM due d FULL JOIN later l USING (provider) FULL JOIN out o USING (provider) ORDER BY provider
 """
+
+PAUSES = "SELECT kind, name, why, since FROM assayline.pauses ORDER BY kind, name"
 
 STUCK = """
 SELECT count(*) FILTER (WHERE state = 'running' AND lease_until < clock_timestamp() - interval '30 seconds') AS overdue,
@@ -41,6 +51,7 @@ def examine(link: Link, catalog: Catalog | None) -> Iterator[Finding]:
     served = _configured(catalog)
     yield from workers([*served, *(name for name in waiting if name not in served)], live, waiting)
     yield from queues(waiting)
+    yield from pauses(link.execute(PAUSES).fetchall())
     yield from stuck(_one(link, STUCK))
 
 
@@ -75,6 +86,13 @@ def queues(waiting: Mapping[str, Mapping[str, Any]]) -> Iterator[Finding]:
             yield odd(f"queue {name}", f"{said}; one has been due for {row['oldest_due_s']:,.0f} s", mend)
         else:
             yield good(f"queue {name}", said)
+
+
+def pauses(rows: Sequence[Mapping[str, Any]]) -> Iterator[Finding]:
+    """Name what an operator has stopped: its jobs wait, and nothing else says why."""
+    for row in rows:
+        said = f"paused since {row['since']:%Y-%m-%d %H:%M} UTC" + (f": {row['why']}" if row["why"] else "")
+        yield odd(f"{row['kind']} {row['name']}", said, f"assayline resume {row['kind']} {row['name']}")
 
 
 def stuck(row: Mapping[str, Any]) -> Iterator[Finding]:

@@ -1,0 +1,219 @@
+"""How fast a dispatcher releases from a great backlog, and what that costs Postgres.
+
+One provider, 10,000 and 1,000,000 waiting jobs, of one tenant and of a thousand. In place of workers somebody takes the
+messages from the queue and ends their jobs in the way workers do, two writes each, as fast as they come: what is measured
+is the dispatcher. A transaction that was begun before stays open to the end, so that Postgres can clear nothing away.
+Two dispatchers run; one is killed with -9 half way.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import uuid4
+
+import psycopg
+import redis
+
+from ops.bench.proc import cpu_s
+from ops.bench.report import Check, Figures, Options, Report
+from ops.bench.stack import PROVIDER, Stack, job, opened
+from tasks.dispatch_policy import Policy
+from tasks.sql import statement
+
+N, SMALL = 1_000_000, 10_000
+RELEASED = 20_000
+"""Jobs that a run releases before it is measured to have ended; of the small backlog, half of what waits."""
+SLOTS = 2_000
+GOAL_PER_S, MOST_RATIO, LONGEST_GAP_S = 1_000.0, 1.5, 2.0
+MOST_UNEVEN = 4
+"""Jobs: each dispatcher has a turn of its own, and begins it anew when it starts."""
+LOADS = {"1 tenant": 1, "1,000 tenants": 1_000}
+QUEUE = f"{PROVIDER}.bulk"
+START_S = 60.0
+
+# Rows like one that was enqueued: the bench is of the release, and a million calls of the client would take a minute.
+COPIES = """
+INSERT INTO assayline.jobs (
+    id, tenant, analysis, lane, priority, state, reason, chain, hop, provider, model, max_attempts, use_cache, use_fallback,
+    tags, not_before, created_at)
+SELECT assayline.uuid7(), 'tenant-' || n %% %(tenants)s, j.analysis, 'bulk', 5, 'scheduled', 'enqueued', j.chain, 0, j.provider,
+       j.model, j.max_attempts, j.use_cache, j.use_fallback, j.tags, clock_timestamp(), clock_timestamp()
+  FROM assayline.jobs j, generate_series(1, %(jobs)s) n WHERE j.id = %(of)s
+"""
+CLAIM = """
+UPDATE assayline.jobs SET state = 'running', claim_no = claim_no + 1, started_at = clock_timestamp()
+ WHERE id = ANY(%s) AND state = 'queued'
+"""
+END = "UPDATE assayline.jobs SET state = 'succeeded', finished_at = clock_timestamp() WHERE id = ANY(%s) AND state = 'running'"
+WORKER = """
+INSERT INTO assayline.workers (incarnation, hostname, pid, providers, slots) VALUES (%s, 'bench', 0, %s, %s)
+"""
+ALIVE = "UPDATE assayline.workers SET heartbeat_at = clock_timestamp() WHERE incarnation = %s"
+
+
+@dataclass(slots=True)
+class Taken:
+    """What came out of the queue: when each portion came, how often each message, whose jobs."""
+
+    at: list[float] = field(default_factory=list)
+    messages: Counter[tuple[str, int]] = field(default_factory=Counter)
+
+    @property
+    def jobs(self) -> int:
+        """How many different jobs."""
+        return len({job for job, _ in self.messages})
+
+    @property
+    def longest_gap_s(self) -> float:
+        """Between two portions."""
+        return max((after - before for before, after in zip(self.at, self.at[1:], strict=False)), default=0.0)
+
+
+class Drain(threading.Thread):
+    """Takes messages and ends their jobs, until told to stop. It stands for so many slots that are never full."""
+
+    def __init__(self, stack: Stack) -> None:
+        super().__init__(daemon=True)
+        self._servers = stack.servers
+        self._stopping = threading.Event()
+        self.taken = Taken()
+        self.failed: BaseException | None = None
+
+    def run(self) -> None:
+        """Drain."""
+        try:
+            self._drain()
+        except BaseException as error:
+            self.failed = error
+
+    def stop(self) -> None:
+        """Stop, and raise what went wrong."""
+        self._stopping.set()
+        self.join()
+        if self.failed is not None:
+            raise self.failed
+
+    def _drain(self) -> None:
+        incarnation, alive_at = uuid4(), 0.0
+        with (
+            redis.Redis.from_url(self._servers.redis_url) as broker,
+            psycopg.connect(self._servers.database_url, autocommit=True) as database,
+        ):
+            database.execute(WORKER, [incarnation, [PROVIDER], SLOTS])
+            while not self._stopping.is_set():
+                if time.monotonic() - alive_at > 1.0:
+                    database.execute(ALIVE, [incarnation])
+                    alive_at = time.monotonic()
+                found = broker.lpop(QUEUE, 500) or broker.rpop(QUEUE, 500)
+                if not found:
+                    time.sleep(0.002)
+                    continue
+                bodies = [json.loads(raw)["headers"]["id"].rpartition(":") for raw in found]  # type: ignore[union-attr]
+                self.taken.at.append(time.monotonic())
+                self.taken.messages.update((job_id, int(release)) for job_id, _, release in bodies)
+                ids = [job_id for job_id, _, _ in bodies]
+                database.execute(CLAIM, [ids])
+                database.execute(END, [ids])
+
+
+def run(options: Options) -> Report:
+    """Measure; see the module. `n`: how many wait in the great backlog."""
+    n = options.n or N
+    small = min(SMALL, max(200, n // 100))
+    rounds: list[Figures] = []
+    checks: list[Check] = []
+    for load in options.loads or tuple(LOADS):
+        few = _measured(options, load, small, min(RELEASED, small // 2))
+        many = _measured(options, load, n, min(RELEASED, n // 2))
+        rounds += [few, many]
+        ratio = float(many["blocks_per_row"] or 0) / max(1e-9, float(few["blocks_per_row"] or 0))
+        checks += [
+            Check(f"{load}, {n:,} waiting: released", float(many["per_s"] or 0), "jobs/s", ">=", GOAL_PER_S),
+            Check(f"{load}: blocks a row, {n:,} / {small:,} waiting", ratio, "x", "<=", MOST_RATIO),
+            Check(f"{load}: longest gap, one of two dispatchers killed", float(many["gap_s"] or 0), "s", "<=", LONGEST_GAP_S),
+            Check(f"{load}: released twice", float(many["twice"] or 0), "messages", "=", 0),
+        ]
+        if LOADS[load] > 1:
+            uneven = float(many["most_of_a_tenant"] or 0) - float(many["least_of_a_tenant"] or 0)
+            checks.append(Check(f"{load}: most served - least served", uneven, "jobs", "<=", MOST_UNEVEN))
+    return Report("dispatch", checks, rounds, without=options.without)
+
+
+def _measured(options: Options, load: str, waiting: int, released: int) -> Figures:
+    with opened(options) as stack:
+        first = stack.dispatcher(without=options.without)
+        stack.await_catalog()
+        _fill(stack, waiting, LOADS[load])
+        with psycopg.connect(stack.servers.database_url) as reader:
+            reader.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+            reader.execute("SELECT count(*) FROM assayline.workers")
+            second = stack.dispatcher(without=options.without)
+            drain = Drain(stack)
+            cpu_before = cpu_s(first.pid)
+            drain.start()
+            stack.until(lambda: drain.failed or drain.taken.jobs >= released // 2, 300.0, "half of the releases")
+            cpu_s_used = cpu_s(first.pid) - cpu_before
+            half = drain.taken.jobs
+            stack.kill(first)
+            stack.until(lambda: drain.failed or drain.taken.jobs >= released, 300.0, "the releases")
+            taken = drain.taken
+            elapsed_s = taken.at[-1] - taken.at[0]
+            jobs = taken.jobs
+            stack.stop(second)
+            drain.stop()
+            served = [n for (n,) in stack.rows(SERVED)]
+            figures: dict[str, Any] = {
+                "load": load,
+                "waiting": waiting,
+                "released": jobs,
+                "per_s": jobs / elapsed_s,
+                "gap_s": taken.longest_gap_s,
+                "twice": sum(times - 1 for times in taken.messages.values()),
+                "blocks_per_row": _blocks_per_row(stack),
+                "dispatcher_ms_per_job": 1_000 * cpu_s_used / half,
+                "most_of_a_tenant": max(served),
+                "least_of_a_tenant": min(served) if len(served) == LOADS[load] else 0,
+            }
+    options.say(f"{load}, {waiting:,} waiting: {figures}")
+    return figures
+
+
+SERVED = "SELECT count(*) FROM assayline.jobs WHERE state <> 'scheduled' AND lane = 'bulk' GROUP BY tenant"
+
+
+def _fill(stack: Stack, jobs: int, tenants: int) -> None:
+    tomorrow = datetime.now(UTC) + timedelta(days=1)
+    [receipt] = stack.client.enqueue_many([job("template", lane="bulk", not_before=tomorrow)])
+    began = time.monotonic()
+    for portion in range(0, jobs, 100_000):
+        wanted = {"tenants": tenants, "jobs": min(100_000, jobs - portion), "of": receipt.id}
+        with psycopg.connect(stack.servers.database_url) as database:
+            database.execute(COPIES, wanted)
+    stack.client.cancel(receipt.id)
+    with psycopg.connect(stack.servers.database_url, autocommit=True) as database:
+        database.execute("VACUUM ANALYZE assayline.jobs, assayline.due")
+    stack.say(f"{jobs:,} jobs wait after {time.monotonic() - began:.0f} s")
+
+
+def _blocks_per_row(stack: Stack) -> float:
+    """Blocks that a release of a hundred jobs reads for each, while the transaction is open, once its plans are made."""
+    policy = Policy()
+    text = statement("release").text
+    parameters = {
+        "provider": PROVIDER, "lane": "bulk", "groups": json.dumps([{"models": None, "most": None, "more": None}]),
+        "weights": "{}", "active_since": None, "most": 100, "backlog_share": policy.backlog_share,
+        "least_backlog": policy.least_backlog, "bulk_share": policy.bulk_share, "dead_after_s": policy.dead_after_s,
+    }  # fmt: skip
+    for name in sorted(parameters, key=len, reverse=True):
+        text = text.replace(f":{name}", f"%({name})s")
+    with psycopg.connect(stack.servers.database_url, autocommit=True) as database:
+        for _ in range(3):
+            [(found,)] = database.execute("EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) " + text, parameters).fetchall()
+    plan = found[0]["Plan"]
+    return (plan["Shared Hit Blocks"] + plan["Shared Read Blocks"]) / plan["Actual Rows"]
