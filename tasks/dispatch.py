@@ -67,7 +67,11 @@ class Dispatcher:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Work until `stop` is set. Survives the absence of Postgres and of the broker."""
-        jobs = [self._release_for_ever(), self._promote_for_ever(), *(self._repeat(every, chore) for every, chore in self._chores())]
+        jobs = [
+            self._release_for_ever(),
+            self._promote_for_ever(),
+            *(self._repeat(every, chore) for every, chore in self._chores()),
+        ]
         if self._policy.listen:
             jobs.append(listen(self._engine, "assayline_due", self._on_due))
         async with asyncio.TaskGroup() as group:

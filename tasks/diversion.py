@@ -23,8 +23,8 @@ _Look = tuple[str, tuple[str, ...] | None, str, str]
 """What is looked through for whom: provider and models that are out, who takes over, lane."""
 
 LOOKED_AT = 200
-"""Jobs of a group that is out which one look takes in for another's room, evenly of the tenants, models and analyses that
-it comes to. The next look goes on behind them: what may not move must not hold up what may."""
+"""Jobs of a group that is out which one look takes in for another's room, evenly of the tenants, models and analyses
+that it comes to. The next look goes on behind them: what may not move must not hold up what may."""
 LOOKS = 25
 """In one pass at most, where nothing is found that may move."""
 NOTHING_BEHIND = '{"at": [], "tenant": null}'

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections.abc import Mapping
 from datetime import UTC, datetime
+from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -12,7 +14,7 @@ from tasks.dispatch_policy import Policy
 from tasks.sql import statement
 
 LOOK_AT_ALL_S = 10.0
-"""So often a look begins with the earliest time of all: a transaction that stayed open may bring a job with an old one."""
+"""So often a look begins with the earliest time of all: a transaction that stayed open may bring one long past."""
 EVER = datetime.min.replace(tzinfo=UTC)
 
 
@@ -38,7 +40,7 @@ class Promotions:
                 next_in_s = told["next_in_s"]
                 return queues, math.inf if next_in_s is None else max(0.0, next_in_s)
 
-    async def _portion(self) -> dict[str, object]:
+    async def _portion(self) -> Mapping[str, Any]:
         now = asyncio.get_running_loop().time()
         if now - self._looked_at_all >= LOOK_AT_ALL_S:
             self._after, self._looked_at_all = EVER, now

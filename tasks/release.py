@@ -48,8 +48,8 @@ class Remembered:
     """What one dispatcher knows of a provider from its last look.
 
     slots: live ones. turns: by lane and group, which tenant was served last, and how many jobs it had in its turn.
-    oldest: when the first job was queued that is not done; None: nobody knows. counted_at: when all were counted, by the
-    loop's clock.
+    oldest: when the first job was queued that is not done; None: nobody knows. counted_at: when all were counted, by
+    the loop's clock.
     """
 
     slots: int = 0
@@ -166,10 +166,7 @@ class Releases:
         named = [*rooms, *(() if any(room.models is None for room in rooms) else (REST,))]
         parameters = {
             "groups": json.dumps(
-                [
-                    {"models": r.models, "most": r.most, "more": r.more, **turns.get((lane, r.models), {})}
-                    for r in named
-                ]
+                [{"models": r.models, "most": r.most, "more": r.more, **turns.get((lane, r.models), {})} for r in named]
             ),
             "weights": self._weights,
             "active_since": self._active_since(provider),

@@ -20,6 +20,7 @@ from gateway.breaker.health import Health
 from gateway.calls import admission
 from gateway.calls.admission import Admission
 from ops.migrate import sqlalchemy_url
+from tasks.dispatch import Dispatcher
 from tasks.dispatch_policy import Policy
 from tasks.headroom import NoLimits
 from tasks.run import Ending
@@ -118,10 +119,9 @@ def without_loop() -> None:
 
 def without_portions() -> None:
     """A release moves one job."""
-    policy = dispatcher.Dispatcher
 
     def one_by_one(engine: Any, publisher: Any, providers: Any, _: Any, **rest: Any) -> Any:
-        return policy(engine, publisher, providers, Policy(most_per_pass=1), **rest)
+        return Dispatcher(engine, publisher, providers, Policy(most_per_pass=1), **rest)
 
     _replace(dispatcher, "Dispatcher", one_by_one)
 

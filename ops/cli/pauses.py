@@ -44,7 +44,9 @@ def pause(
             raise BadInput(f"--why: at most {MOST_WHY} characters, not {len(why)}")
         there_are = pauses.unknown(link, kind, checked)
         if there_are is not None:
-            raise BadInput(f"no {kind} {checked!r}; there are {', '.join(there_are) or 'none: start a dispatcher first'}")
+            raise BadInput(
+                f"no {kind} {checked!r}; there are {', '.join(there_are) or 'none: start a dispatcher first'}"
+            )
         jobs = pauses.pause(link, kind, checked, why)
     screen.show(f"{kind} {checked} is paused" + (f"; {jobs} queued jobs wait again" if jobs else ""))
     screen.document({"kind": kind, "name": checked, "paused": True, "waiting_again": jobs})
@@ -82,7 +84,9 @@ def _checked(kind: PauseKind, name: str | None) -> str:
 
 def _list(screen: Screen, found: list[Pause]) -> None:
     for one in found:
-        screen.show(f"{one.kind} {one.name}  since {one.since:%Y-%m-%d %H:%M:%S %Z}" + (f"  {one.why}" if one.why else ""))
+        screen.show(
+            f"{one.kind} {one.name}  since {one.since:%Y-%m-%d %H:%M:%S %Z}" + (f"  {one.why}" if one.why else "")
+        )
         screen.document({"kind": one.kind, "name": one.name, "why": one.why, "since": one.since})
     if not found:
         screen.say("nothing is paused")

@@ -16,7 +16,7 @@ WITH RECURSIVE outs AS MATERIALIZED (
     SELECT s.no, s.models, s.jobs FROM ROWS FROM (jsonb_to_recordset(CAST(:spare AS jsonb)) AS (models text[], jobs integer))
            WITH ORDINALITY AS s(models, jobs, no)
 ), starts AS MATERIALIZED (
-    SELECT coalesce(CAST(:behind AS jsonb) ->> 'tenant', '') AS tenant
+    SELECT coalesce(CAST(:behind AS jsonb) ->> 'tenant', '') AS at
 ), behind AS MATERIALIZED (
     SELECT b.* FROM jsonb_to_recordset(CAST(:behind AS jsonb) -> 'at')
                     AS b(model text, tenant text, analysis text, priority smallint, id uuid)
@@ -37,7 +37,7 @@ WITH RECURSIVE outs AS MATERIALIZED (
       FROM here h JOIN waiting w ON CASE WHEN h.models IS NULL THEN NOT w.model = ANY(h.others) ELSE w.model = ANY(h.models) END
      CROSS JOIN starts s CROSS JOIN LATERAL (
         SELECT d.tenant, d.analysis FROM assayline.due d
-         WHERE d.provider = :provider AND d.lane = :lane AND d.model = w.model AND d.tenant >= s.tenant
+         WHERE d.provider = :provider AND d.lane = :lane AND d.model = w.model AND d.tenant >= s.at
          ORDER BY d.tenant, d.analysis LIMIT 1) n
     UNION ALL
     SELECT w.model, n.tenant, n.analysis, w.seen + 1
@@ -48,12 +48,12 @@ WITH RECURSIVE outs AS MATERIALIZED (
          ORDER BY d.tenant, d.analysis LIMIT 1) n
      WHERE w.seen < 100
 ), ends AS MATERIALIZED ( -- the tenant at whom the next look begins, NULL: at the first
-    SELECT min(w.tenant) AS tenant FROM walk w WHERE w.seen = 100
+    SELECT min(w.tenant) AS at FROM walk w WHERE w.seen = 100
 ), windows AS MATERIALIZED (
     SELECT w.model, w.tenant, w.analysis, greatest(5, CAST(:looked AS integer) / count(*) OVER ()) AS looked,
            b.priority, b.id
       FROM walk w CROSS JOIN ends e LEFT JOIN behind b USING (model, tenant, analysis)
-     WHERE (e.tenant IS NULL OR w.tenant <= e.tenant)
+     WHERE (e.at IS NULL OR w.tenant <= e.at)
        AND NOT EXISTS (SELECT FROM paused p WHERE p.kind = 'tenant' AND p.name = w.tenant
                                                OR p.kind = 'analysis' AND p.name = w.analysis)
 ), seen AS MATERIALIZED (
@@ -100,7 +100,7 @@ WITH RECURSIVE outs AS MATERIALIZED (
                'move', CAST(:move AS text), 'error', CAST(:error AS text), 'message', CAST(:message AS text), 'retry_after_s', NULL))
       FROM held h WHERE j.id = h.id AND j.id = ANY (ARRAY(SELECT id FROM held))
     RETURNING j.id
-), looks AS (
+), looks AS ( -- by window
     SELECT s.model, s.tenant, s.analysis, count(*) = min(s.looked) AS full,
            count(*) FILTER (WHERE m.room > 0 AND c.id IS NULL) = 0 AS done,
            (array_agg(s.priority ORDER BY s.priority DESC, s.id DESC))[1] AS priority,
@@ -113,9 +113,9 @@ WITH RECURSIVE outs AS MATERIALIZED (
      WHERE NOT l.done
     UNION ALL -- not looked at this time
     SELECT b.model, b.tenant, b.analysis, b.priority, b.id FROM behind b CROSS JOIN starts s CROSS JOIN ends e
-     WHERE b.tenant < s.tenant OR b.tenant > e.tenant
+     WHERE b.tenant < s.at OR b.tenant > e.at
 )
 SELECT (SELECT count(*) FROM moved) AS jobs,
-       (SELECT jsonb_build_object('tenant', e.tenant,
+       (SELECT jsonb_build_object('tenant', e.at,
                                   'at', (SELECT coalesce(jsonb_agg(to_jsonb(g)), '[]') FROM goes_on g))::text
           FROM ends e) AS behind

@@ -43,7 +43,9 @@ async def test_only_what_is_named_waits_and_goes_on_when_it_is_resumed(
 ) -> None:
     await world.worker(slots=100)
     jobs = [
-        world.enqueue(analysis, content=f"{analysis} {tenant} {provider} {lane}", tenant=tenant, provider=provider, lane=lane)
+        world.enqueue(
+            analysis, content=f"{analysis} {tenant} {provider} {lane}", tenant=tenant, provider=provider, lane=lane
+        )
         for analysis in ("quick", "slow")
         for tenant in ("acme", "zeta")
         for provider in ("one", "two")
@@ -57,7 +59,8 @@ async def test_only_what_is_named_waits_and_goes_on_when_it_is_resumed(
     for provider in ("one", "two"):
         await dispatcher.release(provider)
     assert released(world) == set(jobs) - stopped
-    assert resume(world.link, kind, name) and not resume(world.link, kind, name)
+    assert resume(world.link, kind, name)
+    assert not resume(world.link, kind, name)
     for provider in ("one", "two"):
         await dispatcher.release(provider)
     assert released(world) == stopped
@@ -173,7 +176,9 @@ async def test_any_number_become_due_in_portions(world: JobWorld) -> None:
     assert world.sql("SELECT count(*) AS n FROM assayline.due") == [{"n": 25}]
 
 
-async def test_a_job_that_is_cancelled_while_it_becomes_due_is_in_neither_table(world: JobWorld, database_url: str) -> None:
+async def test_a_job_that_is_cancelled_while_it_becomes_due_is_in_neither_table(
+    world: JobWorld, database_url: str
+) -> None:
     job = world.enqueue(not_before=soon(0.05))
     await asyncio.sleep(0.1)
     with psycopg.connect(database_url) as web:
@@ -218,17 +223,23 @@ async def test_the_commands_say_what_they_did(
     code, out, _ = await said("pause", "tenant", "acme", "--why", "checked", "--json")
     assert (code, json.loads(out)) == (0, {"kind": "tenant", "name": "acme", "paused": True, "waiting_again": 1})
     code, out, _ = await said("pause")
-    assert out.startswith("tenant acme  since 20") and out.rstrip().endswith("checked")
+    assert out.startswith("tenant acme  since 20")
+    assert out.rstrip().endswith("checked")
     code, _, err = await said("pause", "provider", "nobody")
-    assert code == 3 and "no provider 'nobody'; there are one, two" in err
+    assert code == 3
+    assert "no provider 'nobody'; there are one, two" in err
     code, _, err = await said("pause", "queue", "one")
-    assert code == 3 and "one.interactive" in err
+    assert code == 3
+    assert "one.interactive" in err
     code, _, err = await said("pause", "tenant", "x" * 201)
-    assert code == 3 and "at most 200 characters" in err
+    assert code == 3
+    assert "at most 200 characters" in err
     code, _, err = await said("pause", "tenant", "x", "--why", "x" * 501)
-    assert code == 3 and "at most 500 characters" in err
+    assert code == 3
+    assert "at most 500 characters" in err
     code, _, err = await said("pause", "tenant")
-    assert code == 3 and "assayline pause tenant NAME" in err
+    assert code == 3
+    assert "assayline pause tenant NAME" in err
     code, out, _ = await said("resume", "tenant", "acme")
     assert (code, out) == (0, "tenant acme goes on\n")
     code, out, _ = await said("resume", "tenant", "acme", "--json")

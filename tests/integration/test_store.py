@@ -53,6 +53,7 @@ from tasks.diversion import Diversion, Spare
 from tasks.headroom import GroupRoom
 from tasks.job import Claim
 from tasks.ledger import JobLedger
+from tasks.pauses import PauseKind, pause
 from tasks.run import Ending
 from tasks.states import MOVES, State
 from tasks.store import JobStore, LastCall
@@ -296,6 +297,14 @@ async def test_move_defer(world: JobWorld) -> None:
     with moving(world, job, "defer"):
         assert await Runs(world.engine).defer(schedule, opens_at) == 1
     assert world.job(job)["not_before"] == opens_at
+
+
+async def test_move_pause(world: JobWorld) -> None:
+    job, _, message = await world.released(tenant="acme")
+    with moving(world, job, "pause", copies=-1):
+        assert pause(world.link, PauseKind.TENANT, "acme") == 1
+    row = world.job(job)
+    assert (row["release"], row["copies"], row["claim_no"]) == (message.release, 0, 0)
 
 
 async def test_move_divert(world: JobWorld) -> None:

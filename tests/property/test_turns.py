@@ -1,4 +1,4 @@
-"""Whose turn it is: what a release takes is what deficit round robin would, one job at a time, in a model of ten lines."""
+"""Whose turn it is: a release takes what deficit round robin would, one job at a time, in a model of ten lines."""
 
 from __future__ import annotations
 
@@ -60,7 +60,9 @@ class Model:
     steps=st.lists(st.tuples(st.lists(JOB, max_size=8), st.integers(0, 7)), min_size=1, max_size=6),
     paused=st.frozensets(st.sampled_from(TENANTS), max_size=2),
 )
-@example(steps=[([("ada", "slow", "one/small", 1)] * 6 + [("bob", "quick", "one/wide", 0)], 3), ([], 5)], paused=frozenset())
+@example(
+    steps=[([("ada", "slow", "one/small", 1)] * 6 + [("bob", "quick", "one/wide", 0)], 3), ([], 5)], paused=frozenset()
+)
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_a_release_takes_what_deficit_round_robin_would(
     database_url: str, steps: Sequence[tuple[list[Job], int]], paused: frozenset[str]
@@ -96,7 +98,8 @@ async def _compared(database_url: str, steps: Sequence[tuple[list[Job], int]], p
             assert len(got) == released
             assert got == model.some(room)
         [left] = world.sql(
-            "SELECT count(*) AS n FROM assayline.due d FULL JOIN (SELECT id FROM assayline.jobs WHERE state = 'scheduled') j"
-            " ON j.id = d.job_id WHERE d.job_id IS NULL OR j.id IS NULL"
+            "SELECT count(*) AS n FROM assayline.due d"
+            " FULL JOIN (SELECT id FROM assayline.jobs WHERE state = 'scheduled') j ON j.id = d.job_id"
+            " WHERE d.job_id IS NULL OR j.id IS NULL"
         )
         assert left == {"n": 0}

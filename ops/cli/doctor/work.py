@@ -15,14 +15,17 @@ if TYPE_CHECKING:
 
 # By provider: what waits, what is due, what runs; of what is due, how long the thousand that are longest there wait.
 QUEUES = """
-WITH due AS (
+WITH placed AS (
+    SELECT provider, job_id, row_number() OVER (PARTITION BY provider ORDER BY job_id) AS place FROM assayline.due
+), due AS (
     SELECT d.provider, count(*) AS jobs, min(f.not_before) AS oldest
-      FROM (SELECT provider, job_id, row_number() OVER (PARTITION BY provider ORDER BY job_id) AS place FROM assayline.due) d
-      LEFT JOIN assayline.jobs f ON d.place <= 1000 AND f.id = d.job_id GROUP BY d.provider
+      FROM placed d LEFT JOIN assayline.jobs f ON d.place <= 1000 AND f.id = d.job_id GROUP BY d.provider
 ), later AS (
-    SELECT j.provider, count(*) AS jobs FROM assayline.later l JOIN assayline.jobs j ON j.id = l.job_id GROUP BY j.provider
+    SELECT j.provider, count(*) AS jobs
+      FROM assayline.later l JOIN assayline.jobs j ON j.id = l.job_id GROUP BY j.provider
 ), out AS (
-    SELECT provider, count(*) FILTER (WHERE state = 'queued') AS queued, count(*) FILTER (WHERE state = 'running') AS running
+    SELECT provider, count(*) FILTER (WHERE state = 'queued') AS queued,
+           count(*) FILTER (WHERE state = 'running') AS running
       FROM assayline.jobs WHERE state IN ('queued', 'running') GROUP BY provider
 )
 SELECT provider, coalesce(d.jobs, 0) + coalesce(l.jobs, 0) AS scheduled, coalesce(d.jobs, 0) AS due,
