@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
 
-from gateway.catalog import Catalog, build_catalog, load_catalog
+from gateway.catalog import SHIPPED_CATALOG, Catalog, build_catalog, load_catalog
 from gateway.errors import CatalogError, ConfigurationError, RequestError
 from gateway.messages import ModelRef, Usage
 from gateway.pricing import cost_usd, total_usd
@@ -251,3 +252,14 @@ def test_unknown_is_none_and_stays_none_in_a_sum():
     assert cost_usd(catalog.model(ModelRef("one", "m")), None) is None
     assert total_usd([Decimal(1), None]) is None
     assert total_usd([Decimal(1), Decimal(2)]) == Decimal(3)
+
+
+def test_tenants_have_weights_and_all_others_one(tmp_path: Path) -> None:
+    text = SHIPPED_CATALOG.read_text(encoding="utf-8")
+    path = tmp_path / "catalog.yaml"
+    path.write_text(text + "\ntenants: {acme: {weight: 3}, zeta: {}}\n", encoding="utf-8")
+    assert load_catalog(path, {}).weights() == {"acme": 3, "zeta": 1}
+    for wrong in ("{acme: {weight: 0}}", "{acme: {weight: 1001}}", "{acme: {wait: 3}}", "{'': {weight: 3}}"):
+        path.write_text(f"{text}\ntenants: {wrong}\n", encoding="utf-8")
+        with pytest.raises(CatalogError, match="tenants"):
+            load_catalog(path, {})

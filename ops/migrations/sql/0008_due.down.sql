@@ -1,4 +1,5 @@
 DROP FUNCTION assayline.release_due(text, text, jsonb, jsonb, timestamptz, integer, float8, integer, float8, float8);
+DROP FUNCTION assayline.move_released(uuid[]);
 DROP FUNCTION assayline.pause(text, text, text);
 DROP FUNCTION assayline.resume(text, text);
 DROP TABLE assayline.pauses;

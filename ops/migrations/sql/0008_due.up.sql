@@ -96,6 +96,26 @@ $$;
 
 -- The release -------------------------------------------------------------------------------------------------
 
+CREATE FUNCTION assayline.move_released(wanted uuid[])
+RETURNS TABLE (id uuid, release integer, state text, model text) LANGUAGE plpgsql VOLATILE AS
+$$
+-- The move itself: those of `wanted` that wait and that nobody else has locked. No more are locked than are released.
+#variable_conflict use_column
+BEGIN
+    RETURN QUERY
+    WITH held AS MATERIALIZED (
+        SELECT j.id FROM assayline.jobs j WHERE j.id = ANY (wanted) AND j.state = 'scheduled' FOR UPDATE SKIP LOCKED
+    )
+    UPDATE assayline.jobs j
+       SET state = CASE WHEN least(j.expires_at, j.deadline_at) <= clock_timestamp() THEN 'expired' ELSE 'queued' END,
+           reason = CASE WHEN least(j.expires_at, j.deadline_at) <= clock_timestamp() THEN 'expire_scheduled' ELSE 'release' END,
+           release = j.release + 1, copies = 1, queued_at = clock_timestamp(),
+           finished_at = CASE WHEN least(j.expires_at, j.deadline_at) <= clock_timestamp() THEN clock_timestamp() END
+     -- An array, not a join: the planner cannot know how few there are, and would read the whole table for a hash.
+     WHERE j.id = ANY (ARRAY(SELECT h.id FROM held h)) AND j.state = 'scheduled'
+    RETURNING j.id, j.release, j.state, j.model;
+END $$;
+
 DROP FUNCTION assayline.release_due(text, text, jsonb, integer, float8, integer, float8, float8);
 CREATE FUNCTION assayline.release_due(
     at_provider text, in_lane text, groups jsonb, weights jsonb, active_since timestamptz, most integer,
@@ -133,6 +153,7 @@ DECLARE
     live integer; active integer; active_bulk integer; active_by_model jsonb; first_queued timestamptz;
     queue_room integer := 0; queue_left integer; own_room integer[]; left_over integer[]; waits boolean[];
     at_tenant text[]; had_taken integer[]; avoid uuid[] := '{}'; passes integer := 0; goes_on boolean := true;
+    few_are CONSTANT integer := 8; few uuid[]; their_models text[];
     ids uuid[] := '{}'; releases integer[] := '{}'; states text[] := '{}'; step record;
 BEGIN
     IF NOT pg_try_advisory_xact_lock_shared(hashtextextended('assayline.pauses', 0))
@@ -174,6 +195,24 @@ BEGIN
                    WITH ORDINALITY AS g(models, most, more, tenant, taken, no)) g;
     left_over := own_room;
 
+    -- A few, and room for them all, or none: it is nobody's turn. So it is most of the time, and what a person waits for.
+    IF queue_room > 0 AND paused_tenants = '{}' AND paused_analyses = '{}' THEN
+        SELECT coalesce(array_agg(d.job_id ORDER BY d.priority, d.job_id), '{}') INTO few
+          FROM (SELECT d.priority, d.job_id FROM assayline.due d
+                 WHERE d.provider = at_provider AND d.lane = in_lane LIMIT few_are + 1) d;
+        goes_on := cardinality(few) > least(few_are, queue_room, (SELECT min(n) FROM unnest(own_room) AS n));
+        IF NOT goes_on AND few <> '{}' THEN
+            SELECT array_agg(m.id ORDER BY array_position(few, m.id)), array_agg(m.release ORDER BY array_position(few, m.id)),
+                   array_agg(m.state ORDER BY array_position(few, m.id)), array_agg(m.model)
+              INTO ids, releases, states, their_models FROM assayline.move_released(few) m;
+            SELECT array_agg(own_room[g.no] - (
+                       SELECT count(*) FROM unnest(their_models) AS m(model)
+                        WHERE CASE WHEN g.models IS NOT NULL THEN m.model = ANY(g.models) ELSE NOT EXISTS (
+                            SELECT FROM jsonb_to_recordset(groups) AS o(models text[]) WHERE m.model = ANY(o.models)) END)::integer
+                   ORDER BY g.no) INTO left_over
+              FROM ROWS FROM (jsonb_to_recordset(groups) AS (models text[])) WITH ORDINALITY AS g(models, no);
+        END IF;
+    END IF;
     -- Once is enough, but where locks or pauses had fewer found than there is room for, or one tenant has more than its
     -- share of the room and the others less than theirs.
     WHILE goes_on AND passes < 8 AND NOT is_paused LOOP
@@ -254,18 +293,8 @@ BEGIN
                 SELECT r.*, row_number() OVER (ORDER BY r.rank, random()) AS at
                   FROM ranked r JOIN given g USING (no) WHERE r.rank <= g.n) f
              WHERE f.at <= queue_left
-        ), held AS MATERIALIZED ( -- no more than are released; others' locks are passed by
-            SELECT j.id FROM assayline.jobs j
-             WHERE j.id = ANY (ARRAY(SELECT c.job_id FROM chosen c)) AND j.state = 'scheduled' FOR UPDATE SKIP LOCKED
-        ), moved AS (
-            UPDATE assayline.jobs j
-               SET state = CASE WHEN least(j.expires_at, j.deadline_at) <= clock_timestamp() THEN 'expired' ELSE 'queued' END,
-                   reason = CASE WHEN least(j.expires_at, j.deadline_at) <= clock_timestamp() THEN 'expire_scheduled' ELSE 'release' END,
-                   release = j.release + 1, copies = 1, queued_at = clock_timestamp(),
-                   finished_at = CASE WHEN least(j.expires_at, j.deadline_at) <= clock_timestamp() THEN clock_timestamp() END
-             -- An array, not a join: the planner cannot know how few there are, and would read the whole table for a hash.
-             WHERE j.id = ANY (ARRAY(SELECT h.id FROM held h)) AND j.state = 'scheduled'
-            RETURNING j.id, j.release, j.state
+        ), moved AS MATERIALIZED (
+            SELECT m.* FROM assayline.move_released(ARRAY(SELECT c.job_id FROM chosen c ORDER BY c.at)) m
         ), told AS ( -- by group: how many went, who was served last, and whether more wait
             SELECT g.no, count(m.id)::integer AS n, count(c.job_id) > 0 AS served,
                    (array_agg(c.tenant ORDER BY c.rank DESC))[1] AS tenant,
