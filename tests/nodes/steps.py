@@ -18,8 +18,12 @@ class Step(StrEnum):
 
     BEFORE_CLAIM = "before_claim"
     AFTER_CLAIM = "after_claim"
+    ANSWERED = "answered"
+    """The provider's answer has come to its adapter, and nobody else knows of it."""
     BEFORE_FINISH = "before_finish"
     """The answer is here and paid for."""
+    BEFORE_STORE = "before_store"
+    """The verdict is made."""
     BEFORE_ANNOUNCE = "before_announce"
     AFTER_ANNOUNCE = "after_announce"
     """Before the acknowledgement."""
@@ -30,18 +34,25 @@ class Step(StrEnum):
 PLACES: dict[Step, tuple[str, str, bool]] = {
     Step.BEFORE_CLAIM: ("store", "claim", True),
     Step.AFTER_CLAIM: ("store", "claim", False),
+    Step.ANSWERED: ("adapter", "complete", False),
     Step.BEFORE_FINISH: ("analyst", "analyze", False),
+    Step.BEFORE_STORE: ("store", "succeed", True),
     Step.BEFORE_ANNOUNCE: ("announcer", "ended", True),
     Step.AFTER_ANNOUNCE: ("announcer", "ended", False),
 }
-"""Part of the runner, its method, and whether to halt before it (else after it)."""
+"""Part of the runner (or its provider's adapter), its method, and whether to halt before it (else after it)."""
 
 
 def halt_runner(runner: Runner, at: Step, pipe: Connection) -> None:
     """Make a worker's runner halt at a step."""
     part_name, method, before = PLACES[at]
-    part = getattr(runner, part_name)
+    part = _adapter(runner) if part_name == "adapter" else getattr(runner, part_name)
     setattr(part, method, halting(getattr(part, method), at, pipe, before=before))
+
+
+def _adapter(runner: Runner) -> Any:
+    [provider] = runner.incarnation.providers
+    return runner.analyst._gateway.providers.get(provider)[0]  # type: ignore[attr-defined]
 
 
 def halting(method: Callable[..., Any], at: Step, pipe: Connection, *, before: bool) -> Callable[..., Any]:
