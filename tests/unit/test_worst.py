@@ -23,7 +23,7 @@ from gateway.worst import SentCall, worst_usd
 
 REGISTRY = load_analyses([])
 CATALOG = load_catalog(None, {"OPENAI_API_KEY": "k", "ANTHROPIC_API_KEY": "k"})
-MODELS = [ModelRef("openai", "gpt-5.4-mini"), ModelRef("claude", "claude-sonnet-5")]
+MODELS = [ModelRef("openai", "gpt-5.4-mini"), ModelRef("claude", "claude-haiku-5-5")]
 TODAY = datetime.now(UTC).date()
 NOT_MUCH_MORE = 2
 
