@@ -49,7 +49,7 @@ async def metrics(here: Here) -> Exposition:
         *_metric(
             "assayline_journal_answers_total",
             "counter",
-            "Answers not stored when their process died: found again, found of no use, too large to keep; since a flush.",
+            "Answers not stored when their process died: found again, of no use, too large to keep; since a flush.",
             "what",
             found,
         ),

@@ -236,7 +236,7 @@ class Gateway:
         return result
 
     async def _fresh(self, asking: _Asking, found: Sequence[Answered] = ()) -> tuple[AnalysisResult, Entry | None]:
-        """Ask for what is not `found`, in the time that is left; return the result, and what may be remembered of it."""
+        """Ask for what is not `found`, in the time that is left; return the result, and what is remembered of it."""
         waited_s = self._clock() - asking.started
         if waited_s > NOTED_WAIT_S:
             asking = replace(asking, question=_in_what_is_left(asking.question, waited_s))

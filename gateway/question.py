@@ -78,7 +78,7 @@ def write_question(entry: Registered, ask: Ask, hop: Hop, wishes: Wishes) -> Que
 
 
 def answer_tokens(entry: ModelEntry, wanted_tokens: int) -> int:
-    """Return how many tokens a model may write for an answer of so many: room for its thinking, within its own bound."""
+    """Return how many tokens a model may write for an answer of so many: with room to think, within its own bound."""
     return min(wanted_tokens + entry.thinking_tokens, entry.max_output_tokens)
 
 

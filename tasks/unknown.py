@@ -1,7 +1,7 @@
 """Calls of which nobody can say how they ended: their statements, and what becomes of a row of them.
 
-A call is `unknown` from its first line in the ledger on. What is left so when its claim runs no more was made by a worker
-that died: it may have been answered, and paid for. Nobody is asked to find out (`docs/ledger.md` says why).
+A call is `unknown` from its first line in the ledger on. What is left so when its claim runs no more was made by a
+worker that died: it may have been answered, and paid for. Nobody is asked to find out (`docs/ledger.md` says why).
 """
 
 from __future__ import annotations
@@ -53,8 +53,8 @@ def wanted(
 def described(row: Mapping[str, Any], catalog: Catalog, registry: AnalysisRegistry) -> dict[str, Any]:
     """Return what is told of a call.
 
-    `worst_usd`: what it may have cost at most, by our estimate; None: unknown. `worker`: `{hostname, pid}`; None where it
-    has been forgotten, an hour after its last sign of life.
+    `worst_usd`: what it may have cost at most, by our estimate; None: unknown. `worker`: `{hostname, pid}`; None where
+    it has been forgotten, an hour after its last sign of life.
     """
     sent = SentCall(
         ModelRef(row["provider"], row["model"]),

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 MAX_ENTRY_BYTES = 1024 * 1024
-"""Larger ones are not kept. The longest answer that an analysis allows is about 64 KiB; `completion` may ask for more."""
+"""Larger ones are not kept. The longest answer that an analysis allows is about 64 KiB; `completion` may ask for
+more."""
 MOST_ANSWERS = 2
 """A question is asked once, and once more to show the model what is wrong with its answer."""
 MOST_TOKENS = 10**9

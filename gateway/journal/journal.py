@@ -1,9 +1,9 @@
 """The journal: answers of calls whose job has not been written to the end, one entry for each job, in Redis.
 
-An answer is sent there as soon as it has come, in the write that settles its call; the end of the job removes it, in the
-write that announces the end. Between the two the process may die, Postgres may be away for a minute, or the answer may
-have to be repaired by a second call, which takes as long as the first. The next claim of the job looks here before it
-asks anybody.
+An answer is sent there as soon as it has come, in the write that settles its call; the end of the job removes it, in
+the write that announces the end. Between the two the process may die, Postgres may be away for a minute, or the answer
+may have to be repaired by a second call, which takes as long as the first. The next claim of the job looks here before
+it asks anybody.
 
 What it does not cover: the turn of the loop between an answer's arrival and its way to Redis, and an answer that comes
 while Redis is away. Nobody waits for it, and nothing here ever fails a job.

@@ -30,8 +30,8 @@ def jobs(
 ) -> int:
     """List jobs, newest first, straight from Postgres. With --json: one line per job.
 
-    --unknown lists calls that were begun by workers which died, with what each may have cost at most: they may have been
-    answered, and paid for. --limit counts their jobs.
+    --unknown lists calls that were begun by workers which died, with what each may have cost at most: they may have
+    been answered, and paid for. --limit counts their jobs.
 
     Example: [bold]assayline jobs --state failed --limit 50[/bold]
     """

@@ -1,11 +1,11 @@
 -- Closes calls of earlier claims whose ends were found in the journal: `:ends` is a JSON array of them. They were made,
--- whoever owns the job now. One that was closed meanwhile, by a worker taken for dead, stays as it is. Returns those that
--- were `unknown` until now.
+-- whoever owns the job now. One that was closed meanwhile, by a worker taken for dead, stays as it is. Returns those
+-- that were `unknown` until now.
 WITH ends AS (
     SELECT * FROM jsonb_to_recordset(CAST(:ends AS jsonb))
-        AS e(claim_no integer, call_no smallint, outcome text, latency_s real, input_tokens integer, cached_tokens integer,
-             output_tokens integer, cost_usd numeric, estimated boolean, finish_reason text, provider_request_id text,
-             error text, error_message text)
+        AS e(claim_no integer, call_no smallint, outcome text, latency_s real, input_tokens integer,
+             cached_tokens integer, output_tokens integer, cost_usd numeric, estimated boolean, finish_reason text,
+             provider_request_id text, error text, error_message text)
 )
 UPDATE assayline.calls c
    SET outcome = e.outcome, finished_at = clock_timestamp(), latency_s = e.latency_s, input_tokens = e.input_tokens,

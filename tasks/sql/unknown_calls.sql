@@ -1,6 +1,6 @@
 -- Calls that were begun and of which nobody can say how they ended, of the latest `:jobs` jobs that have any; without
--- those of a claim that still runs. With what is needed to say what they may have cost, in bytes, and the worker that made
--- them, as long as it is remembered.
+-- those of a claim that still runs. With what is needed to say what they may have cost, in bytes, and the worker that
+-- made them, as long as it is remembered.
 WITH found AS (
     SELECT DISTINCT c.job_id FROM assayline.calls c
      WHERE c.outcome = 'unknown'
@@ -14,7 +14,8 @@ WITH found AS (
 )
 SELECT c.job_id, c.claim_no, c.call_no, c.kind, c.tenant, c.analysis, c.provider, c.account, c.model, c.incarnation,
        (to_jsonb(c.started_at AT TIME ZONE 'UTC') #>> '{}') || '+00:00' AS started_at,
-       CAST(c.started_at AT TIME ZONE 'UTC' AS date) AS day, w.hostname, w.pid, j.state AS job_state, j.prompt_version, j.max_tokens,
+       CAST(c.started_at AT TIME ZONE 'UTC' AS date) AS day,
+       w.hostname, w.pid, j.state AS job_state, j.prompt_version, j.max_tokens,
        coalesce(octet_length(t.content) + octet_length(CAST(t.context AS text)), 0)
            + coalesce(octet_length(CAST(t.messages AS text)), 0) + coalesce(octet_length(CAST(t.schema AS text)), 0)
            AS input_bytes,
