@@ -8,7 +8,7 @@ from fastapi import APIRouter, Depends
 from fastapi.responses import PlainTextResponse
 from redis.exceptions import RedisError
 
-from api.openapi import TEXT, answers
+from api.openapi import answers
 from api.problems import INVALID
 from api.services import Here, Services, no_parameters
 from gateway.journal.journal import BEFALLEN, COUNTS
@@ -29,7 +29,7 @@ class Exposition(PlainTextResponse):
     "/metrics",
     summary="Figures for Prometheus",
     response_class=Exposition,
-    responses=answers({}, INVALID) | TEXT,
+    responses={200: {"description": "As Prometheus reads it"}, **answers({}, INVALID)},
 )
 async def metrics(here: Here) -> Exposition:
     """Calls of which nobody knows how they ended, and what the journal was good for. Needs the key, as all but health.

@@ -62,11 +62,6 @@ BODY: Json = {
 }
 """The request body of POST /v1/jobs, which `api.door` reads."""
 
-TEXT: dict[int | str, Json] = {
-    200: {"description": "As Prometheus reads it", "content": {"text/plain": {"schema": {"type": "string"}}}}
-}
-"""What a route answers that writes text for a machine."""
-
 ALL = (FAULT,)
 """What any request may meet."""
 

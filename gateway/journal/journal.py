@@ -121,7 +121,7 @@ class ClaimJournal:
     def forget(self) -> None:
         """Remove it: the claim's end is written, and the job goes on without these answers."""
         if self._there:
-            self._post(*self.removal)
+            self._post(*self.removal, at_once=True)  # before the job's next claim looks
 
     @property
     def _key(self) -> str:

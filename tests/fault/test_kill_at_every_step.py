@@ -131,7 +131,7 @@ def test_without_the_journal_the_answer_is_bought_again(
     celery_worker_cluster.switch(ASSAYLINE_JOURNAL="off")
     setup.start_dispatcher()
     first = setup.workers.start(halt_at=Step.BEFORE_FINISH)
-    job, marker = setup.enqueue()
+    job, marker = setup.enqueue(use_cache=False)
 
     killed_at(setup, first, Step.BEFORE_FINISH)
     assert kept(setup) == []

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
+from gateway.redis_line import RedisAway
+
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
     from multiprocessing.connection import Connection
 
     from tasks.run import Runner
@@ -47,7 +50,18 @@ def halt_runner(runner: Runner, at: Step, pipe: Connection) -> None:
     """Make a worker's runner halt at a step."""
     part_name, method, before = PLACES[at]
     part = _adapter(runner) if part_name == "adapter" else getattr(runner, part_name)
-    setattr(part, method, halting(getattr(part, method), at, pipe, before=before))
+    told = _written(runner) if at in (Step.BEFORE_FINISH, Step.BEFORE_STORE) else None
+    setattr(part, method, halting(getattr(part, method), at, pipe, before=before, once=told))
+
+
+def _written(runner: Runner) -> Callable[[], Awaitable[object]]:
+    """What waits until Redis has all that was posted; it does not wait for a Redis that is away."""
+
+    async def written() -> None:
+        with suppress(RedisAway):
+            await runner.announcer._line.ask(("PING",))
+
+    return written
 
 
 def _adapter(runner: Runner) -> Any:
@@ -55,15 +69,27 @@ def _adapter(runner: Runner) -> Any:
     return runner.analyst._gateway.providers.get(provider)[0]  # type: ignore[attr-defined]
 
 
-def halting(method: Callable[..., Any], at: Step, pipe: Connection, *, before: bool) -> Callable[..., Any]:
-    """Wrap an async method so that it halts before its work, or once it is done."""
+def halting(
+    method: Callable[..., Any],
+    at: Step,
+    pipe: Connection,
+    *,
+    before: bool,
+    once: Callable[[], Awaitable[object]] | None = None,
+) -> Callable[..., Any]:
+    """Wrap an async method so that it halts before its work, or after it; and not before `once` is done, too."""
+
+    async def stand() -> None:
+        if once is not None:
+            await once()
+        await asyncio.to_thread(_stand, at, pipe)
 
     async def halted(*args: Any, **kwargs: Any) -> Any:
         if before:
-            await asyncio.to_thread(_stand, at, pipe)
+            await stand()
         result = await method(*args, **kwargs)
         if not before:
-            await asyncio.to_thread(_stand, at, pipe)
+            await stand()
         return result
 
     return halted
