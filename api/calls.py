@@ -42,7 +42,7 @@ async def listed(here: Here, page: Annotated[CallsPage, Query()]) -> JSONRespons
         rows = (await connection.execute(LISTED, given)).mappings().all()
     jobs = list(dict.fromkeys(row["job_id"] for row in rows))
     shown = set(jobs[: page.limit])
-    calls = [_plain(described(row, here.catalog, here.registry)) for row in rows if row["job_id"] in shown]
+    calls = [_plain(described(dict(row), here.catalog, here.registry)) for row in rows if row["job_id"] in shown]
     following = next_address(CALLS, page, str(jobs[page.limit - 1])) if len(jobs) > page.limit else None
     headers = {"Link": f'<{following}>; rel="next"'} if following else {}
     return JSONResponse({"calls": calls, "next": following}, headers=headers)

@@ -61,7 +61,8 @@ async def _unknown(here: Services) -> Mapping[str, int]:
     """By provider; 0 for those that are configured and have none."""
     async with here.connection() as connection:
         rows = (await connection.execute(COUNTED, {"most": MOST_COUNTED})).all()
-    return {**dict.fromkeys(sorted(ref.provider for ref in here.catalog.models()), 0), **{name: n for name, n in rows}}
+    none = dict.fromkeys(sorted(ref.provider for ref in here.catalog.models()), 0)
+    return none | {row.provider: row.calls for row in rows}
 
 
 async def _journal(here: Services) -> Mapping[str, int]:

@@ -33,14 +33,18 @@ FENCE_BYTES = 256
 """Of the lines around the content."""
 BOUNDS_SHARE = 2
 """A schema that tells its bounds (`Capability.BOUNDS`) may be so much longer than one that does not."""
+MADE_SCHEMA_BYTES, ESCAPED_SHARE = 2_000, 3
+"""Of a schema that is made for the job: what is the analysis's own of it; and how much longer what it takes over of the
+context (labels, names) or of the caller's schema gets by JSON's escapes."""
 
 
 @dataclass(frozen=True, slots=True)
 class SentCall:
     """A call as the store remembers it.
 
-    input_bytes: UTF-8 of content, context, messages and schema, as JSON where they are. messages: the caller's turns.
-    day: of the call, UTC; its price was that day's.
+    input_bytes: UTF-8 of content, context, messages and schema, as JSON where they are. shaping_bytes: of them, those of
+    context and schema, of which the sent schema may be made. messages: the caller's turns. day: of the call, UTC; its
+    price was that day's.
     """
 
     model: ModelRef
@@ -49,6 +53,7 @@ class SentCall:
     prompt_version: str | None
     max_tokens: int | None
     input_bytes: int
+    shaping_bytes: int
     messages: int
     day: date
 
@@ -62,9 +67,10 @@ def worst_usd(call: SentCall, catalog: Catalog, registry: AnalysisRegistry) -> D
     try:
         entry = catalog.model(call.model)
         registered = registry.get(call.analysis)
-        sent_bytes = call.input_bytes + FENCE_BYTES + _own_bytes(registered, call.prompt_version)
+        sent_bytes = call.input_bytes + FENCE_BYTES + _prompt_bytes(registered, call.prompt_version)
     except RequestError:
         return None
+    sent_bytes += _schema_bytes(registered, call.shaping_bytes)
     messages = OWN_MESSAGES + call.messages
     if call.kind is CallKind.REPAIR:
         sent_bytes, messages = sent_bytes + REASK_BYTES, messages + 2
@@ -73,9 +79,13 @@ def worst_usd(call: SentCall, catalog: Catalog, registry: AnalysisRegistry) -> D
     return worst_cost_usd(entry, min(input_tokens, entry.context_window), output_tokens, call.day)
 
 
-def _own_bytes(registered: Registered, prompt_version: str | None) -> int:
-    """Of the prompt's text, and of the schema where it is the analysis's own."""
+def _prompt_bytes(registered: Registered, prompt_version: str | None) -> int:
     version = registered.prompts.version(prompt_version).version
-    prompt = (registered.analysis.prompts / f"{version}.md").read_text(encoding="utf-8")
-    schema = json.dumps(registered.analysis.result_schema or {})
-    return len(prompt.encode()) + BOUNDS_SHARE * len(schema)
+    return len((registered.analysis.prompts / f"{version}.md").read_bytes())
+
+
+def _schema_bytes(registered: Registered, shaping_bytes: int) -> int:
+    schema = registered.analysis.result_schema
+    if schema is None:
+        return MADE_SCHEMA_BYTES + ESCAPED_SHARE * shaping_bytes
+    return BOUNDS_SHARE * len(json.dumps(schema))

@@ -54,7 +54,7 @@ class JobLedger:
 
     @property
     def totals(self) -> Totals:
-        """What this claim's calls, and those it goes on from, used and cost together; an unknown cost makes it unknown."""
+        """What this claim's calls, and those it goes on from, used and cost; an unknown cost makes the sum unknown."""
         made = [*self._found, *self._made]
         used = [end.usage for end in made if end.usage]
         costs = [end.cost_usd for end in made]

@@ -63,6 +63,7 @@ def described(row: Mapping[str, Any], catalog: Catalog, registry: AnalysisRegist
         row["prompt_version"],
         row["max_tokens"],
         row["input_bytes"],
+        row["shaping_bytes"],
         row["messages"],
         row["day"],
     )
@@ -79,4 +80,4 @@ def described(row: Mapping[str, Any], catalog: Catalog, registry: AnalysisRegist
 
 def for_psycopg(what: TextClause) -> str:
     """Return a statement as psycopg takes it, parameters by name, for who has no engine."""
-    return str(what.compile(dialect=dialect()))
+    return str(what.compile(dialect=dialect()))  # type: ignore[no-untyped-call]

@@ -11,7 +11,6 @@ while Redis is away. Nobody waits for it, and nothing here ever fails a job.
 
 from __future__ import annotations
 
-import contextlib
 import logging
 from typing import TYPE_CHECKING
 
@@ -110,8 +109,8 @@ class ClaimJournal:
             log.warning("job %s: its answer, %d bytes, is too large for the journal", self._job, len(entry))
             self._count(TOO_LARGE)
             return
-        self._there = True
-        self._post(("SET", self._key, entry, "EX", self._ttl_s), at_once=True)
+        sent = self._post(("SET", self._key, entry, "EX", self._ttl_s), at_once=True)
+        self._there = self._there or sent
 
     @property
     def removal(self) -> Sequence[Command]:
@@ -137,6 +136,9 @@ class ClaimJournal:
     def _count(self, what: str) -> None:
         self._post(("HINCRBY", COUNTS, what, 1))  # sent twice over a broken connection it counts twice
 
-    def _post(self, *commands: Command, at_once: bool = False) -> None:
-        with contextlib.suppress(RedisAway):  # the line's log has said so; the call may be made again
+    def _post(self, *commands: Command, at_once: bool = False) -> bool:
+        try:
             self._line.post(*commands, at_once=at_once)
+        except RedisAway:
+            return False  # the line's log has said so; the call may be made again
+        return True

@@ -19,6 +19,8 @@ SELECT c.job_id, c.claim_no, c.call_no, c.kind, c.tenant, c.analysis, c.provider
        coalesce(octet_length(t.content) + octet_length(CAST(t.context AS text)), 0)
            + coalesce(octet_length(CAST(t.messages AS text)), 0) + coalesce(octet_length(CAST(t.schema AS text)), 0)
            AS input_bytes,
+       coalesce(octet_length(CAST(t.context AS text)), 0) + coalesce(octet_length(CAST(t.schema AS text)), 0)
+           AS shaping_bytes,
        CASE jsonb_typeof(t.messages) WHEN 'array' THEN jsonb_array_length(t.messages) ELSE 0 END AS messages
   FROM found f JOIN assayline.calls c ON c.job_id = f.job_id JOIN assayline.jobs j ON j.id = c.job_id
   LEFT JOIN assayline.job_contents t ON t.job_id = c.job_id

@@ -161,9 +161,7 @@ async def test_a_repair_goes_on_from_the_answer_as_the_claims_own_call(world: Jo
     assert world.job(first.id)["attempts_used"] == 3
 
 
-async def test_a_zombie_that_has_closed_its_call_meanwhile_is_not_contradicted(
-    world: JobWorld, line: DictLine
-) -> None:
+async def test_a_zombie_that_has_closed_its_call_meanwhile_is_not_contradicted(world: JobWorld, line: DictLine) -> None:
     first = await died(world, line)
     world.sql("UPDATE assayline.calls SET outcome = 'failed', cost_usd = 9 WHERE job_id = %s", first.id)
     assert await goes_on(world, line) is Ending.SUCCEEDED

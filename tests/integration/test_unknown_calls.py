@@ -124,7 +124,12 @@ def test_pages_and_filters(api: Api, cli: Cli) -> None:
     assert f"more: --after {jobs[3]}" in cli("jobs", "--unknown", "--limit", 2).stderr
     later = documents(cli("jobs", "--unknown", "--json", "--after", jobs[3]))
     assert [call["job_id"] for call in later] == seen[3:]
-    for query, found in {"tenant=acme": 2, "analysis=code_quality": 6, "analysis=completion": 0, "provider=fake": 0}.items():
+    for query, found in {
+        "tenant=acme": 2,
+        "analysis=code_quality": 6,
+        "analysis=completion": 0,
+        "provider=fake": 0,
+    }.items():
         assert len(api.call("GET", f"/v1/calls?{query}").json["calls"]) == found
     assert len(documents(cli("jobs", "--unknown", "--json", "--tenant", "acme"))) == 2
 

@@ -117,7 +117,9 @@ class Wire:
         if rejected := self._rejected.get(key):
             status, code = rejected
             return web.json_response({"error": {"message": "refused by the test", "code": code}}, status=status)
-        return web.json_response(_completion("no idea" if number == 1 and marker in self._spoilt else json.dumps(ANSWER)))
+        return web.json_response(
+            _completion("no idea" if number == 1 and marker in self._spoilt else json.dumps(ANSWER))
+        )
 
 
 def _completion(text: str) -> dict[str, Any]:
@@ -126,9 +128,7 @@ def _completion(text: str) -> dict[str, Any]:
         "object": "chat.completion",
         "created": 1_700_000_000,
         "model": "gpt-test",
-        "choices": [
-            {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
-        ],
+        "choices": [{"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}],
         "usage": {
             "prompt_tokens": INPUT_TOKENS,
             "completion_tokens": OUTPUT_TOKENS,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any
@@ -38,11 +39,11 @@ def size_usd(name: str, ask: Ask, model: ModelRef, max_tokens: int | None = None
     return worst
 
 
-def sent(name: str, ask: Ask, model: ModelRef, **changes: Any) -> SentCall:
+def sent(name: str, ask: Ask, model: ModelRef = MODELS[0], **changes: Any) -> SentCall:
     """The same as the store has it."""
     turns = [{"role": turn.role, "content": turn.content} for turn in ask.messages]
-    parts = [ask.content, json.dumps(dict(ask.context)), *([json.dumps(turns)] if turns else [])]
-    parts += [json.dumps(ask.schema)] if ask.schema else []
+    shaping = [json.dumps(part, ensure_ascii=False) for part in (dict(ask.context), ask.schema) if part is not None]
+    parts = [ask.content, *shaping, *([json.dumps(turns, ensure_ascii=False)] if turns else [])]
     fields: dict[str, Any] = {
         "model": model,
         "analysis": name,
@@ -50,6 +51,7 @@ def sent(name: str, ask: Ask, model: ModelRef, **changes: Any) -> SentCall:
         "prompt_version": None,
         "max_tokens": None,
         "input_bytes": sum(len(part.encode()) for part in parts),
+        "shaping_bytes": sum(len(part.encode()) for part in shaping),
         "messages": len(turns),
         "day": TODAY,
     }
@@ -69,11 +71,23 @@ def test_it_is_never_less_than_admission_reckoned_and_not_much_more(name: str, m
 
 
 def test_it_counts_the_callers_own_turns_schema_and_bounds() -> None:
-    schema = {"type": "object", "properties": {"a": {"type": "string"}}, "required": ["a"], "additionalProperties": False}
+    schema = {
+        "type": "object",
+        "properties": {"a": {"type": "string"}},
+        "required": ["a"],
+        "additionalProperties": False,
+    }
     ask = Ask("go", {}, (Message("user", "ü" * 10_000), Message("assistant", "yes")), schema)
     found = worst_usd(sent("completion", ask, MODELS[0], max_tokens=50), CATALOG, REGISTRY)
     assert found is not None
     assert found >= size_usd("completion", ask, MODELS[0], 50)
+
+
+def test_it_counts_labels_that_json_writes_longer() -> None:
+    ask = Ask("x", {"labels": [f"ярлык {number}" for number in range(40)]})
+    found = worst_usd(sent("text_classification", ask), CATALOG, REGISTRY)
+    assert found is not None
+    assert found >= size_usd("text_classification", ask, MODELS[0])
 
 
 def test_a_repair_may_cost_more_than_its_answer() -> None:
@@ -92,7 +106,7 @@ def test_a_repair_may_cost_more_than_its_answer() -> None:
     ids=lambda changes: next(iter(changes)),
 )
 def test_what_nobody_knows_any_more_has_no_price(changes: dict[str, Any]) -> None:
-    call = sent("text_classification", Ask("x", {"labels": ["bug"]}), MODELS[0], **changes)
+    call = replace(sent("text_classification", Ask("x", {"labels": ["bug"]})), **changes)
     assert worst_usd(call, CATALOG, REGISTRY) is None
 
 
