@@ -42,9 +42,9 @@ context (labels, names) or of the caller's schema gets by JSON's escapes."""
 class SentCall:
     """A call as the store remembers it.
 
-    input_bytes: UTF-8 of content, context, messages and schema, as JSON where they are. shaping_bytes: of them, those of
-    context and schema, of which the sent schema may be made. messages: the caller's turns. day: of the call, UTC; its
-    price was that day's.
+    input_bytes: UTF-8 of content, context, messages and schema, as JSON where they are. shaping_bytes: of them, those
+    of context and schema, of which the sent schema may be made. messages: the caller's turns. day: of the call, UTC;
+    its price was that day's.
     """
 
     model: ModelRef

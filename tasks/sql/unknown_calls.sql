@@ -8,8 +8,7 @@ WITH found AS (
        AND (CAST(:analysis AS text) IS NULL OR c.analysis = CAST(:analysis AS text))
        AND (CAST(:provider AS text) IS NULL OR c.provider = CAST(:provider AS text))
        AND (CAST(:before AS uuid) IS NULL OR c.job_id < CAST(:before AS uuid))
-       AND NOT EXISTS (SELECT FROM assayline.jobs j WHERE j.id = c.job_id AND j.claim_no = c.claim_no
-                                                      AND j.state IS NOT DISTINCT FROM 'running')
+       AND (SELECT j.claim_no = c.claim_no AND j.state = 'running' FROM assayline.jobs j WHERE j.id = c.job_id) IS NOT TRUE
      ORDER BY c.job_id DESC LIMIT :jobs
 )
 SELECT c.job_id, c.claim_no, c.call_no, c.kind, c.tenant, c.analysis, c.provider, c.account, c.model, c.incarnation,

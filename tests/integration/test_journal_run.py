@@ -76,6 +76,7 @@ async def died(world: JobWorld, line: DictLine, *, repairing: bool = False, **op
         assert await ledger.open(start(claim, CallKind.REPAIR)) == 2
     world.kill(incarnation)
     assert await world.rescuer().rescue() == 1
+    await world.worker()
     assert await world.dispatcher().release("one") == 1
     return claim
 
