@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import uuid
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
+import psycopg
 import pytest
 import redis
-from apiworld import KEY, Api, mirror_into, served
+from apiworld import Api, mirror_into, served
+from psycopg.rows import dict_row
 from typer.testing import CliRunner, Result
 
 from api import answers
@@ -135,21 +138,24 @@ def test_pages_and_filters(api: Api, cli: Cli) -> None:
     assert len(documents(cli("jobs", "--unknown", "--json", "--tenant", "acme"))) == 2
 
 
-@pytest.mark.parametrize(
-    ("query", "field"),
-    [("outcome=failed", "outcome"), ("limit=0", "limit"), ("cursor=x", "cursor"), ("state=failed", "state"),
-     ("limit=1&limit=2", "limit")],
-)  # fmt: skip
-def test_a_parameter_that_cannot_be_used_is_named(api: Api, query: str, field: str) -> None:
-    said = api.call("GET", f"/v1/calls?{query}")
-    assert said.problem() == (422, "invalid")
-    assert said.json["field"] == field
+REFUSED = {
+    "outcome=failed": "outcome",
+    "limit=0": "limit",
+    "cursor=x": "cursor",
+    "state=failed": "state",
+    "limit=1&limit=2": "limit",
+}
 
 
-def test_a_list_of_calls_has_no_state(cli: Cli) -> None:
+def test_what_cannot_be_asked_for_is_named(api: Api, cli: Cli) -> None:
+    for query, field in REFUSED.items():
+        said = api.call("GET", f"/v1/calls?{query}")
+        assert said.problem() == (422, "invalid")
+        assert said.json["field"] == field
+    assert api.call("GET", "/v1/calls", key=None).problem() == (401, "unauthorized")
+    assert api.call("GET", "/metrics", key=None).problem() == (401, "unauthorized")
     told = cli("jobs", "--unknown", "--state", "failed")
-    assert told.exit_code == 3
-    assert "--state" in told.stderr
+    assert (told.exit_code, "--state" in told.stderr) == (3, True)
 
 
 def test_what_no_catalog_knows_any_more_has_no_price(api: Api, cli: Cli) -> None:
@@ -181,7 +187,6 @@ def test_prometheus_reads_them(api: Api, redis_url: str) -> None:
         "# TYPE assayline_unknown_calls gauge",
         "# TYPE assayline_journal_answers_total counter",
     ]
-    assert api.call("GET", "/metrics", key=None).problem() == (401, "unauthorized")
 
 
 def test_without_redis_the_other_figures_are_told(database_url: str) -> None:
@@ -193,28 +198,25 @@ def test_without_redis_the_other_figures_are_told(database_url: str) -> None:
     assert b"assayline_journal_answers_total{" not in said.body
 
 
-@pytest.mark.parametrize("open_calls", [0, 500], ids=["idle", "busy"])
-def test_neither_reads_the_ledger(api: Api, open_calls: int) -> None:
+def test_neither_reads_the_ledger(database_url: str) -> None:
     """Ten thousand calls have ended; the few that have not are found by an index of their own."""
-    api.link.execute(
+    with psycopg.connect(database_url, autocommit=True, row_factory=dict_row) as link:
+        for open_calls in (0, 500):
+            assert_found_by_index(link, open_calls)
+
+
+def assert_found_by_index(link: psycopg.Connection[dict[str, Any]], open_calls: int) -> None:
+    link.execute(
         "INSERT INTO assayline.calls (job_id, claim_no, call_no, kind, outcome, tenant, analysis, provider, account,"
         " model, incarnation, started_at) SELECT assayline.uuid7(), 1, 1, 'answer',"
         " CASE WHEN n <= %s THEN 'unknown' ELSE 'succeeded' END, 't', 'a', 'openai', 'main', 'm', gen_random_uuid(),"
         " now() FROM generate_series(1, 10000) n",
         (open_calls,),
     )
-    api.link.execute("ANALYZE assayline.calls")
+    link.execute("ANALYZE assayline.calls")
     for statement, given in ((COUNTED, {"most": MOST_COUNTED}), (LISTED, wanted(jobs=20))):
-        rows = api.link.execute(f"EXPLAIN (ANALYZE) {for_psycopg(statement)}".encode(), given).fetchall()
+        rows = link.execute(f"EXPLAIN (ANALYZE) {for_psycopg(statement)}".encode(), given).fetchall()
         plan = "\n".join(str(row["QUERY PLAN"]) for row in rows)
         this_month = f"calls_{datetime.now(UTC):%Y_%m}"
-        assert (
-            f"using {this_month}_job_id_claim_no_call_no_idx" in plan
-            or f"on {this_month}_job_id_claim_no_call_no_idx" in plan
-        )
+        assert re.search(f"(using|on) {this_month}_job_id_claim_no_call_no_idx", plan), plan
         assert f"Seq Scan on {this_month}" not in plan
-
-
-def test_the_key_is_needed(api: Api) -> None:
-    assert api.call("GET", "/v1/calls", key=None).problem() == (401, "unauthorized")
-    assert api.call("GET", "/v1/calls", key=KEY).status == 200

@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.calls.end import Answered
@@ -105,6 +105,7 @@ plain = st.recursive(
 )
 
 
+@settings(max_examples=50)
 @given(plain | st.tuples(st.just(QUESTION), st.lists(st.lists(plain, min_size=10, max_size=10), max_size=3)))
 def test_a_forged_entry_is_none_or_holds_what_an_answer_can(body: Any) -> None:
     try:
