@@ -69,6 +69,8 @@ WITH_KEY = (UNAUTHORIZED, BUSY, STOPPING, TOO_SLOW, TOO_LARGE)
 """And what any request that needs the key may meet."""
 
 WITH_STORE = (STORE_AWAY, NOT_MIGRATED)
+STORED = ("/v1/jobs", "/v1/calls", "/metrics")
+"""Beginnings of the addresses that ask Postgres, and may meet these."""
 
 ABOUT = f"""Hands LLM analysis jobs to Assayline and tells what became of them.
 
@@ -125,7 +127,7 @@ def _complete(path: str, operation: Json) -> None:
     responses = operation["responses"]
     if path not in OPEN:
         operation["security"] = [{SCHEME: []}]
-    common = (*ALL, *(() if path in OPEN else WITH_KEY), *(WITH_STORE if path.startswith("/v1/jobs") else ()))
+    common = (*ALL, *(() if path in OPEN else WITH_KEY), *(WITH_STORE if path.startswith(STORED) else ()))
     for status, problem in _problems(common).items():
         kept = responses.get(str(status))
         if kept is None:

@@ -162,5 +162,21 @@ class Page(WhichTenant):
         return UUID(self.cursor) if self.cursor else None
 
 
-ONCE = frozenset({"wait", "tenant", "analysis", "subject", "tag", "limit", "cursor"})
+class CallsPage(WhichTenant):
+    """Which calls to list."""
+
+    tenant: Annotated[str, word(200, shortest=1)] | None = Field(None, description="Only this tenant's")
+    outcome: Literal["unknown"] = Field("unknown", description="How they ended; a job has all of its calls")
+    provider: Annotated[str, word(200, shortest=1)] | None = Field(None, description="Only calls to this provider")
+    analysis: Annotated[str, word(32, shortest=1)] | None = Field(None, description="Only of this analysis")
+    limit: Annotated[int, Field(ge=1, le=MAX_PAGE)] = Field(PAGE, description="Of how many jobs")
+    cursor: IdText | None = Field(None, description="Where the page before ended; taken from its `next`")
+
+    @property
+    def before(self) -> UUID | None:
+        """The id that the jobs of this page are older than."""
+        return UUID(self.cursor) if self.cursor else None
+
+
+ONCE = frozenset({"wait", "tenant", "analysis", "subject", "tag", "limit", "cursor", "outcome", "provider"})
 """Parameters that have one value: given twice, one reader takes the first and the next the last."""

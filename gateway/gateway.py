@@ -2,8 +2,9 @@
 
 `analyze` is the seeds' `LLMGateway.analyze`, in named steps:
 
-    look the analysis up → choose the model → write the question → look for a remembered answer
-    → ask → read the answer → once, if it is unusable: show the model what is wrong, and ask again
+    look the analysis up → choose the model → write the question → look for an answer: the job's own, in the
+    journal; else a remembered one → ask → read the answer → once, if it is unusable: show the model what is wrong,
+    and ask again
 
 Limits are kept inside `gateway.calls.call`. It knows HTTP through its providers, Redis through
 its answer cache and the ledger through its port. It must not know Celery, SQL or jobs: falling back
@@ -35,6 +36,7 @@ from gateway.errors import (
 from gateway.ledger import CallKind, CallLedger, MemoryLedger
 from gateway.log_lines import GatewayOptions, log_result
 from gateway.messages import AnalysisResult, Completion, CompletionRequest, JsonObject, Message, ModelRef
+from gateway.providers.base import whole
 from gateway.question import Question, Wishes, write_question
 from gateway.response import Parsed, Unusable, reask_messages
 from gateway.results import entry_of, fresh_result, invalid_output, remembered_result, spared_call
@@ -151,16 +153,21 @@ class Gateway:
         wishes = Wishes(prompt_version, max_tokens, temperature, timeout_s)
         ask = Ask(content, context or {}, tuple(messages), schema, output_format)
         question = write_question(entry, ask, hop, wishes)
-        key = answer_key(question, ask, tenant) if use_cache and self._ttl_s(question) else None
+        ledger = ledger or MemoryLedger()
+        use_cache = use_cache and self._ttl_s(question) > 0
+        key = answer_key(question, ask, tenant) if use_cache or ledger.journal is not None else None
         asking = _Asking(
             question,
-            ledger or MemoryLedger(),
+            ledger,
             lane,
             retry,
             started,
             started + (math.inf if deadline_s is None else deadline_s),
         )
-        if key is None:
+        found = await self._found(key, ledger)
+        if found:
+            result = await self._finished(asking, found, key if use_cache else None)
+        elif key is None or not use_cache:
             result, _ = await self._fresh(asking)
         else:
             result = await self._recalled(key, asking)
@@ -194,6 +201,25 @@ class Gateway:
     def _ttl_s(self, question: Question) -> int:
         return 0 if self._cache is None else self._cache.ttl_s(question.analysis)
 
+    async def _found(self, key: str | None, ledger: CallLedger) -> Sequence[Answered]:
+        """Return what earlier claims of the job were answered to this question and had no time to store."""
+        if ledger.journal is None:
+            return ()
+        found = await ledger.journal.open(key)
+        if found:
+            await ledger.recovered(found)
+        return [one.answered for one in found]
+
+    async def _finished(self, asking: _Asking, found: Sequence[Answered], key: str | None) -> AnalysisResult:
+        """Go on from answers as if they had just come; where one lacks its repair, only that is asked for.
+
+        `key`: what the answer is remembered by; None: it is not.
+        """
+        result, entry = await self._fresh(asking, found)
+        if self._cache is not None and key is not None and entry is not None:
+            self._cache.share(key, entry, ttl_s=self._ttl_s(asking.question))
+        return result
+
     async def _recalled(self, key: str, asking: _Asking) -> AnalysisResult:
         """Return the remembered answer, waiting for it where an equal question is being asked; else a fresh one."""
         assert self._cache is not None
@@ -209,30 +235,36 @@ class Gateway:
             await asking.ledger.spared(*spared_call(question, result))
         return result
 
-    async def _fresh(self, asking: _Asking) -> tuple[AnalysisResult, Entry | None]:
-        """Ask in the time that is left; return the result, and what may be remembered of it."""
+    async def _fresh(self, asking: _Asking, found: Sequence[Answered] = ()) -> tuple[AnalysisResult, Entry | None]:
+        """Ask for what is not `found`, in the time that is left; return the result, and what is remembered of it."""
         waited_s = self._clock() - asking.started
         if waited_s > NOTED_WAIT_S:
             asking = replace(asking, question=_in_what_is_left(asking.question, waited_s))
-        parsed, answers = await self._ask(asking)
+        parsed, answers = await self._ask(asking, found)
         result = fresh_result(asking.question, parsed, answers, self._clock() - asking.started)
         return result, entry_of(asking.question, parsed, answers)
 
-    async def _ask(self, asking: _Asking) -> tuple[Parsed, Sequence[Answered]]:
-        """Ask, and once again if the answer is unusable."""
+    async def _ask(self, asking: _Asking, found: Sequence[Answered]) -> tuple[Parsed, Sequence[Answered]]:
+        """Ask, and once again if the answer is unusable. `found`: answers that are there already, in this order."""
+        for answered in found:
+            whole(answered.completion)
         question = asking.question
         deadline = self._clock() + question.request.timeout_s
-        terms = Terms(asking.lane, question.likeness, asking.ends_at - self._clock(), retry=asking.retry)
-        first = await self._caller.call(question.hop, question.request, asking.ledger, CallKind.ANSWER, terms)
+        first = found[0] if found else await self._first(asking)
         read = question.shape.read(first.completion.text)
         if isinstance(read, Parsed):
             return read, (first,)
         left_s = min(deadline + first.waited_s, asking.ends_at) - self._clock()
-        second = await self._reask(asking, first, read, left_s)
+        second = found[1] if len(found) > 1 else await self._reask(asking, first, read, left_s)
         read_again = question.shape.read(second.completion.text)
         if isinstance(read_again, Unusable):
             raise invalid_output(read_again, (first, second))
         return replace(read_again, repaired=True), (first, second)
+
+    async def _first(self, asking: _Asking) -> Answered:
+        question = asking.question
+        terms = Terms(asking.lane, question.likeness, asking.ends_at - self._clock(), retry=asking.retry)
+        return await self._caller.call(question.hop, question.request, asking.ledger, CallKind.ANSWER, terms)
 
     async def _reask(self, asking: _Asking, first: Answered, problem: Unusable, left_s: float) -> Answered:
         """Show the model what is wrong with its answer, as a call of its own.

@@ -10,10 +10,16 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from enum import StrEnum
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from gateway.errors import BudgetSpent
 from gateway.messages import ModelRef, Usage
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from gateway.journal.entry import Kept
+    from gateway.journal.journal import ClaimJournal
 
 
 class CallKind(StrEnum):
@@ -95,6 +101,19 @@ class CallLedger(Protocol):
         """
         ...
 
+    @property
+    def journal(self) -> ClaimJournal | None:
+        """Where answers are kept until they are stored; None: nowhere."""
+        ...
+
+    async def recovered(self, found: Sequence[Kept]) -> None:
+        """Write down how calls of earlier claims have ended, whose answers were found in the journal.
+
+        The claim need not make them again: what it calls after this, if anything, goes on from these answers. Never
+        refused, whoever owns the job: they were made.
+        """
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class MemoryCall:
@@ -144,6 +163,13 @@ class MemoryLedger:
     async def spared(self, call: CallStart, end: CallEnd) -> None:
         """Write down that a call was spared; see `CallLedger.spared`."""
         self.calls.append(MemoryCall(call, end))
+
+    @property
+    def journal(self) -> None:
+        """None: there is nothing to come back to after the process's end."""
+
+    async def recovered(self, found: Sequence[Kept]) -> None:
+        """Do nothing: without a journal nothing is ever found."""
 
     def _made(self) -> int:
         return sum(call.end is None or call.end.outcome is not CallOutcome.CACHED for call in self.calls)

@@ -67,7 +67,7 @@ def write_question(entry: Registered, ask: Ask, hop: Hop, wishes: Wishes) -> Que
     request = CompletionRequest(
         model=hop.ref.model,
         messages=_conversation(rendered, ask.messages),
-        max_tokens=_max_tokens(hop.entry, wishes.max_tokens or analysis.max_output_tokens),
+        max_tokens=answer_tokens(hop.entry, wishes.max_tokens or analysis.max_output_tokens),
         temperature=_temperature(hop.entry, analysis, wishes.temperature),
         schema=_schema(hop.entry, shape),
         schema_name=analysis.name,
@@ -75,6 +75,11 @@ def write_question(entry: Registered, ask: Ask, hop: Hop, wishes: Wishes) -> Que
         extra_body=hop.entry.extra_body,
     )
     return Question(analysis, prompt, hop, shape, request)
+
+
+def answer_tokens(entry: ModelEntry, wanted_tokens: int) -> int:
+    """Return how many tokens a model may write for an answer of so many: with room to think, within its own bound."""
+    return min(wanted_tokens + entry.thinking_tokens, entry.max_output_tokens)
 
 
 def _conversation(rendered: tuple[Message, ...], turns: tuple[Message, ...]) -> tuple[Message, ...]:
@@ -110,10 +115,6 @@ def _check_wishes(wishes: Wishes) -> None:
     for name, value in (("max_tokens", wishes.max_tokens), ("timeout_s", wishes.timeout_s)):
         if value is not None and not value > 0:
             raise RequestError(f"{name} is above 0, not {value}")
-
-
-def _max_tokens(entry: ModelEntry, answer_tokens: int) -> int:
-    return min(answer_tokens + entry.thinking_tokens, entry.max_output_tokens)
 
 
 def _temperature(entry: ModelEntry, analysis: Analysis, wanted: float | None) -> float | None:

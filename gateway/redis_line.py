@@ -102,15 +102,21 @@ class RedisLine:
         self._send()
         return await replies
 
-    def post(self, *commands: Command) -> None:
+    def post(self, *commands: Command, at_once: bool = False) -> None:
         """Send commands whose replies nobody wants, with the next write or `LINGER_S` from now at the latest.
+
+        Args:
+            commands: in this order, after all that was posted before.
+            at_once: whether the next write is now, for what is of no use later; it takes along what lingers.
 
         Raises:
             RedisAway: the server was found away before.
         """
         self._admit()
         self._due.append(_Due(commands, None))
-        if self._sending is None and self._lingering is None:
+        if at_once:
+            self._send()
+        elif self._sending is None and self._lingering is None:
             self._lingering = asyncio.get_running_loop().call_later(LINGER_S, self._send)
 
     @property

@@ -5,8 +5,8 @@ environment, and nothing reads it at import. A variable set to the empty string 
 Secrets may come from files: `NAME_FILE` holds a path whose content is the value.
 
 Read here: ASSAYLINE_DATABASE_URL, ASSAYLINE_REDIS_URL, ASSAYLINE_BROKER_URL, ASSAYLINE_CATALOG,
-LLM_PROVIDER (or LLM_PRIMARY_PROVIDER), LLM_FALLBACK_PROVIDERS, LLM_CACHE_ENABLED, LLM_CACHE_TTL,
-LOG_LEVEL, TRACE_REQUESTS, LOG_TOKEN_USAGE. Elsewhere, through `secret` and `text`: the providers' own
+ASSAYLINE_JOURNAL, LLM_PROVIDER (or LLM_PRIMARY_PROVIDER), LLM_FALLBACK_PROVIDERS, LLM_CACHE_ENABLED,
+LLM_CACHE_TTL, LOG_LEVEL, TRACE_REQUESTS, LOG_TOKEN_USAGE. Elsewhere, through `secret` and `text`: the providers' own
 variables (keys, base URLs, models such as CLAUDE_MODEL), which the catalog names; those that
 `beat_schedule.py` names; and ASSAYLINE_API_KEY (`api.key`).
 """
@@ -40,6 +40,7 @@ class Settings:
     `database_url` and `redis_url` are None where the embedded services are to be used. URLs carry
     passwords, so they stay out of `repr`. `preferred_providers` are catalog providers in the order
     their hops are to be tried first. `cache_ttl_s` takes the place of every analysis's own time, None: of none.
+    `journal_enabled`: whether answers lie in Redis until they are stored (`gateway.journal`).
     """
 
     database_url: str | None = field(default=None, repr=False)
@@ -49,6 +50,7 @@ class Settings:
     preferred_providers: tuple[str, ...] = ()
     cache_enabled: bool = True
     cache_ttl_s: int | None = None
+    journal_enabled: bool = True
     log_level: str = "INFO"
     trace_requests: bool = False
     log_token_usage: bool = False
@@ -70,6 +72,7 @@ class Settings:
             preferred_providers=preferred_providers(env),
             cache_enabled=flag(env, "LLM_CACHE_ENABLED", default=True),
             cache_ttl_s=_cache_ttl_s(env),
+            journal_enabled=flag(env, "ASSAYLINE_JOURNAL", default=True),
             log_level=_log_level(env),
             trace_requests=flag(env, "TRACE_REQUESTS"),
             log_token_usage=flag(env, "LOG_TOKEN_USAGE"),

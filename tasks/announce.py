@@ -7,12 +7,15 @@ costs one log line (the line's) and nothing else.
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from redis.exceptions import ResponseError
 
 from gateway.redis_line import RedisAway, RedisLine
+
+if TYPE_CHECKING:
+    from gateway.redis_line import Command
 
 RESULT_TTL_S = 3600
 """How long a result stays in Redis; in Postgres it stays."""
@@ -34,13 +37,17 @@ class Announcer:
     def __init__(self, line: RedisLine) -> None:
         self._line = line
 
-    async def ended(self, job_id: UUID, state: str, data: dict[str, Any] | None) -> None:
-        """Store `{"id", "state", "data"}` under the job's key and publish `{"id", "state"}`."""
+    async def ended(self, job_id: UUID, state: str, data: dict[str, Any] | None, *others: Command) -> None:
+        """Store `{"id", "state", "data"}` under the job's key and publish `{"id", "state"}`.
+
+        `others`: what else is to be said in that write, now that the end is committed.
+        """
         event = {"id": str(job_id), "state": state}
         try:
             await self._line.ask(
                 ("SET", result_key(job_id), json.dumps({**event, "data": data}), "EX", RESULT_TTL_S),
                 ("PUBLISH", events_channel(job_id), json.dumps(event)),
+                *others,
             )
         except (RedisAway, ResponseError):
             return

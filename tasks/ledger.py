@@ -7,11 +7,17 @@ process that dies in between leaves the call `unknown`, which is the truth.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from decimal import Decimal
 
+from gateway.calls.end import success
 from gateway.errors import BudgetSpent, ClaimLost, CostLimit
+from gateway.journal.entry import Kept
+from gateway.journal.journal import ClaimJournal
 from gateway.ledger import CallEnd, CallOutcome, CallStart
 from gateway.messages import Usage
+from gateway.pricing import NOTHING_USD
+from gateway.redis_line import Command
 from tasks.job import Claim
 from tasks.store import JobStore, Totals
 
@@ -23,12 +29,18 @@ class JobLedger:
 
     The claim opened its first call before anybody looked for a remembered answer. Where one is found, that row becomes
     `cached`; where the process dies while it waits for somebody else's answer, the row stays `unknown` though no call
-    was made: more than there was, never less.
+    was made: more than there was, never less. Where an earlier claim's answer is found in the journal, the row becomes
+    `not_called`, and the earlier claim's gets the end that it had.
     """
 
-    def __init__(self, store: JobStore, claim: Claim) -> None:
+    def __init__(self, store: JobStore, claim: Claim, journal: ClaimJournal | None = None) -> None:
         self._store = store
         self._claim = claim
+        self._journal = journal
+        self._found: list[CallEnd] = []
+        """Ends of earlier claims' calls, whose answers this one goes on from."""
+        self._newly_known_usd: list[Decimal] = []
+        """Of them, the costs that were unknown when the job was claimed."""
         self._opened = 0
         self._end = NOT_CALLED
         self._closed: list[CallEnd] = []
@@ -42,9 +54,10 @@ class JobLedger:
 
     @property
     def totals(self) -> Totals:
-        """What this claim's calls used and cost together; a cost that is unknown makes the sum unknown."""
-        used = [end.usage for end in self._made if end.usage]
-        costs = [end.cost_usd for end in self._made]
+        """What this claim's calls, and those it goes on from, used and cost; an unknown cost makes the sum unknown."""
+        made = [*self._found, *self._made]
+        used = [end.usage for end in made if end.usage]
+        costs = [end.cost_usd for end in made]
         return Totals(
             usage=Usage(
                 sum(u.input_tokens for u in used),
@@ -52,8 +65,8 @@ class JobLedger:
                 sum(u.cached_tokens for u in used),
             ),
             cost_usd=None if None in costs else sum((c for c in costs if c is not None), Decimal(0)),
-            latency_s=sum(end.latency_s for end in self._made),
-            calls=len(self._made),
+            latency_s=sum(end.latency_s for end in made),
+            calls=len(made),
         )
 
     @property
@@ -79,6 +92,9 @@ class JobLedger:
                 raise ClaimLost(f"job {self._claim.id} is no longer held by claim {self._claim.claim_no}")
             if not opened:
                 raise BudgetSpent(f"all {self._claim.max_attempts} calls of the job are used up")
+        elif self._found and not await self._store.charge_call(self._claim, 1, call.account, call.kind):
+            # The claim opened its call as an answer, and this is a repair of one that was found.
+            raise ClaimLost(f"job {self._claim.id} is no longer held by claim {self._claim.claim_no}")
         self._opened += 1
         self.account = call.account
         self._end = CallEnd(outcome=CallOutcome.UNKNOWN, latency_s=0.0)
@@ -94,8 +110,10 @@ class JobLedger:
             return
         if call.worst_cost_usd is None:
             raise CostLimit(f"the price of {call.model} is unknown, and the job may cost {limit} USD at most")
-        spent = (self._claim.spent_usd or 0) + (self._end.cost_usd or 0)
-        unknown = (self._claim.unpriced_calls or 0) + int(self._opened > 0 and self._end.cost_usd is None)
+        known = self._newly_known_usd
+        spent = (self._claim.spent_usd or 0) + sum(known) + (self._end.cost_usd or 0)
+        unpriced = (self._claim.unpriced_calls or 0) - len(known)
+        unknown = unpriced + int(self._opened > 0 and self._end.cost_usd is None)
         worst = spent + (1 + unknown) * call.worst_cost_usd
         if worst > limit:
             raise CostLimit(f"{call.model} could take the job to {worst:.6f} USD, and it may cost {limit} at most")
@@ -114,3 +132,24 @@ class JobLedger:
         """See `CallLedger.close`; written with the next opening or the job's end."""
         self._end = end
         self._closed.append(end)
+
+    @property
+    def journal(self) -> ClaimJournal | None:
+        """See `CallLedger.journal`."""
+        return self._journal
+
+    @property
+    def removal(self) -> Sequence[Command]:
+        """What takes out of the journal what lies there of the job, to be sent once its end is written."""
+        return () if self._journal is None else self._journal.removal
+
+    async def recovered(self, found: Sequence[Kept]) -> None:
+        """See `CallLedger.recovered`; written at once. Unless a repair follows, the claim makes no call of its own."""
+        ends = {(one.claim_no, one.call_no): success(one.answered) for one in found}
+        closed = await self._store.close_lost_calls(self._claim, ends)
+        self._found = list(ends.values())
+        self._newly_known_usd = [usd for call in closed if (usd := ends[call].cost_usd) is not None]
+        calls = " and ".join(f"claim {claim_no}, call {call_no}" for claim_no, call_no in ends)
+        self._end = CallEnd(
+            CallOutcome.NOT_CALLED, 0.0, cost_usd=NOTHING_USD, error_message=f"the answer of {calls} was in the journal"
+        )

@@ -16,6 +16,7 @@ from typing import Protocol
 from uuid import UUID
 
 from gateway.errors import ClaimLost, GatewayError
+from gateway.journal.journal import Journal
 from gateway.ledger import CallLedger
 from gateway.messages import AnalysisResult, ModelRef
 from tasks.announce import Announcer
@@ -115,6 +116,8 @@ class Runner:
     """What is known of the calls that were cancelled, until `hand_back`."""
     stopping: bool = False
     sparingly: Sparingly = field(default_factory=lambda: Sparingly(log))
+    journal: Journal | None = None
+    """Where answers lie until they are stored; None: nowhere."""
 
     async def run(self, job_id: UUID, release: int, provider: str) -> Ending:
         """Run one released job to the end of this attempt. Never raises for what a provider or a model does."""
@@ -128,7 +131,8 @@ class Runner:
         if claim is None:
             return Ending.STALE
         started = asyncio.get_running_loop().time()
-        ledger = JobLedger(self.store, claim)
+        journal = None if self.journal is None else self.journal.of(str(claim.id), claim.claim_no)
+        ledger = JobLedger(self.store, claim, journal)
         outcome = await self._attempt(claim, ledger)
         if outcome is None:
             return Ending.HANDED_BACK
@@ -201,12 +205,14 @@ class Runner:
             log.warning("job %s: claim %d was refused its end (%s)", claim.id, claim.claim_no, type(decided).__name__)
             return Ending.FENCED
         if isinstance(decided, Succeed):
-            await self.announcer.ended(claim.id, "succeeded", decided.result.data)
+            await self.announcer.ended(claim.id, "succeeded", decided.result.data, *ledger.removal)
             return Ending.SUCCEEDED
         self._tell(decided, claim)
         if isinstance(decided, DeadLetter):
-            await self.announcer.ended(claim.id, "failed", None)
+            await self.announcer.ended(claim.id, "failed", None, *ledger.removal)
             return Ending.FAILED
+        if ledger.journal is not None:
+            ledger.journal.forget()
         return Ending.RESCHEDULED
 
     def _tell(self, decided: Verdict, claim: Claim) -> None:

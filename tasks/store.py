@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
@@ -20,7 +20,7 @@ from sqlalchemy.event import listens_for
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import AsyncAdaptedQueuePool
 
-from gateway.ledger import CallEnd, CallStart
+from gateway.ledger import CallEnd, CallKind, CallStart
 from gateway.messages import AnalysisResult, JsonObject, Usage
 from tasks.job import Claim
 from tasks.listen import LIVE_LINK
@@ -157,12 +157,40 @@ class JobStore:
         )
         return bool(rows[0]["opened"]), bool(rows[0]["owned"])
 
-    async def charge_call(self, claim: Claim, call_no: int, account: str) -> bool:
-        """Write that another account makes an open call; False: the fence fell. Tried again while Postgres is away."""
+    async def charge_call(self, claim: Claim, call_no: int, account: str, kind: CallKind | None = None) -> bool:
+        """Write that another account makes an open call, or that it is of another kind (None: of the one it has).
+
+        False: the fence fell. Tried again while Postgres is away.
+        """
         rows = await self._patiently(
-            "charge_call", id=claim.id, claim_no=claim.claim_no, call_no=call_no, account=account
+            "charge_call",
+            id=claim.id,
+            claim_no=claim.claim_no,
+            call_no=call_no,
+            account=account,
+            kind=None if kind is None else kind.value,
         )
         return bool(rows[0]["yes"])
+
+    async def close_lost_calls(
+        self, claim: Claim, ends: Mapping[tuple[int, int], CallEnd]
+    ) -> Collection[tuple[int, int]]:
+        """Close calls of earlier claims, whose ends have been found after all; tried again while Postgres is away.
+
+        Args:
+            claim: that found them.
+            ends: by claim and call number.
+
+        Returns:
+            Those that were `unknown` until now; the others keep what the ledger has.
+        """
+        told = [
+            {"claim_no": claim_no, "call_no": call_no, **_end_as_json(end)} for (claim_no, call_no), end in ends.items()
+        ]
+        rows = await self._patiently(
+            "close_lost_calls", id=claim.id, claim_no=claim.claim_no, ends=json.dumps(storable(told))
+        )
+        return {(row["claim_no"], row["call_no"]) for row in rows}
 
     async def succeed(
         self, claim: Claim, call_no: int, end: CallEnd, result: AnalysisResult, *, refund: int = 0
@@ -313,14 +341,16 @@ def _call_end(end: CallEnd) -> dict[str, Any]:
 
 
 def _last_call(last: LastCall) -> JsonObject:
-    end = last.end
     return {
         "job_id": str(last.claim.id),
         "claim_no": last.claim.claim_no,
         "call_no": last.call_no,
-        **_call_end(end),
-        "cost_usd": None if end.cost_usd is None else str(end.cost_usd),
+        **_end_as_json(last.end),
     }
+
+
+def _end_as_json(end: CallEnd) -> JsonObject:
+    return {**_call_end(end), "cost_usd": None if end.cost_usd is None else str(end.cost_usd)}
 
 
 def _totals(totals: Totals) -> dict[str, Any]:

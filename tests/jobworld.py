@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
 
     from gateway.ledger import CallLedger
+    from gateway.redis_line import Command
     from tasks.headroom import Headroom
     from tasks.job import Claim, Released
 
@@ -130,9 +131,12 @@ class HeardEnds:
     """Implements what a runner needs of `Announcer`."""
 
     ends: list[tuple[UUID, str, Any]] = field(default_factory=list)
+    others: list[Command] = field(default_factory=list)
+    """What was to be said in the same write."""
 
-    async def ended(self, job_id: UUID, state: str, data: Any) -> None:
+    async def ended(self, job_id: UUID, state: str, data: Any, *others: Command) -> None:
         self.ends.append((job_id, state, data))
+        self.others += others
 
 
 class Broker:

@@ -20,6 +20,7 @@ from gateway.catalog import Catalog, load_catalog
 from gateway.catalog_entries import Lane
 from gateway.errors import ConfigurationError, DeadlinePassed, RequestError
 from gateway.gateway import Gateway
+from gateway.journal.journal import Journal
 from gateway.ledger import CallLedger
 from gateway.limits.groups import LimitGroups
 from gateway.limits.limiter import Limiter
@@ -177,6 +178,7 @@ async def build_worker(
         analyst=GatewayAnalyst(gateway, catalog, limiter.breakers),
         announcer=Announcer(line),
         incarnation=incarnation,
+        journal=Journal(line) if settings.journal_enabled else None,
     )
 
     producer = AsyncClient(database_url)

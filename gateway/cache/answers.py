@@ -83,6 +83,11 @@ class AnswerCache:
             self._land(key, entry, ttl_s)
         return made
 
+    def share(self, key: str, entry: Entry, *, ttl_s: float) -> None:
+        """Remember an answer that did not come by `recall`, in Redis alone: in memory somebody else may lead."""
+        if self._shared is not None:
+            self._shared.keep(key, encoded(key, entry), ttl_s)
+
     async def _find(self, key: str, read: Callable[[Entry], T | None], wait_s: float) -> T | None:
         """Return the remembered answer, or None where the caller leads in both layers."""
         while (kept := await self._memory.take(key, wait_s)) is not None:

@@ -1,9 +1,10 @@
 """One provider call, from the ledger's first line to its last.
 
-    open the ledger → be admitted → call the provider under one deadline → settle, price → close the ledger
+    open the ledger → be admitted → call the provider under one deadline → settle, price, keep → close the ledger
 
 A call that is not admitted is closed as NOT_CALLED. Whatever happens, an opened call is closed exactly once, in
-time even when the caller is cancelled; only the death of the process leaves it `unknown`.
+time even when the caller is cancelled; only the death of the process leaves it `unknown`. For
+that case its answer is kept in the journal, until it is stored.
 """
 
 from __future__ import annotations
@@ -113,6 +114,8 @@ class Caller:
                 end = failure(error, hop, size.input_tokens, self._clock() - started)
                 await _closed(ledger, call_no, end, error)
             raise
+        if ledger.journal is not None:
+            ledger.journal.keep(call_no, answered)  # goes with the settlement that was posted just now
         await _to_its_end(ledger.close(call_no, success(answered)))
         return answered
 

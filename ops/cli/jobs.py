@@ -22,10 +22,16 @@ def jobs(
     analysis: Annotated[str | None, typer.Option(help="Only of this analysis.")] = None,
     limit: Annotated[int, typer.Option(min=1, max=1000, help="How many.")] = 20,
     after: Annotated[UUID | None, typer.Option(help="The page after this job: the last id of the page before.")] = None,
+    unknown: Annotated[
+        bool, typer.Option("--unknown", help="Instead their calls of which nobody knows how they ended.")
+    ] = False,
     directory: Directory = DEFAULT_DIRECTORY,
     as_json: AsJson = False,
 ) -> int:
     """List jobs, newest first, straight from Postgres. With --json: one line per job.
+
+    --unknown lists calls that were begun by workers which died, with what each may have cost at most: they may have
+    been answered, and paid for. --limit counts their jobs.
 
     Example: [bold]assayline jobs --state failed --limit 50[/bold]
     """
@@ -33,6 +39,12 @@ def jobs(
     from ops.cli.view import jobs_table
 
     screen = Screen(as_json=as_json)
+    if unknown:
+        if state:
+            raise BadInput("--unknown lists calls, of jobs in whichever state: leave --state out")
+        from ops.cli.unknown import show_unknown
+
+        return show_unknown(screen, directory, tenant=tenant, analysis=analysis, jobs=limit, before=after)
     states = [one.value for one in state] if state else None
     with store.connected(target.database_url(directory)) as connection:
         rows = store.page(connection, states=states, tenant=tenant, analysis=analysis, before=after, limit=limit)

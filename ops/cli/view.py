@@ -115,6 +115,26 @@ def _call_cost(call: Mapping[str, Any]) -> str:
     return cost_text(call["cost_usd"]) + (" (estimated)" if call["estimated"] else "")
 
 
+def unknown_table(calls: Iterable[Mapping[str, Any]]) -> Table:
+    """Calls of which nobody knows how they ended."""
+    table = _table("job", "state", "claim", "call", "kind", "since", "model", "account", "worker", "at most")
+    for call in calls:
+        worker = call["worker"]
+        table.add_row(
+            Text(str(call["job_id"]), no_wrap=True),
+            state_text(call["job_state"]),
+            str(call["claim_no"]),
+            str(call["call_no"]),
+            call["kind"],
+            time_text(call["started_at"]),
+            Text(f"{call['provider']}/{call['model']}"),
+            call["account"],
+            Text(safe(f"{worker['hostname']}:{worker['pid']}" if worker else str(call["incarnation"]))),
+            cost_text(call["worst_usd"]),
+        )
+    return table
+
+
 def causes_table(causes: Iterable[Mapping[str, Any]]) -> Table:
     """Each unhappy end of an attempt, and what was done about it."""
     table = _table("at", "claim", "model", "error", "then")

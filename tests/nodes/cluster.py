@@ -111,6 +111,10 @@ class WorkerCluster(CeleryWorkerCluster):  # type: ignore[misc]  # untyped
         self._env, self._logs, self._app = env, logs, app
         self._nodes: tuple[CeleryTestNode, ...] = ()
 
+    def switch(self, **variables: str) -> None:
+        """Change the environment of the workers that are started from now on."""
+        self._env = {**self._env, **variables}
+
     def start(self, **plan: Any) -> WorkerNode:
         """Start a worker and wait until it consumes. Arguments: those of `WorkerPlan`."""
         name = f"worker-{len(self) + 1}"
@@ -191,11 +195,18 @@ class AssaylineSetup(CeleryTestSetup):  # type: ignore[misc]  # untyped
         node.ready()
         return node
 
-    def enqueue(self, content: str = "", *, held: bool = False, **options: Any) -> tuple[UUID, str]:
-        """Enqueue a job, its calls held open if wanted; returns its id and the marker its calls are known by."""
+    def enqueue(
+        self, content: str = "", *, held: bool = False, spoilt: bool = False, **options: Any
+    ) -> tuple[UUID, str]:
+        """Enqueue a job, its calls held open if wanted; returns its id and the marker its calls are known by.
+
+        `spoilt`: its first answer is none, so that its repair is asked for; that alone is held then.
+        """
         marker = uuid4().hex
+        if spoilt:
+            self.wire.spoil(marker)
         if held:
-            self.wire.hold(marker)
+            self.wire.hold(marker, from_call=2 if spoilt else 1)
         options = {"context": {"labels": list(LABELS)}, **options}
         return self.store.enqueue("text_classification", f"marker-{marker} {content}", options), marker
 

@@ -31,6 +31,8 @@ class Wire:
         self.url = ""
         self._calls: Counter[str] = Counter()
         self._held: dict[str, asyncio.Event] = {}
+        self._held_from: dict[str, int] = {}
+        self._spoilt: set[str] = set()
         self._refused: dict[str, int] = {}
         self._rejected: dict[str, tuple[int, str]] = {}
         self._keys: Counter[str] = Counter()
@@ -53,9 +55,14 @@ class Wire:
         """How many calls for `marker` arrived."""
         return self._calls[marker]
 
-    def hold(self, marker: str) -> None:
-        """Leave calls for `marker` open until `release`."""
+    def hold(self, marker: str, *, from_call: int = 1) -> None:
+        """Leave calls for `marker` open until `release`, from this one of them on."""
+        self._held_from[marker] = from_call
         self._on_loop(self._hold(marker))
+
+    def spoil(self, marker: str) -> None:
+        """Answer the first call for `marker` with what is no answer, so that another one asks for its repair."""
+        self._spoilt.add(marker)
 
     def release(self, marker: str) -> None:
         """Answer the calls that are held, and those to come."""
@@ -100,27 +107,28 @@ class Wire:
         found = _MARKER.search(await request.text())
         marker = found[1] if found else ""
         self._calls[marker] += 1
+        number = self._calls[marker]
         key = request.headers.get("Authorization", "").removeprefix("Bearer ")
         self._keys[key] += 1
-        if held := self._held.get(marker):
+        if (held := self._held.get(marker)) and number >= self._held_from[marker]:
             await held.wait()
         if status := self._refused.get(marker):
             return web.json_response({"error": {"message": "refused by the test", "code": None}}, status=status)
         if rejected := self._rejected.get(key):
             status, code = rejected
             return web.json_response({"error": {"message": "refused by the test", "code": code}}, status=status)
-        return web.json_response(_completion())
+        return web.json_response(
+            _completion("no idea" if number == 1 and marker in self._spoilt else json.dumps(ANSWER))
+        )
 
 
-def _completion() -> dict[str, Any]:
+def _completion(text: str) -> dict[str, Any]:
     return {
         "id": "chatcmpl-test",
         "object": "chat.completion",
         "created": 1_700_000_000,
         "model": "gpt-test",
-        "choices": [
-            {"index": 0, "message": {"role": "assistant", "content": json.dumps(ANSWER)}, "finish_reason": "stop"}
-        ],
+        "choices": [{"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}],
         "usage": {
             "prompt_tokens": INPUT_TOKENS,
             "completion_tokens": OUTPUT_TOKENS,

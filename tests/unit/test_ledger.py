@@ -9,9 +9,11 @@ from uuid import UUID
 
 import pytest
 
+from gateway.calls.end import Answered
 from gateway.errors import BudgetSpent, ClaimLost, CostLimit
+from gateway.journal.entry import Kept
 from gateway.ledger import CallEnd, CallKind, CallOutcome, CallStart
-from gateway.messages import ModelRef, Usage
+from gateway.messages import Completion, FinishReason, ModelRef, Usage
 from tasks.job import Claim
 from tasks.ledger import NOT_CALLED, JobLedger
 
@@ -45,15 +47,26 @@ CLAIM = Claim(
 
 
 class Store:
-    """Answers `open_call` as told."""
+    """Answers `open_call` as told. `known_before`: calls that are found had been closed already."""
 
     def __init__(self, opened: bool = True, owned: bool = True) -> None:
         self.answer = (opened, owned)
         self.closed: list[tuple[int, CallEnd]] = []
+        self.recovered: dict[tuple[int, int], CallEnd] = {}
+        self.charged: list[tuple[int, str, CallKind | None]] = []
+        self.known_before = False
 
     async def open_call(self, claim: Claim, call_no: int, end: CallEnd, start: CallStart) -> tuple[bool, bool]:
         self.closed.append((call_no, end))
         return self.answer
+
+    async def charge_call(self, claim: Claim, call_no: int, account: str, kind: CallKind | None = None) -> bool:
+        self.charged.append((call_no, account, kind))
+        return self.answer[1]
+
+    async def close_lost_calls(self, claim: Claim, ends: dict[tuple[int, int], CallEnd]) -> set[tuple[int, int]]:
+        self.recovered |= ends
+        return set() if self.known_before else set(ends)
 
 
 def start(worst: str | None = None) -> CallStart:
@@ -142,3 +155,72 @@ async def test_the_limit_counts_the_claims_own_first_call():
     await book.close(1, end("0.05"))
     with pytest.raises(CostLimit):
         await book.open(start("0.06"))
+
+
+# What was found in the journal ------------------------------------------------------------------------------------
+
+
+def kept(cost: str | None, claim_no: int = 1, call_no: int = 1) -> Kept:
+    answered = Answered(
+        Completion("text", FinishReason.STOP, Usage(10, 5, 2), "gpt", "req-1"), Decimal(cost) if cost else None, 1.5
+    )
+    return Kept(claim_no, call_no, answered)
+
+
+async def test_what_was_found_closes_the_earlier_calls_and_gives_the_claims_own_back():
+    store = Store()
+    book = ledger(store, claim_no=2, attempts_used=2)
+    await book.recovered([kept("0.05")])
+    [(call, ended)] = store.recovered.items()
+    assert (call, ended.outcome, ended.cost_usd, ended.provider_request_id) == (
+        (1, 1),
+        CallOutcome.SUCCEEDED,
+        Decimal("0.05"),
+        "req-1",
+    )
+    assert (book.unmade, book.attempts_used) == (1, 1)
+    call_no, own = book.last
+    assert (call_no, own.outcome, own.cost_usd, own.error) == (1, CallOutcome.NOT_CALLED, Decimal(0), None)
+    assert own.error_message == "the answer of claim 1, call 1 was in the journal"
+    assert (book.totals.cost_usd, book.totals.calls, book.totals.usage) == (Decimal("0.05"), 1, Usage(10, 5, 2))
+
+
+async def test_a_repair_of_what_was_found_is_the_claims_own_first_call():
+    store = Store()
+    book = ledger(store, claim_no=2, attempts_used=4, max_attempts=4)
+    await book.recovered([kept("0.05")])
+    assert await book.open(CallStart(MODEL, "default", CallKind.REPAIR, 100)) == 1
+    assert store.charged == [(1, "default", CallKind.REPAIR)]
+    assert store.closed == []
+    await book.close(1, end("0.02"))
+    assert (book.unmade, book.attempts_used) == (0, 4)
+    assert (book.totals.cost_usd, book.totals.calls) == (Decimal("0.07"), 2)
+
+
+async def test_a_repair_is_not_asked_for_where_another_claim_has_the_job():
+    book = ledger(Store(owned=False), claim_no=2)
+    await book.recovered([kept("0.05")])
+    with pytest.raises(ClaimLost):
+        await book.open(CallStart(MODEL, "default", CallKind.REPAIR, 100))
+
+
+@pytest.mark.parametrize(
+    ("cost", "fits"), [("0.05", True), ("0.06", False), (None, False)], ids=["less", "as dear", "still unknown"]
+)
+async def test_a_cost_that_has_become_known_counts_as_what_it_is(cost: str | None, fits: bool):
+    """Unknown it counted as dear as the next call could be."""
+    book = ledger(claim_no=2, max_cost_usd=Decimal("0.11"), spent_usd=Decimal(0), unpriced_calls=1)
+    await book.recovered([kept(cost)])
+    if fits:
+        assert await book.open(start("0.06")) == 1
+        return
+    with pytest.raises(CostLimit):
+        await book.open(start("0.06"))
+
+
+async def test_a_cost_that_was_known_before_is_not_counted_twice():
+    store = Store()
+    store.known_before = True
+    book = ledger(store, claim_no=2, max_cost_usd=Decimal("0.11"), spent_usd=Decimal("0.05"), unpriced_calls=0)
+    await book.recovered([kept("0.05")])
+    assert await book.open(start("0.06")) == 1

@@ -1,0 +1,144 @@
+"""The journal: answers of calls whose job has not been written to the end, one entry for each job, in Redis.
+
+An answer is sent there as soon as it has come, in the write that settles its call; the end of the job removes it, in
+the write that announces the end. Between the two the process may die, Postgres may be away for a minute, or the answer
+may have to be repaired by a second call, which takes as long as the first. The next claim of the job looks here before
+it asks anybody.
+
+What it does not cover: the turn of the loop between an answer's arrival and its way to Redis, and an answer that comes
+while Redis is away. Nobody waits for it, and nothing here ever fails a job.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from redis.exceptions import ResponseError
+
+from gateway.journal.entry import MAX_ENTRY_BYTES, Kept, Unreadable, decoded, encoded
+from gateway.redis_line import RedisAway
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from gateway.calls.end import Answered
+    from gateway.redis_line import Command, RedisLine
+
+PREFIX = "assayline:journal:"
+"""Followed by the job's id."""
+TTL_S = 6 * 3_600
+"""How long an answer lies there whose job does not come to its end. The job of a dead worker is found within twenty
+seconds, but a bulk job then waits for its turn behind all that is due: hours, by night."""
+COUNTS = PREFIX + "counts"
+"""A hash: how often what befell an answer, over all processes and since the last flush. For `/metrics`."""
+FOUND, UNUSABLE, TOO_LARGE = "found", "unusable", "too_large"
+BEFALLEN = (FOUND, UNUSABLE, TOO_LARGE)
+"""Its fields: found by a later claim; found, but of no use; not kept, for it is larger than `MAX_ENTRY_BYTES`."""
+
+log = logging.getLogger(__name__)
+
+
+class Journal:
+    """A process's. Whoever made the line closes it."""
+
+    def __init__(self, line: RedisLine, *, ttl_s: int = TTL_S) -> None:
+        self._line = line
+        self._ttl_s = ttl_s
+
+    def of(self, job: str, claim_no: int) -> ClaimJournal:
+        """Return the journal of one claim.
+
+        Args:
+            job: the job's name, the same for all its claims.
+            claim_no: from 1; the first claim finds nothing, so it does not look.
+        """
+        return ClaimJournal(self._line, job, claim_no, self._ttl_s)
+
+
+class ClaimJournal:
+    """One claim's answers. Keeps nothing before it has been opened for a question."""
+
+    def __init__(self, line: RedisLine, job: str, claim_no: int, ttl_s: int) -> None:
+        self._line = line
+        self._job, self._claim_no = job, claim_no
+        self._ttl_s = ttl_s
+        self._question: str | None = None
+        self._answers: list[Kept] = []
+        """All of the question, those of earlier claims first."""
+        self._there = False
+        """Whether something of the job lies in Redis, as far as this claim knows."""
+
+    async def open(self, question: str | None) -> Sequence[Kept]:
+        """Return what earlier claims were answered to this question; what is kept from now on is added to it.
+
+        Args:
+            question: its key, see `gateway.cache.key`; None: it has none, and nothing is kept.
+
+        Returns:
+            The answers, in their order; empty where there are none, or none that can be used, or Redis is away.
+        """
+        self._question = question
+        raw = None if question is None or self._claim_no == 1 else await self._look()
+        if question is None or raw is None:
+            return ()
+        self._there = True
+        try:
+            found = decoded(self._job, question, raw)
+            if any(one.claim_no >= self._claim_no for one in found):
+                raise Unreadable("it is of a later claim")
+        except Unreadable as why:
+            log.warning("job %s: its entry in the journal is of no use: %s", self._job, why)
+            self._count(UNUSABLE)
+            return ()
+        log.info("job %s: an answer of claim %d was in the journal: not asked again", self._job, found[0].claim_no)
+        self._count(FOUND)
+        self._answers = list(found)
+        return found
+
+    def keep(self, call_no: int, answered: Answered) -> None:
+        """Send an answer of this claim to Redis, with all that came before it. Never waits, never fails.
+
+        One that is too large is not kept; what lies there stays.
+        """
+        if self._question is None:
+            return
+        self._answers.append(Kept(self._claim_no, call_no, answered))
+        entry = encoded(self._job, self._question, self._answers)
+        if len(entry) > MAX_ENTRY_BYTES:
+            log.warning("job %s: its answer, %d bytes, is too large for the journal", self._job, len(entry))
+            self._count(TOO_LARGE)
+            return
+        sent = self._post(("SET", self._key, entry, "EX", self._ttl_s), at_once=True)
+        self._there = self._there or sent
+
+    @property
+    def removal(self) -> Sequence[Command]:
+        """What removes it, to be sent with the announcement of the job's end; empty where nothing lies there."""
+        return (("DEL", self._key),) if self._there else ()
+
+    def forget(self) -> None:
+        """Remove it: the claim's end is written, and the job goes on without these answers."""
+        if self._there:
+            self._post(*self.removal, at_once=True)  # before the job's next claim looks
+
+    @property
+    def _key(self) -> str:
+        return PREFIX + self._job
+
+    async def _look(self) -> bytes | None:
+        try:
+            [raw] = await self._line.ask(("GET", self._key))
+        except (RedisAway, ResponseError):
+            return None  # as if nothing were there: the line's log has said why
+        return None if raw is None else bytes(raw)
+
+    def _count(self, what: str) -> None:
+        self._post(("HINCRBY", COUNTS, what, 1))  # sent twice over a broken connection it counts twice
+
+    def _post(self, *commands: Command, at_once: bool = False) -> bool:
+        try:
+            self._line.post(*commands, at_once=at_once)
+        except RedisAway:
+            return False  # the line's log has said so; the call may be made again
+        return True
