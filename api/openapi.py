@@ -11,6 +11,7 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
+from pydantic import BaseModel
 
 from api.guard import OPEN
 from api.limits import MAX_BODY_BYTES, MAX_IN_FLIGHT
@@ -28,7 +29,7 @@ from api.problems import (
     Kind,
     ProblemDocument,
 )
-from api.requests import JobRequest
+from api.requests import CancellationRequest, JobRequest
 
 Json = dict[str, Any]
 
@@ -54,13 +55,15 @@ OF_STATUS: Mapping[int, Json] = {
 }
 """Headers that come with a status."""
 
-BODY: Json = {
-    "requestBody": {
-        "required": True,
-        "content": {"application/json": {"schema": {"$ref": f"{COMPONENTS}JobRequest"}}},
-    }
-}
-"""The request body of POST /v1/jobs, which `api.door` reads."""
+BODIES: tuple[type[BaseModel], ...] = (JobRequest, CancellationRequest)
+"""Request bodies, which `api.door` reads and FastAPI does not know of."""
+
+
+def body(model: type[BaseModel]) -> Json:
+    """What a route says of its request body, one of `BODIES`."""
+    schema = {"$ref": f"{COMPONENTS}{model.__name__}"}
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
+
 
 ALL = (FAULT,)
 """What any request may meet."""
@@ -69,6 +72,8 @@ WITH_KEY = (UNAUTHORIZED, BUSY, STOPPING, TOO_SLOW, TOO_LARGE)
 """And what any request that needs the key may meet."""
 
 WITH_STORE = (STORE_AWAY, NOT_MIGRATED)
+STORED = ("/v1/jobs", "/v1/cancellations")
+"""How the addresses begin that ask Postgres."""
 
 ABOUT = f"""Hands LLM analysis jobs to Assayline and tells what became of them.
 
@@ -125,7 +130,7 @@ def _complete(path: str, operation: Json) -> None:
     responses = operation["responses"]
     if path not in OPEN:
         operation["security"] = [{SCHEME: []}]
-    common = (*ALL, *(() if path in OPEN else WITH_KEY), *(WITH_STORE if path.startswith("/v1/jobs") else ()))
+    common = (*ALL, *(() if path in OPEN else WITH_KEY), *(WITH_STORE if path.startswith(STORED) else ()))
     for status, problem in _problems(common).items():
         kept = responses.get(str(status))
         if kept is None:
@@ -140,7 +145,7 @@ def _add_components(components: Json) -> None:
     schemas = components.setdefault("schemas", {})
     for name in ("HTTPValidationError", "ValidationError"):
         schemas.pop(name, None)
-    for name, model in (("JobRequest", JobRequest), ("Problem", ProblemDocument)):
+    for name, model in (*((model.__name__, model) for model in BODIES), ("Problem", ProblemDocument)):
         schema = model.model_json_schema(ref_template=COMPONENTS + "{model}", mode="serialization")
         schemas.update(schema.pop("$defs", {}))
         schemas[name] = schema

@@ -47,7 +47,7 @@ COMMANDS = (
     Entry("jobs", "ops.cli.jobs:jobs", "List jobs, newest first.", JOBS),
     Entry("job", "ops.cli.jobs:job", "Show everything about one job.", JOBS),
     Entry("exec", "ops.cli.exec:exec_task", "Run one task from stdin, without any service.", JOBS),
-    Entry("cancel", "ops.cli.jobs:cancel", "Cancel jobs that have not ended.", JOBS),
+    Entry("cancel", "ops.cli.cancel:cancel", "Cancel jobs that have not ended, by id or by filter.", JOBS),
     Entry("providers", "ops.cli.catalog:providers", "List the providers, and what each still needs.", CARE),
     Entry("models", "ops.cli.catalog:models", "List the models: windows, prices, who uses them.", CARE),
     Entry("prompts", "ops.cli.prompts:prompts", "List the prompts, or show one.", CARE),

@@ -34,6 +34,7 @@ class Wire:
         self._refused: dict[str, int] = {}
         self._rejected: dict[str, tuple[int, str]] = {}
         self._keys: Counter[str] = Counter()
+        self._hung_up: Counter[str] = Counter()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="wire")
 
@@ -52,6 +53,10 @@ class Wire:
     def calls(self, marker: str) -> int:
         """How many calls for `marker` arrived."""
         return self._calls[marker]
+
+    def hung_up(self, marker: str) -> int:
+        """How many calls for `marker` were held when their caller closed the connection."""
+        return self._hung_up[marker]
 
     def hold(self, marker: str) -> None:
         """Leave calls for `marker` open until `release`."""
@@ -79,7 +84,7 @@ class Wire:
     async def _listen(self) -> None:
         application = web.Application()
         application.router.add_post("/v1/chat/completions", self._complete)
-        self._runner = web.AppRunner(application, access_log=None)
+        self._runner = web.AppRunner(application, access_log=None, handler_cancellation=True)
         await self._runner.setup()
         site = web.TCPSite(self._runner, "127.0.0.1", 0)
         await site.start()
@@ -96,6 +101,13 @@ class Wire:
     async def _release(self, marker: str) -> None:
         self._held.pop(marker).set()
 
+    async def _answer_time(self, held: asyncio.Event, marker: str) -> None:
+        try:
+            await held.wait()
+        except asyncio.CancelledError:
+            self._hung_up[marker] += 1
+            raise
+
     async def _complete(self, request: web.Request) -> web.Response:
         found = _MARKER.search(await request.text())
         marker = found[1] if found else ""
@@ -103,7 +115,7 @@ class Wire:
         key = request.headers.get("Authorization", "").removeprefix("Bearer ")
         self._keys[key] += 1
         if held := self._held.get(marker):
-            await held.wait()
+            await self._answer_time(held, marker)
         if status := self._refused.get(marker):
             return web.json_response({"error": {"message": "refused by the test", "code": None}}, status=status)
         if rejected := self._rejected.get(key):
