@@ -49,7 +49,7 @@ async def cancel_many(here: Here, wanted: Annotated[CancellationRequest, Depends
 async def _counted(here: Services, which: str) -> CancellationAnswer:
     async with here.connection() as connection:
         rows = await connection.exec_driver_sql(COUNT_CANCELLABLE, (which,))
-        matching = {state: jobs for state, jobs in rows.fetchall()}
+        matching = {row["state"]: row["jobs"] for row in rows.mappings()}
     return CancellationAnswer(cancelled=0, running=0, held=0, next=None, matching=matching)
 
 

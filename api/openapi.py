@@ -145,7 +145,8 @@ def _add_components(components: Json) -> None:
     schemas = components.setdefault("schemas", {})
     for name in ("HTTPValidationError", "ValidationError"):
         schemas.pop(name, None)
-    for name, model in (*((model.__name__, model) for model in BODIES), ("Problem", ProblemDocument)):
+    named: dict[str, type[BaseModel]] = {"Problem": ProblemDocument, **{body.__name__: body for body in BODIES}}
+    for name, model in named.items():
         schema = model.model_json_schema(ref_template=COMPONENTS + "{model}", mode="serialization")
         schemas.update(schema.pop("$defs", {}))
         schemas[name] = schema

@@ -128,7 +128,7 @@ class CancellationRequest(Closed):
     """Which jobs to cancel: those that have not ended and fit all that is named."""
 
     model_config = ConfigDict(
-        json_schema_extra={"examples": [{"tenant": "acme", "analysis": "code_quality", "state": ["scheduled", "queued"]}]}
+        json_schema_extra={"examples": [{"tenant": "acme", "analysis": "code_quality", "state": ["scheduled"]}]}
     )
 
     tenant: Word | None = Field(None, description="Only this tenant's")

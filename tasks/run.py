@@ -173,7 +173,7 @@ class Runner:
             self.attempts.expect(*key)
 
     async def _attempt(self, claim: Claim, ledger: JobLedger) -> AnalysisResult | GatewayError | Ending:
-        """The result, the error, or how it ended: HANDED_BACK where the process is stopping, CUT where the job is lost."""
+        """The result, the error, or the ending: HANDED_BACK where the process stops, CUT where the job is lost."""
         attempt = self.attempts.begin(claim.id, claim.claim_no)
         try:
             if self.stopping or attempt.cut:

@@ -63,7 +63,7 @@ MOVES: tuple[Move, ...] = (
     Move("divert", State.SCHEDULED, State.SCHEDULED, "dispatch", "its provider is out of order, the next one has room"),
     Move("cancel_scheduled", State.SCHEDULED, State.CANCELLED, "store", "the caller asked"),
     Move("cancel_queued", State.QUEUED, State.CANCELLED, "store", "the caller asked"),
-    Move("cancel_running", State.RUNNING, State.CANCELLED, "store", "the caller asked; the call is cut off, its cost kept"),
+    Move("cancel_running", State.RUNNING, State.CANCELLED, "store", "the caller asked; its call is cut off"),
     Move("expire_scheduled", State.SCHEDULED, State.EXPIRED, "dispatch", "expires_at or deadline_at passed"),
     Move("expire_queued", State.QUEUED, State.EXPIRED, "dispatch", "expires_at or deadline_at passed"),
 )

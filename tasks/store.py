@@ -115,7 +115,7 @@ class LastCall:
 
 @dataclass(frozen=True, slots=True)
 class Beat:
-    """What a heartbeat found. `fresh`: the incarnation was not on the list; `lost`: claims that are not its own any more."""
+    """What a heartbeat found. `fresh`: its incarnation was not on the list; `lost`: claims no longer its own."""
 
     fresh: bool
     lost: tuple[tuple[UUID, int], ...]
@@ -259,9 +259,7 @@ class JobStore:
 
     async def close_call(self, claim: Claim, call_no: int, end: CallEnd) -> None:
         """Close a claim's latest call, whoever its job belongs to by now; tried again while Postgres is away."""
-        await self._patiently(
-            "close_call", id=claim.id, claim_no=claim.claim_no, call_no=call_no, **_call_end(end)
-        )
+        await self._patiently("close_call", id=claim.id, claim_no=claim.claim_no, call_no=call_no, **_call_end(end))
 
     async def hand_back(self, incarnation: Incarnation, ends: Sequence[LastCall]) -> int:
         """Give back every job the incarnation still runs; `ends` says what is known of their latest calls."""
@@ -276,7 +274,7 @@ class JobStore:
     async def heartbeat(
         self, incarnation: Incarnation, *, stopping: bool = False, held: Sequence[tuple[UUID, int]] = ()
     ) -> Beat:
-        """Say that the incarnation lives, and ask which of the claims it holds (job, `claim_no`) are no longer its own."""
+        """Say that the incarnation lives, and ask which of its claims (job, `claim_no`) are no longer its own."""
         rows = await self._all(
             "heartbeat",
             engine=self._beats,

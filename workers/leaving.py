@@ -1,10 +1,11 @@
 """A worker's way out, in time whatever its broker does.
 
-Once everything is handed back nothing of a worker is worth waiting for, but Celery says goodbye to its broker first. With a
-Redis that hangs (stopped in the middle of a connection, not gone) that takes a minute and more: each of its farewells waits
-for the socket's timeout, and its heartbeat is sent inside the hub with `retry=True` (celery/worker/heartbeat.py), which
-kombu's `Connection.ensure` repeats without end, the event dispatcher's lock held all the while. SIGTERM is then not even
-looked at. So a thread of ours waits for the end, and leaves without Celery if it must.
+Once everything is handed back nothing of a worker is worth waiting for, but Celery says goodbye to its broker
+first. With a Redis that hangs (stopped in the middle of a connection, not gone) that takes a minute and more:
+each of its farewells waits for the socket's timeout, and its heartbeat is sent inside the hub with `retry=True`
+(celery/worker/heartbeat.py), which kombu's `Connection.ensure` repeats without end, the event dispatcher's
+lock held all the while. SIGTERM is then not even looked at. So a thread of ours waits for the end, and leaves
+without Celery if it must.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ from concurrent.futures import CancelledError
 from typing import Protocol
 
 LET_GO_S = 4.0
-"""How long Celery has to end, from when all is handed back or the grace is over: with 25 s of grace that is before the 30 s
-after which Docker and Kubernetes kill. It needs a second or two: its loop looks at its flags once a second."""
+"""How long Celery has to end, from when all is handed back or the grace is over: with 25 s of grace that is before the
+30 s after which Docker and Kubernetes kill. It needs a second or two: its loop looks at its flags once a second."""
 LEAST_S = 1.0
 """What it has in any case."""
 

@@ -1,8 +1,8 @@
 """The runtime of a worker process: one uvloop loop on a thread of its own, under Celery's threads pool.
 
 Celery's thread takes a message, hands the attempt to the loop and waits; below that line all is asynchronous. The
-runtime also keeps the incarnation alive by its heartbeat, hears which of its jobs were cancelled, and ends it: what still
-runs after the grace period is cancelled and handed back in one statement.
+runtime also keeps the incarnation alive by its heartbeat, hears which of its jobs were cancelled, and ends it: what
+still runs after the grace period is cancelled and handed back in one statement.
 """
 
 from __future__ import annotations

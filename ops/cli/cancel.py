@@ -64,7 +64,7 @@ def cancel(
     directory: Directory = DEFAULT_DIRECTORY,
     as_json: AsJson = False,
 ) -> int:
-    """Cancel jobs that have not ended: by id, or all that fit every option given. Calls that run are cut off within 2 s.
+    """Cancel jobs that have not ended: by id, or all that fit every option given. Calls that run are cut off.
 
     Examples: [bold]assayline cancel 01939f6e-0000-7000-8000-000000000000[/bold]
     [bold]assayline cancel --tenant acme --analysis code_quality --dry-run[/bold]
@@ -76,7 +76,9 @@ def cancel(
             raise BadInput(f"ids name the jobs: leave out {', '.join(_option(name) for name in others)}")
         return _by_id(job_ids, tenant, screen, directory)
     if not which:
-        raise BadInput("which jobs? Give ids, or say it: --tenant, --analysis, --provider … (--help); every job is --all")
+        raise BadInput(
+            "which jobs? Give ids, or say it: --tenant, --analysis, --provider … (--help); every job is --all"
+        )
     return _by_filter(which, screen, directory, dry_run=dry_run)
 
 
@@ -164,5 +166,7 @@ def _progress(total: int, screen: Screen) -> Iterator[Callable[[Cancelled], obje
         try:
             yield show
         except BaseException:
-            screen.say(f"{so_far} of {total} were cancelled before it stopped; the same command goes on with the others")
+            screen.say(
+                f"{so_far} of {total} were cancelled before it stopped; the same command goes on with the others"
+            )
             raise

@@ -75,4 +75,3 @@ def job(
         screen.show(fields_table(given))
     screen.document({**stored.fields, **({"given": given} if content else {})})
     return OK
-

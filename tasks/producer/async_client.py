@@ -139,7 +139,7 @@ class AsyncClient:
         if self._http is not None and connection is None:
             return await self._http.cancellable(which)
         async with self._link(connection) as link:
-            return {state: jobs for state, jobs in await link.fetch(COUNT_CANCELLABLE, (which_json(which),))}
+            return {row[0]: row[1] for row in await link.fetch(COUNT_CANCELLABLE, (which_json(which),))}
 
     async def wait(
         self, job_id: UUID | str, timeout_s: float = 60.0, *, tenant: str | None = None, connection: Any = None

@@ -102,8 +102,8 @@ def portion_of(rows: Sequence[Sequence[Any]]) -> Portion:
 class Walk:
     """The way over all jobs of a filter; the caller does the portions, whichever colour it has.
 
-    `after` is where the next portion begins, None at the beginning; `done`: there is none. With `one_go` (in the caller's
-    transaction, which sees no end of anybody else's) it goes over them once.
+    `after` is where the next portion begins, None at the beginning; `done`: there is none. With `one_go`, for a walk
+    inside the caller's transaction, which holds what it has cancelled, it goes over them once.
     """
 
     def __init__(self, *, one_go: bool = False) -> None:

@@ -150,8 +150,8 @@ class Client:
     ) -> Cancelled:
         """Cancel all jobs that a filter means, in portions; `on_portion` hears after each how many it is so far.
 
-        Each portion is a transaction of its own: what is done is done, whatever comes after it. With `connection` all are
-        part of the caller's, which holds the rows of all its jobs until it ends.
+        Each portion is a transaction of its own: what is done is done, whatever comes after it. With `connection` all
+        are part of the caller's, which holds the rows of all its jobs until it ends.
 
         Raises:
             InvalidJob: the filter names nothing, or something that no job has.
@@ -176,7 +176,7 @@ class Client:
         if self._http is not None and connection is None:
             return self._http.cancellable(which)
         with self._link(connection) as link:
-            return {state: jobs for state, jobs in link.fetch(COUNT_CANCELLABLE, (which_json(which),))}
+            return {row[0]: row[1] for row in link.fetch(COUNT_CANCELLABLE, (which_json(which),))}
 
     def wait(
         self, job_id: UUID | str, timeout_s: float = 60.0, *, tenant: str | None = None, connection: Any = None

@@ -120,7 +120,9 @@ class AsyncHttpApi:
         """See `Client.cancel`."""
         return state_of(await self._say(cancel_ask(job_id, tenant)), job_id)
 
-    async def cancel_many(self, which: Mapping[str, Any], on_portion: Callable[[Cancelled], object] | None) -> Cancelled:
+    async def cancel_many(
+        self, which: Mapping[str, Any], on_portion: Callable[[Cancelled], object] | None
+    ) -> Cancelled:
         """See `Client.cancel_many`."""
         walk = Walk()
         while not walk.done:

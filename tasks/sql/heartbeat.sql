@@ -1,6 +1,6 @@
--- Says that an incarnation lives, and brings its row (back) into being. Returns whether it was new, and which of the claims
--- `:jobs`, `:claims` are not its own any more, by their places from 1: cancelled, or given to another worker. Each is looked
--- for by its key, one after the other: joined, a planner that takes the table for small would read the whole of it.
+-- Says that an incarnation lives, and brings its row (back) into being. Returns whether it was new, and which of the
+-- claims `:jobs`, `:claims` are not its own any more, by their places from 1: cancelled, or given to another worker. Each
+-- is looked for by its key, one after the other: joined, a planner that takes the table for small would read all of it.
 WITH beat AS (
     INSERT INTO assayline.workers (incarnation, hostname, pid, providers, slots, stopping)
     VALUES (:incarnation, :hostname, :pid, CAST(:providers AS text[]), :slots, :stopping)

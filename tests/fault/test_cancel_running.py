@@ -1,4 +1,4 @@
-"""A job that runs is cancelled, or taken from a worker that was frozen: its call is cut off, as the endpoint sees it."""
+"""A job that runs is cancelled, or taken from a frozen worker: its call is cut off, as the endpoint sees it."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def test_many_are_cancelled_by_filter_and_those_who_wait_hear_of_it(celery_setup
 
 
 def test_a_worker_that_was_frozen_gives_up_what_is_no_longer_its_own(celery_setup: AssaylineSetup) -> None:
-    """Taken for dead meanwhile: awake again it cuts its calls off at once, writes nothing to their jobs, and goes on."""
+    """Taken for dead: awake again it cuts its calls off at once, writes nothing to their jobs, and goes on."""
     setup = celery_setup
     setup.start_dispatcher()
     frozen = setup.workers.start(slots=2, heartbeat_s=0.5)
@@ -137,7 +137,7 @@ def test_a_worker_that_was_frozen_gives_up_what_is_no_longer_its_own(celery_setu
 
 
 def test_sigterm_under_load_hands_everything_back(celery_setup: AssaylineSetup) -> None:
-    """Fifty calls that take a minute: none is lost, and none is made twice without a line in the ledger that says so."""
+    """Fifty long calls: none is lost, and none is made twice without a line in the ledger that says so."""
     setup = celery_setup
     setup.start_dispatcher()
     grace_s = 1.0

@@ -132,7 +132,9 @@ def test_who_breaks_off_is_told_what_is_done(
     assert sorted(states(database_url).values()) == ["cancelled", "scheduled"]
 
 
-def test_what_somebody_holds_is_told(cli: Cli, enqueue: Callable[..., str], database_url: str, monkeypatch: Any) -> None:
+def test_what_somebody_holds_is_told(
+    cli: Cli, enqueue: Callable[..., str], database_url: str, monkeypatch: Any
+) -> None:
     monkeypatch.setattr("tasks.producer.cancelling.PAUSE_S", 0.0)
     job = enqueue()
     with psycopg.connect(database_url) as other:

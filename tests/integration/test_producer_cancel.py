@@ -79,7 +79,7 @@ def test_what_names_nothing_cancels_nothing(api: Api, database_url: str, kind: s
     for method in ("cancel_many", "cancellable"):
         for which, field in (
             ({}, "filter"), ({"tenant": None}, "filter"), ({"all": False}, "filter"), ({"tennant": "acme"}, "tennant"),
-            ({"created_after": datetime(2026, 1, 1)}, "created_after"), ({"tag": "a\0"}, None),  # noqa: DTZ001
+            ({"created_after": datetime(2026, 1, 1)}, "created_after"), ({"tag": "a\0"}, None),
             ({"tag": object()}, "filter"), ({"state": ["failed"]}, None),
         ):  # fmt: skip
             with pytest.raises(InvalidJob) as refused:

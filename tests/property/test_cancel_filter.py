@@ -41,8 +41,8 @@ NAMED = st.fixed_dictionaries(
 FILTER = NAMED.map(lambda named: named or {"all": True})
 
 INSERT = """
-INSERT INTO assayline.jobs (id, tenant, analysis, provider, source, subject, lane, tags, state, created_at, reason, chain,
-                            model, max_attempts, use_cache, use_fallback, priority, not_before)
+INSERT INTO assayline.jobs (id, tenant, analysis, provider, source, subject, lane, tags, state, created_at, reason,
+                            chain, model, max_attempts, use_cache, use_fallback, priority, not_before)
 SELECT assayline.uuid7(), %(tenant)s, %(analysis)s, %(provider)s, %(source)s, %(subject)s, %(lane)s, %(tags)s::text[],
        %(state)s, %(created_at)s, 'as it was', '{a/m}', 'm', 4, true, true, 5, now() RETURNING id
 """

@@ -248,9 +248,7 @@ class JobMachine(RuleBasedStateMachine):
         """A heartbeat says of each claim whether it is still its holder's, zombies included."""
         claims = [(held.claim.id, held.claim.claim_no) for held in self.held]
         beat = self.do(self.world.store.heartbeat(self.workers[worker % len(self.workers)], held=claims))
-        assert list(beat.lost) == [
-            claim for claim, held in zip(claims, self.held, strict=True) if not self.owns(held)
-        ]
+        assert list(beat.lost) == [claim for claim, held in zip(claims, self.held, strict=True) if not self.owns(held)]
 
     # What must hold -----------------------------------------------------------------------------------------------
 

@@ -3,7 +3,7 @@
 --   assayline_worker.<incarnation>   `cancel <job id> <claim_no>`: to the worker that runs the job
 --   assayline_ended                  `cancelled <job id> …`: to whoever tells those who wait (the dispatcher)
 --
--- Both are courtesies: a worker finds out by its heartbeat as well, those who wait look at the job now and then.
+-- Both are courtesies: a worker finds out by its heartbeat as well, and those who wait look at the job now and then.
 
 CREATE FUNCTION assayline.tell_cancelled(ids uuid[], workers uuid[], claim_nos integer[]) RETURNS void LANGUAGE plpgsql AS
 $$
@@ -38,13 +38,13 @@ BEGIN
     RETURN stands;
 END $$;
 
--- By filter ------------------------------------------------------------------------------------------------------------
+-- By filter -----------------------------------------------------------------------------------------------------------
 
 CREATE FUNCTION assayline.cancel_filters() RETURNS TABLE (name text, kinds text[], condition text)
 LANGUAGE sql IMMUTABLE PARALLEL SAFE AS
 $$
--- What a filter may name, as which kinds of JSON, and the condition on a job `j` that it is: $1 is the filter, $2 and $3
--- its times.
+-- What a filter may name, as which kinds of JSON, and the condition on a job `j` that it is: $1 is the filter, $2 and
+-- $3 its times.
     VALUES ('tenant', '{string}'::text[], 'j.tenant = $1 ->> ''tenant'''),
            ('analysis', '{string}', 'j.analysis = $1 ->> ''analysis'''),
            ('provider', '{string}', 'j.provider = $1 ->> ''provider'''),
@@ -69,7 +69,7 @@ $$;
 
 CREATE FUNCTION assayline.cancel_filter(given jsonb) RETURNS jsonb LANGUAGE plpgsql STABLE AS
 $$
--- A filter without what is null, or `all: false`: judged. A filter that names nothing is refused, for it means every job;
+-- A filter without what is null, or `all: false`: judged. One that names nothing is refused, for it means every job;
 -- who wants that says `{"all": true}`.
 DECLARE
     filter jsonb; problem text; place text;
@@ -136,8 +136,8 @@ END $$;
 
 CREATE FUNCTION assayline.oldest_cancellable(states text[]) RETURNS uuid LANGUAGE plpgsql STABLE AS
 $$
--- The oldest job in one of these states, so that the history before it is not read; NULL where there is none. By its text:
--- the least id as an id would be looked for from the beginning of the table on.
+-- The oldest job in one of these states, so that the history before it is not read; NULL where there is none. By its
+-- text: the least id as an id would be looked for from the beginning of the table on.
 DECLARE
     wanted text; found uuid; oldest uuid;
 BEGIN
@@ -151,9 +151,9 @@ END $$;
 CREATE FUNCTION public.assayline_cancel_jobs(filter jsonb, most integer DEFAULT 1000, after uuid DEFAULT NULL)
 RETURNS TABLE (cancelled integer, running integer, held integer, reached uuid) LANGUAGE plpgsql VOLATILE AS
 $$
--- Cancels one portion of the jobs that a filter means: at most `most`, and no more than ten times as many are looked at.
--- Each call is a transaction of its caller's; call it again with `after` set to what it has `reached`, until that is NULL.
--- By id, which is the time of birth, so jobs that come meanwhile come last.
+-- Cancels one portion of the jobs that a filter means: at most `most`, and no more than ten times as many are looked
+-- at. Call it again, in a transaction of its own, with `after` set to what it has `reached`, until that is NULL. By id,
+-- which is the time of birth, so jobs that come meanwhile come last.
 --
 -- cancelled: of this portion; running: of those, how many ran. held: passed by, for another transaction had them just
 -- then; a second walk finds them. Nobody's lock is waited for, and each portion's own go with its commit.
