@@ -24,6 +24,11 @@ OPEN = ("scheduled", "queued", "running")
 
 
 @pytest.fixture
+def database_url(emptied_database_url: str) -> str:
+    return emptied_database_url
+
+
+@pytest.fixture
 async def world(database_url: str) -> AsyncIterator[JobWorld]:
     async with job_world(database_url) as world:
         yield world

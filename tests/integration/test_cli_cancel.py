@@ -24,12 +24,17 @@ OURS = ("ASSAYLINE_", "OPENAI_", "LLM_", "LOG_", "TRACE_")
 
 
 @pytest.fixture
+def database_url(emptied_database_url: str) -> str:
+    mirror_into(emptied_database_url)
+    return emptied_database_url
+
+
+@pytest.fixture
 def cli(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, database_url: str) -> Cli:
     for name in [name for name in os.environ if name.startswith(OURS)]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("ASSAYLINE_DATABASE_URL", database_url)
     monkeypatch.chdir(tmp_path)
-    mirror_into(database_url)
     return lambda *args: CliRunner().invoke(app, [str(arg) for arg in args])
 
 

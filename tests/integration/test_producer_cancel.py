@@ -22,11 +22,26 @@ ANALYSIS = "code_quality"
 COLOURS = pytest.mark.parametrize(("kind", "way"), [(k, w) for k in ("sync", "async") for w in ("sql", "http")])
 
 
-@pytest.fixture
-def api(database_url: str, redis_url: str) -> Iterator[Api]:
-    mirror_into(database_url)
-    with served(database_url, redis_url) as running:
+REDIS_DATABASE = 13
+
+
+@pytest.fixture(scope="module")
+def shared(module_database_url: str, valkey_url: str) -> Iterator[Api]:
+    """One service for all."""
+    with served(module_database_url, f"{valkey_url.rstrip('/')}/{REDIS_DATABASE}") as running:
         yield running
+
+
+@pytest.fixture
+def database_url(emptied_database_url: str) -> str:
+    mirror_into(emptied_database_url)
+    return emptied_database_url
+
+
+@pytest.fixture
+def api(shared: Api, database_url: str) -> Api:
+    """The service without any job, its catalog as a dispatcher leaves it."""
+    return shared
 
 
 class Caller:

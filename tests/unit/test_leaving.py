@@ -6,6 +6,7 @@ import threading
 
 import pytest
 
+from workers import leaving
 from workers.leaving import LET_GO_S, Leaving
 from workers.worker import GRACE_S
 
@@ -28,6 +29,12 @@ class Runtime:
 
     def leave(self) -> None:
         self.left.set()
+
+
+@pytest.fixture
+def no_least(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody has to wait for the second that Celery has in any case."""
+    monkeypatch.setattr(leaving, "LEAST_S", 0.0)
 
 
 class Exit:
@@ -56,6 +63,7 @@ def test_who_was_never_told_to_stop_leaves_no_thread() -> None:
     assert not leaving._thread.is_alive()
 
 
+@pytest.mark.usefixtures("no_least")
 def test_celery_held_up_by_its_broker_is_left_behind(caplog: pytest.LogCaptureFixture) -> None:
     """Once all is handed back, and the incarnation is off the list."""
     runtime, forced = Runtime(), Exit()
@@ -69,6 +77,7 @@ def test_celery_held_up_by_its_broker_is_left_behind(caplog: pytest.LogCaptureFi
     leaving.done()
 
 
+@pytest.mark.usefixtures("no_least")
 @pytest.mark.parametrize("error", [ConnectionError("away"), TimeoutError("late")])
 def test_what_was_not_handed_back_shows_in_the_exit_code(error: Exception) -> None:
     runtime, forced = Runtime(error), Exit()
@@ -80,6 +89,7 @@ def test_what_was_not_handed_back_shows_in_the_exit_code(error: Exception) -> No
     leaving.done()
 
 
+@pytest.mark.usefixtures("no_least")
 def test_last_words_that_fail_do_not_keep_it() -> None:
     class Mute(Runtime):
         def leave(self) -> None:
