@@ -72,7 +72,8 @@ def claim_of(job_id: UUID) -> Claim:
         id=job_id, claim_no=1, analysis="text_classification", tenant="acme", lane="bulk", model=MINI,
         chain=(str(MINI),), hop=0, prompt_version=None, output_format=None, max_tokens=None, temperature=None,
         max_cost_usd=None, max_attempts=4, attempts_used=1, use_cache=True, use_fallback=True,
-        max_cost_usd=None, max_attempts=4, attempts_used=1, use_cache=True, use_fallback=True, deadline_in_s=None,
+        deadline_in_s=None, spent_usd=None, unpriced_calls=None, content="it crashes", context=CONTEXT, messages=(),
+        schema=None,
     )  # fmt: skip
 
 
