@@ -355,3 +355,17 @@ async def test_a_later_portion_costs_no_more_than_the_first(world: JobWorld, dat
             cost, after = blocks(after)
             read.append(cost)
     assert max(read[1:]) < 1.5 * min(read[1:])
+
+
+async def test_where_a_walk_begins_whatever_there_is(world: JobWorld) -> None:
+    """At the oldest of them, or, of too many to look at, where their month begins; never after one of them."""
+    ended = [world.enqueue("slow") for _ in range(3)]
+    world.sql("UPDATE assayline.jobs SET state = 'succeeded'")
+    begins = "SELECT assayline.oldest_cancellable(%s, %s) AS at"
+    assert world.sql(begins, list(OPEN), 10) == [{"at": None}]
+    assert world.sql(begins, list(OPEN), 0) == [{"at": None}]
+    waiting = [world.enqueue("slow") for _ in range(3)]
+    world.sql("UPDATE assayline.jobs SET state = 'queued' WHERE id = %s", waiting[0])
+    assert world.sql(begins, ["scheduled"], 2) == [{"at": waiting[1]}]
+    assert world.sql(begins, list(OPEN), 2) == [{"at": waiting[0]}]
+    assert world.sql(begins, list(OPEN), 1) == [{"at": ended[0]}]

@@ -1,5 +1,5 @@
 DROP FUNCTION public.assayline_cancel_jobs(jsonb, integer, uuid);
-DROP FUNCTION assayline.oldest_cancellable(text[]);
+DROP FUNCTION assayline.oldest_cancellable(text[], integer);
 DROP FUNCTION public.assayline_count_cancellable(jsonb);
 DROP FUNCTION assayline.cancel_conditions(jsonb);
 DROP FUNCTION assayline.cancel_filter(jsonb);

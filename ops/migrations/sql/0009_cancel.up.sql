@@ -134,16 +134,25 @@ BEGIN
     END LOOP;
 END $$;
 
-CREATE FUNCTION assayline.oldest_cancellable(states text[]) RETURNS uuid LANGUAGE plpgsql STABLE AS
+CREATE FUNCTION assayline.oldest_cancellable(states text[], most integer DEFAULT 200000) RETURNS uuid LANGUAGE plpgsql STABLE
+SET enable_seqscan = off AS
 $$
--- The oldest job in one of these states, so that the history before it is not read; NULL where there is none. By its
--- text: the least id as an id would be looked for from the beginning of the table on.
+-- Where a walk over all jobs in one of these states may begin, so that the history before them is not read; NULL where
+-- there are none. The oldest of them; of more than `most`, too many to look at, the first job of the oldest partition
+-- that has any. The least id by its text: as an id it would be looked for from the beginning of the table on.
 DECLARE
-    wanted text; found uuid; oldest uuid;
+    wanted text; seen bigint; found uuid; oldest uuid; leaf text;
 BEGIN
     FOREACH wanted IN ARRAY states LOOP
-        EXECUTE format('SELECT min(j.id::text)::uuid FROM assayline.jobs j WHERE j.state = %L', wanted) INTO found;
-        oldest := least(oldest, found);
+        EXECUTE format('SELECT count(*), min(j.id::text)::uuid FROM (
+            SELECT id FROM assayline.jobs WHERE state = %L LIMIT $1 + 1) j', wanted) INTO seen, found USING most;
+        oldest := least(oldest, CASE WHEN seen <= most THEN found END);
+        CONTINUE WHEN seen <= most;
+        FOR leaf IN SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = 'assayline.jobs'::regclass LOOP
+            EXECUTE format('SELECT j.id FROM %1$s j WHERE EXISTS (SELECT FROM %1$s k WHERE k.state = %2$L)
+                            ORDER BY j.id LIMIT 1', leaf, wanted) INTO found;
+            oldest := least(oldest, found);
+        END LOOP;
     END LOOP;
     RETURN oldest;
 END $$;
