@@ -124,6 +124,18 @@ class CancelAnswer(Answer):
     cancelled: bool = Field(description="false: it had ended otherwise before")
 
 
+class CancellationAnswer(Answer):
+    """What became of a wish to cancel jobs by filter. Those who wait for one of them hear of it."""
+
+    cancelled: int = Field(description="Jobs that this request has cancelled")
+    running: int = Field(description="Of those, how many ran: their calls are cut off, and their cost is recorded")
+    held: int = Field(
+        description="Jobs passed by, for somebody's open transaction held them; from the beginning again finds them"
+    )
+    next: str | None = Field(description="The `cursor` of the request that goes on; null: all were gone over")
+    matching: dict[str, int] | None = Field(description="With `dry_run`: how many it would be now, by state; else null")
+
+
 class JobLine(Answer):
     """A job in a list."""
 

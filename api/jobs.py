@@ -13,9 +13,9 @@ from api.answers import CancelAnswer, EnqueuedAnswer, JobAnswer, PageAnswer
 from api.door import Body, IdempotencyKey, checked
 from api.guard import ClientGone
 from api.listing import next_address, page_of
-from api.openapi import BODY, LINK, LOCATION, answers
+from api.openapi import LINK, LOCATION, answers, body
 from api.problems import CONFLICT, INVALID, NO_SUCH_JOB, NOT_JSON, WRONG_MEDIA_TYPE, refused
-from api.requests import ONCE, IdText, Page, Waiting, WhichTenant
+from api.requests import ONCE, IdText, JobRequest, Page, Waiting, WhichTenant
 from api.services import Here, Services
 from tasks.producer import StoredJob, WaitTimeout
 from tasks.producer.jobs import OPTIONS, Job
@@ -43,7 +43,7 @@ router = APIRouter(tags=["jobs"], dependencies=[Depends(once)])
     JOBS,
     status_code=202,
     summary="Hand a job over",
-    openapi_extra=BODY,
+    openapi_extra=body(JobRequest),
     responses=answers(
         {
             202: (EnqueuedAnswer, "It is in, and will run", LOCATION),
@@ -102,7 +102,7 @@ async def look(request: Request, here: Here, id: Id, wanted: Annotated[Waiting, 
     responses=answers({200: (CancelAnswer, "Where it stands now")}, NO_SUCH_JOB, INVALID),
 )
 async def cancel(here: Here, id: Id, whose: Annotated[WhichTenant, Query()]) -> JSONResponse:  # noqa: A002
-    """Cancel a job that has not ended. A call that runs is not stopped: its cost is recorded, its answer dropped."""
+    """Cancel a job that has not ended. A call that runs is cut off within two seconds, and its cost is recorded."""
     job_id = UUID(id)
     async with here.connection() as connection:
         state = await here.client.cancel(job_id, tenant=whose.tenant, connection=connection)

@@ -50,5 +50,9 @@ MAX_TEXT = 500
 MIN_KEY_CHARS, MAX_KEY_CHARS = 16, 512
 """Length of the key: 16 characters of a password generator are beyond guessing."""
 
+CANCEL_FOR_S = 1.5
+"""Seconds that one request goes on cancelling; the portion under way is brought to its end. What is left is for the
+next request."""
+
 STOP_WITHIN_S = 10.0
 """Seconds that open requests get after SIGTERM; those that wait for a job end at once."""

@@ -11,6 +11,7 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
+from pydantic import BaseModel
 
 from api.guard import OPEN
 from api.limits import MAX_BODY_BYTES, MAX_IN_FLIGHT
@@ -28,7 +29,7 @@ from api.problems import (
     Kind,
     ProblemDocument,
 )
-from api.requests import JobRequest
+from api.requests import CancellationRequest, JobRequest
 
 Json = dict[str, Any]
 
@@ -54,13 +55,15 @@ OF_STATUS: Mapping[int, Json] = {
 }
 """Headers that come with a status."""
 
-BODY: Json = {
-    "requestBody": {
-        "required": True,
-        "content": {"application/json": {"schema": {"$ref": f"{COMPONENTS}JobRequest"}}},
-    }
-}
-"""The request body of POST /v1/jobs, which `api.door` reads."""
+BODIES: tuple[type[BaseModel], ...] = (JobRequest, CancellationRequest)
+"""Request bodies, which `api.door` reads and FastAPI does not know of."""
+
+
+def body(model: type[BaseModel]) -> Json:
+    """What a route says of its request body, one of `BODIES`."""
+    schema = {"$ref": f"{COMPONENTS}{model.__name__}"}
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
+
 
 ALL = (FAULT,)
 """What any request may meet."""
@@ -69,7 +72,7 @@ WITH_KEY = (UNAUTHORIZED, BUSY, STOPPING, TOO_SLOW, TOO_LARGE)
 """And what any request that needs the key may meet."""
 
 WITH_STORE = (STORE_AWAY, NOT_MIGRATED)
-STORED = ("/v1/jobs", "/v1/calls", "/metrics")
+STORED = ("/v1/jobs", "/v1/cancellations", "/v1/calls", "/metrics")
 """Beginnings of the addresses that ask Postgres, and may meet these."""
 
 ABOUT = f"""Hands LLM analysis jobs to Assayline and tells what became of them.
@@ -142,7 +145,8 @@ def _add_components(components: Json) -> None:
     schemas = components.setdefault("schemas", {})
     for name in ("HTTPValidationError", "ValidationError"):
         schemas.pop(name, None)
-    for name, model in (("JobRequest", JobRequest), ("Problem", ProblemDocument)):
+    named: dict[str, type[BaseModel]] = {"Problem": ProblemDocument, **{body.__name__: body for body in BODIES}}
+    for name, model in named.items():
         schema = model.model_json_schema(ref_template=COMPONENTS + "{model}", mode="serialization")
         schemas.update(schema.pop("$defs", {}))
         schemas[name] = schema

@@ -121,6 +121,38 @@ class JobRequest(Closed):
         return Job(**{**said, "idempotency_key": self.idempotency_key or idempotency_key})
 
 
+Word = Annotated[str, word(200, shortest=1)]
+
+
+class CancellationRequest(Closed):
+    """Which jobs to cancel: those that have not ended and fit all that is named."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"tenant": "acme", "analysis": "code_quality", "state": ["scheduled"]}]}
+    )
+
+    tenant: Word | None = Field(None, description="Only this tenant's")
+    analysis: Annotated[str, word(32, shortest=1)] | None = Field(None, description="Only of this analysis")
+    provider: Word | None = Field(None, description="Only those that wait for, or run at, this provider")
+    state: Annotated[list[Literal["scheduled", "queued", "running"]], Field(min_length=1, max_length=3)] | None = Field(
+        None, description="Only in one of these states; no other job can be cancelled"
+    )
+    source: Word | None = Field(None, description="Only what this service has enqueued")
+    subject: Annotated[str, word(500, shortest=1)] | None = Field(None, description="Only about this subject")
+    tag: Annotated[str, word(100, shortest=1)] | None = Field(None, description="Only with this tag")
+    lane: Literal["interactive", "bulk"] | None = Field(None, description="Only of this lane")
+    created_after: Time | None = Field(None, description="Only those enqueued at this time or later")
+    created_before: Time | None = Field(None, description="Only those enqueued before this time")
+    all: bool = Field(False, description="Every job that has not ended; then nothing else is named")
+    dry_run: bool = Field(False, description="Count them, and cancel none")
+    cursor: IdText | None = Field(None, description="Where the request before has come to; taken from its `next`")
+
+    @property
+    def which(self) -> JsonMap:
+        """The filter alone."""
+        return self.model_dump(exclude={"dry_run", "cursor"})
+
+
 class Parameters(BaseModel):
     """Base of query parameters: unknown ones are refused. They come as text, so numbers are read out of it."""
 

@@ -7,18 +7,23 @@ costs one log line (the line's) and nothing else.
 from __future__ import annotations
 
 import json
+import logging
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from redis.exceptions import ResponseError
 
 from gateway.redis_line import RedisAway, RedisLine
+from tasks.states import TERMINAL
 
 if TYPE_CHECKING:
     from gateway.redis_line import Command
 
 RESULT_TTL_S = 3600
 """How long a result stays in Redis; in Postgres it stays."""
+
+log = logging.getLogger(__name__)
 
 
 def result_key(job_id: UUID) -> str:
@@ -51,3 +56,21 @@ class Announcer:
             )
         except (RedisAway, ResponseError):
             return
+
+    def pass_on(self, told: str) -> None:
+        """Publish the ends that Postgres tells of on `tasks.listen.ENDED`: `<state> <job id> …`. Never waits.
+
+        Events alone: there is no result, and a million keys for jobs that nobody waits for would fill the server.
+        """
+        state, *ids = told.split(" ")
+        try:
+            jobs = [UUID(job_id) for job_id in ids]
+        except ValueError:
+            jobs = []
+        if state not in TERMINAL or not jobs:
+            log.warning("what was told of ended jobs is not understood: %.100r", told)
+            return
+        with suppress(RedisAway):
+            self._line.post(
+                *(("PUBLISH", events_channel(job), json.dumps({"id": str(job), "state": state})) for job in jobs)
+            )

@@ -20,6 +20,7 @@ from gateway.journal.journal import Journal
 from gateway.ledger import CallLedger
 from gateway.messages import AnalysisResult, ModelRef
 from tasks.announce import Announcer
+from tasks.attempts import Attempts
 from tasks.job import Claim
 from tasks.ledger import JobLedger
 from tasks.patience import away
@@ -56,6 +57,8 @@ class Ending(StrEnum):
     FENCED = "fenced"
     """Somebody else owns the job by now: our end of it was refused, our call is on record."""
     HANDED_BACK = "handed_back"
+    CUT = "cut"
+    """The job was cancelled, or taken by somebody else, while its calls were made: they were cut off and closed."""
 
 
 class InternalFault(GatewayError):
@@ -110,8 +113,8 @@ class Runner:
     incarnation: Incarnation
     rng: Random = field(default_factory=Random)
     now: Callable[[], datetime] = field(default=lambda: datetime.now(UTC))
-    calling: set[asyncio.Task[object]] = field(default_factory=set)
-    """Attempts whose call is open: these, and only these, may be cancelled."""
+    attempts: Attempts = field(default_factory=Attempts)
+    """Those whose calls are being made: these, and only these, may be cancelled."""
     abandoned: list[LastCall] = field(default_factory=list)
     """What is known of the calls that were cancelled, until `hand_back`."""
     stopping: bool = False
@@ -134,10 +137,12 @@ class Runner:
         journal = None if self.journal is None else self.journal.of(str(claim.id), claim.claim_no)
         ledger = JobLedger(self.store, claim, journal)
         outcome = await self._attempt(claim, ledger)
-        if outcome is None:
-            return Ending.HANDED_BACK
         if isinstance(outcome, ClaimLost):
-            return Ending.FENCED
+            outcome = Ending.FENCED
+        if isinstance(outcome, Ending):
+            if outcome is not Ending.HANDED_BACK:
+                await self.store.close_call(claim, *ledger.last)
+            return outcome
         rules = self._rules(claim, ledger, asyncio.get_running_loop().time() - started)
         decided = verdict(outcome, claim.with_attempts(ledger.attempts_used), rules, self.rng)
         return await self._end(decided, claim, ledger)
@@ -146,28 +151,53 @@ class Runner:
         """Give all jobs still running here back to wait, with what is known of their calls. Returns how many."""
         return await self.store.hand_back(self.incarnation, self.abandoned)
 
-    async def _attempt(self, claim: Claim, ledger: JobLedger) -> AnalysisResult | GatewayError | None:
-        """The result, the error, or None where the process is stopping and the call was abandoned."""
-        task = asyncio.current_task()
-        assert task is not None
-        self.calling.add(task)
+    async def beat(self, *, stopping: bool = False) -> None:
+        """Say that the worker lives, and cut off the attempts whose jobs are no longer its own.
+
+        A notification may be lost, or its connection; a worker that was frozen has lost its jobs without a word.
+        """
+        held = self.attempts.held()
+        beat = await self.store.heartbeat(self.incarnation, stopping=stopping, held=held)
+        lost = sum(self.attempts.cut(*key) for key in beat.lost)
+        if lost:
+            log.warning("%d jobs are no longer this worker's: their calls were cut off", lost)
+
+    def heard(self, told: str) -> None:
+        """Do what was told on this worker's channel: `cancel <job id> <claim_no>` cuts an attempt off."""
         try:
-            if self.stopping:
+            word, job_id, claim_no = told.split()
+            key = UUID(job_id), int(claim_no)
+        except ValueError:
+            word = ""
+        if word != "cancel":
+            log.warning("what was told to this worker is not understood: %.100r", told)
+        elif self.attempts.cut(*key):
+            log.info("job %s was cancelled: its call was cut off", job_id)
+        else:
+            self.attempts.expect(*key)
+
+    async def _attempt(self, claim: Claim, ledger: JobLedger) -> AnalysisResult | GatewayError | Ending:
+        """The result, the error, or the ending: HANDED_BACK where the process stops, CUT where the job is lost."""
+        attempt = self.attempts.begin(claim.id, claim.claim_no)
+        try:
+            if self.stopping or attempt.cut:
                 raise asyncio.CancelledError
             return await self.analyst.analyze(claim, ledger)
         except asyncio.CancelledError:
+            if attempt.cut:
+                return Ending.CUT
             if not self.stopping:
                 # Not from us: something below let its own cancellation out. Nobody would hand this job back.
                 return InternalFault("the attempt was cancelled from within")
             self.abandoned.append(LastCall(claim, *ledger.last))
-            return None
+            return Ending.HANDED_BACK
         except GatewayError as error:
             return error
         except Exception as error:
             log.error("job %s: an error of ours: %s", claim.id, whereabouts(error))
             return InternalFault(f"{type(error).__name__}; the log says where")
         finally:
-            self.calling.discard(task)
+            self.attempts.end(attempt)
 
     def _rules(self, claim: Claim, ledger: JobLedger, elapsed_s: float) -> Rules:
         provider = claim.model.provider

@@ -64,9 +64,7 @@ MOVES: tuple[Move, ...] = (
     Move("pause", State.QUEUED, State.SCHEDULED, "pauses", "an operator has stopped its like; its message is stale"),
     Move("cancel_scheduled", State.SCHEDULED, State.CANCELLED, "store", "the caller asked"),
     Move("cancel_queued", State.QUEUED, State.CANCELLED, "store", "the caller asked"),
-    Move(
-        "cancel_running", State.RUNNING, State.CANCELLED, "store", "the caller asked; the call's cost is still recorded"
-    ),
+    Move("cancel_running", State.RUNNING, State.CANCELLED, "store", "the caller asked; its call is cut off"),
     Move("expire_scheduled", State.SCHEDULED, State.EXPIRED, "dispatch", "expires_at or deadline_at passed"),
     Move("expire_queued", State.QUEUED, State.EXPIRED, "dispatch", "expires_at or deadline_at passed"),
 )

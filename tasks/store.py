@@ -113,6 +113,14 @@ class LastCall:
     end: CallEnd
 
 
+@dataclass(frozen=True, slots=True)
+class Beat:
+    """What a heartbeat found. `fresh`: its incarnation was not on the list; `lost`: claims no longer its own."""
+
+    fresh: bool
+    lost: tuple[tuple[UUID, int], ...]
+
+
 class JobStore:
     """The worker's half of the store: claims, calls, ends, heartbeats."""
 
@@ -277,6 +285,10 @@ class JobStore:
             **_call_end(end),
         )
 
+    async def close_call(self, claim: Claim, call_no: int, end: CallEnd) -> None:
+        """Close a claim's latest call, whoever its job belongs to by now; tried again while Postgres is away."""
+        await self._patiently("close_call", id=claim.id, claim_no=claim.claim_no, call_no=call_no, **_call_end(end))
+
     async def hand_back(self, incarnation: Incarnation, ends: Sequence[LastCall]) -> int:
         """Give back every job the incarnation still runs; `ends` says what is known of their latest calls."""
         rows = await self._patiently(
@@ -287,8 +299,10 @@ class JobStore:
         )
         return int(rows[0]["count"])
 
-    async def heartbeat(self, incarnation: Incarnation, *, stopping: bool = False) -> bool:
-        """Say that the incarnation lives. Returns True where its row was new (first beat, or it had been forgotten)."""
+    async def heartbeat(
+        self, incarnation: Incarnation, *, stopping: bool = False, held: Sequence[tuple[UUID, int]] = ()
+    ) -> Beat:
+        """Say that the incarnation lives, and ask which of its claims (job, `claim_no`) are no longer its own."""
         rows = await self._all(
             "heartbeat",
             engine=self._beats,
@@ -298,8 +312,10 @@ class JobStore:
             providers=list(incarnation.providers),
             slots=incarnation.slots,
             stopping=stopping,
+            jobs=[job_id for job_id, _ in held],
+            claims=[claim_no for _, claim_no in held],
         )
-        return bool(rows[0]["fresh"])
+        return Beat(bool(rows[0]["fresh"]), tuple(held[place - 1] for place in rows[0]["lost"]))
 
     async def retire(self, incarnation: Incarnation) -> None:
         """Take a stopped incarnation off the list."""

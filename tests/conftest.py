@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 REDIS_DATABASES = 16
 """What a stock server has. Database 0 is left alone: a developer's own server may be in use."""
 
+EMPTIED = (
+    "jobs", "job_contents", "calls", "results", "idempotency_keys", "workers", "catalog_analyses", "catalog_models",
+)  # fmt: skip
+
 _process = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
 _processes = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
 _database_numbers = itertools.cycle(range(1 + _process, REDIS_DATABASES, _processes))
@@ -98,6 +102,22 @@ def empty_database_url(postgres_admin_url: str) -> Iterator[str]:
     """A database without our schema, for the tests of the migrations themselves."""
     with temporary_database(postgres_admin_url) as url:
         yield url
+
+
+@pytest.fixture(scope="module")
+def module_database_url(postgres_admin_url: str, template_database: str) -> Iterator[str]:
+    """A migrated database for all tests of a module: what each leaves behind, `emptied_database_url` takes away."""
+    with temporary_database(postgres_admin_url, template=template_database) as url:
+        yield url
+
+
+@pytest.fixture
+def emptied_database_url(module_database_url: str) -> str:
+    """The module's database without any row of ours: a quarter of the time that a database of its own takes a test."""
+    with psycopg.connect(module_database_url, autocommit=True) as connection:
+        for table in EMPTIED:
+            connection.execute(f"DELETE FROM assayline.{table}")
+    return module_database_url
 
 
 class temporary_database:  # noqa: N801  reads as the context manager it is

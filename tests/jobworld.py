@@ -180,6 +180,11 @@ class JobWorld:
         found: UUID = row["job_id"]
         return found
 
+    def cancel_jobs(self, filter: dict[str, Any], most: int = 1000, after: UUID | None = None) -> dict[str, Any]:  # noqa: A002
+        """Cancel one portion by filter; what it says of itself."""
+        [row] = self.sql("SELECT * FROM assayline_cancel_jobs(%s, %s, %s)", Jsonb(filter), most, after)
+        return row
+
     def cancel(self, job: UUID) -> str:
         [row] = self.sql("SELECT assayline_cancel(%s) AS state", job)
         return str(row["state"])
@@ -187,7 +192,7 @@ class JobWorld:
     async def worker(self, slots: int = 4, providers: tuple[str, ...] = PROVIDERS) -> Incarnation:
         """A new incarnation that has sent its first heartbeat."""
         incarnation = Incarnation(uuid.uuid4(), "host", 1, providers, slots)
-        assert await self.store.heartbeat(incarnation)
+        assert (await self.store.heartbeat(incarnation)).fresh
         return incarnation
 
     def dispatcher(

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any
 from uuid import uuid4
 
 import beat_schedule
@@ -32,6 +33,7 @@ from tasks.clock.clock import Clock
 from tasks.clock.runs import Runs
 from tasks.clock.schedule import in_force
 from tasks.job import Claim
+from tasks.listen import listen, worker_channel
 from tasks.mirror import MirroredAnalysis
 from tasks.producer import AsyncClient
 from tasks.run import Runner
@@ -163,7 +165,7 @@ async def build_worker(
     """
     database_url = required(settings.database_url, "ASSAYLINE_DATABASE_URL")
     engine = create_engine(database_url, replan=False)
-    beats = create_engine(database_url, pool_size=1)
+    beats = create_engine(database_url, pool_size=1, replan=False)
     books = create_engine(database_url, pool_size=1)
     line = RedisLine.from_url(required(settings.redis_url, "ASSAYLINE_REDIS_URL"))
     incarnation = Incarnation(uuid4(), socket.gethostname(), os.getpid(), providers, slots)
@@ -192,4 +194,8 @@ async def build_worker(
         await store.aclose()
         await books.dispose()
 
-    return Services(runner=runner, ticks={"upkeep": lambda: upkeep(engine), "schedules": clock.tick}, close=close)
+    def hear(standing: Callable[[bool], None]) -> Coroutine[Any, Any, None]:
+        return listen(engine, worker_channel(incarnation.id), runner.heard, standing=standing)
+
+    ticks = {"upkeep": lambda: upkeep(engine), "schedules": clock.tick}
+    return Services(runner=runner, ticks=ticks, close=close, hear=hear)

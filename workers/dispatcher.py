@@ -13,9 +13,11 @@ from gateway.limits.groups import LimitGroups
 from gateway.limits.limiter import Limiter
 from gateway.redis_line import RedisLine
 from gateway.settings import Settings
+from tasks.announce import Announcer
 from tasks.dispatch import Dispatcher
 from tasks.dispatch_policy import Policy
 from tasks.headroom import LimitHeadroom
+from tasks.listen import ENDED, listen
 from tasks.mirror import mirror
 from tasks.store import create_engine
 from workers.app import app
@@ -37,6 +39,7 @@ async def _dispatch(settings: Settings, catalog: Catalog, policy: Policy | None)
     publisher = CeleryPublisher(app)
     line = RedisLine.from_url(required(settings.redis_url, "ASSAYLINE_REDIS_URL"))
     headroom = LimitHeadroom(Limiter(line, "dispatcher"), LimitGroups(catalog))
+    telling = asyncio.create_task(listen(engine, ENDED, Announcer(line).pass_on))
     try:
         await mirror(engine, *mirrored(catalog, load_analyses()))
         dispatcher = Dispatcher(
@@ -44,6 +47,8 @@ async def _dispatch(settings: Settings, catalog: Catalog, policy: Policy | None)
         )
         await dispatcher.run(stop)
     finally:
+        telling.cancel()
+        await asyncio.wait([telling])
         await line.aclose()
         await asyncio.to_thread(publisher.close)
         await engine.dispose()

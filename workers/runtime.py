@@ -1,8 +1,8 @@
 """The runtime of a worker process: one uvloop loop on a thread of its own, under Celery's threads pool.
 
 Celery's thread takes a message, hands the attempt to the loop and waits; below that line all is asynchronous. The
-runtime also keeps the incarnation alive by its heartbeat, and ends it: what still runs after the grace period is
-cancelled and handed back in one statement.
+runtime also keeps the incarnation alive by its heartbeat, hears which of its jobs were cancelled, and ends it: what
+still runs after the grace period is cancelled and handed back in one statement.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import logging
 import threading
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 from uuid import UUID
@@ -24,10 +25,14 @@ T = TypeVar("T")
 
 HEARTBEAT_S = 5.0
 """A quarter of the twenty seconds after which an incarnation counts as dead: three beats may be lost."""
+LOOK_S = 1.0
+"""Between two heartbeats while nothing can be heard: whether a job was cancelled is then found out by looking."""
 SETTLE_S = 30.0
 """How long writes that are under way at the end may take, before they are cut."""
 CUT_S = 5.0
 """How long what is cut may take to let go of its connection."""
+LEAVE_S = 2.0
+"""How long a process that ends by force takes for its last words to Postgres."""
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +48,8 @@ class Services:
     runner: Runner
     ticks: Mapping[str, Callable[[], Awaitable[object]]] = field(default_factory=dict)
     close: Callable[[], Awaitable[None]] | None = None
+    hear: Callable[[Callable[[bool], None]], Coroutine[Any, Any, None]] | None = None
+    """Hears for ever what is told to this worker, and calls what it is given whenever that begins or ceases."""
 
 
 class Runtime:
@@ -59,6 +66,10 @@ class Runtime:
         """Those of them that do a tick's work."""
         self._stopping = False
         self._beating: asyncio.Task[None] | None = None
+        self._listening: asyncio.Task[None] | None = None
+        self._hearing = False
+        self._look = asyncio.Event()
+        """Set when something may have been missed."""
         self._ending: Future[None] | None = None
 
     def start(self) -> None:
@@ -96,6 +107,23 @@ class Runtime:
         if self._ending is None:
             self._ending = self._submit(self._end(grace_s))
 
+    def await_end(self) -> None:
+        """Wait for the end that `begin_stop` started: nothing runs any more, and all is handed back.
+
+        Raises:
+            Exception: what kept it from being handed back; the dispatcher will find it.
+        """
+        assert self._ending is not None
+        self._ending.result()
+
+    def leave(self) -> None:
+        """Do of the closing only what others would notice, for a process that ends by force.
+
+        Raises:
+            TimeoutError: Postgres took too long; the dispatcher notices by the clock.
+        """
+        self._submit(self._off_the_list()).result(LEAVE_S)
+
     def stop(self) -> None:
         """Wait for the end that `begin_stop` started (or end now), close the services, stop the loop."""
         self.begin_stop(0.0)
@@ -117,9 +145,10 @@ class Runtime:
 
     async def _begin(self) -> None:
         self._services = await self._build()
-        runner = self._services.runner
-        await runner.store.heartbeat(runner.incarnation)
+        await self._services.runner.beat()
         self._beating = asyncio.create_task(self._beat())
+        if self._services.hear is not None:
+            self._listening = asyncio.create_task(self._services.hear(self._on_hearing))
 
     async def _tracked(self, work: Coroutine[Any, Any, T]) -> T:
         task = asyncio.current_task()
@@ -152,23 +181,44 @@ class Runtime:
             self._ticking.discard(task)
 
     async def _beat(self) -> None:
+        """Beat for ever; sooner where the looking has to stand in for the hearing."""
         runner = self._built.runner
+        silent = False
         while True:
-            await asyncio.sleep(self._heartbeat_s)
+            await self._pause()
             try:
                 async with asyncio.timeout(self._heartbeat_s):
-                    await runner.store.heartbeat(runner.incarnation, stopping=self._ending is not None)
+                    await runner.beat(stopping=self._ending is not None)
             except Exception as error:
-                log.warning("a heartbeat was not heard: %s", type(error).__name__)
+                if not silent:
+                    log.warning("a heartbeat was not heard: %s", type(error).__name__)
+                silent = True
+            else:
+                if silent:
+                    log.info("heartbeats are heard again")
+                silent = False
+
+    async def _pause(self) -> None:
+        every_s = self._heartbeat_s if self._hearing else min(self._heartbeat_s, LOOK_S)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(every_s):
+                await self._look.wait()
+        self._look.clear()
+
+    def _on_hearing(self, stands: bool) -> None:
+        """Look at once: what was told while nothing was heard, or just before, is not heard any more."""
+        if stands != self._hearing:
+            self._hearing = stands
+            self._look.set()
 
     async def _end(self, grace_s: float) -> None:
         runner = self._built.runner
         self._stopping = True
         _cancel(self._ticking)
-        await self._quietly(runner.store.heartbeat(runner.incarnation, stopping=True))
+        await self._quietly(runner.beat(stopping=True))
         await self._drained(grace_s)
         runner.stopping = True
-        _cancel(runner.calling)
+        _cancel(runner.attempts.tasks)
         await self._drained(SETTLE_S)
         # A task left on a loop that stops keeps its connection, and Celery's thread that waits for it, for ever.
         _cancel(self._running)
@@ -184,17 +234,22 @@ class Runtime:
             await asyncio.wait(tuple(self._running), timeout=left_s)
 
     async def _close(self) -> None:
-        if self._beating is not None:
-            self._beating.cancel()
-            await asyncio.wait([self._beating])
-        runner = self._built.runner
-        # The pool has stopped: what it still took after the first hand-back is handed back now.
-        await self._quietly(runner.hand_back())
-        await self._quietly(runner.store.retire(runner.incarnation))
+        await self._off_the_list()
         if self._services is not None and self._services.close is not None:
             await self._services.close()
         await self._loop.shutdown_asyncgens()
         await self._loop.shutdown_default_executor()
+
+    async def _off_the_list(self) -> None:
+        """Say nothing more, and have the incarnation forgotten."""
+        chores = [chore for chore in (self._beating, self._listening) if chore is not None]
+        _cancel(chores)
+        if chores:
+            await asyncio.wait(chores)
+        runner = self._built.runner
+        # The pool has stopped: what it still took after the first hand-back is handed back now.
+        await self._quietly(runner.hand_back())
+        await self._quietly(runner.store.retire(runner.incarnation))
 
     async def _quietly(self, work: Awaitable[object]) -> None:
         """Await what a stop can do without: the dispatcher notices by the clock."""

@@ -24,6 +24,7 @@ from workers.app import app
 from workers.build import build_worker, configured
 from workers.celery_settings import SYSTEM_QUEUE
 from workers.events import EventBatches
+from workers.leaving import Leaving
 from workers.runtime import Runtime, install_runtime
 
 log = logging.getLogger(__name__)
@@ -53,15 +54,18 @@ def run_worker(settings: Settings, catalog: Catalog, options: WorkerOptions) -> 
     runtime = Runtime(lambda: build_worker(settings, catalog, os.environ, providers=providers, slots=slots))
     runtime.start()
     install_runtime(runtime)
+    leaving = Leaving(runtime, options.grace_s)
 
     def on_shutting_down(**_: Any) -> None:
         runtime.begin_stop(options.grace_s)
+        leaving.begin()
 
     worker_shutting_down.connect(on_shutting_down, weak=False)
     try:
         return _consume(catalog, providers, slots, options)
     finally:
         worker_shutting_down.disconnect(on_shutting_down)
+        leaving.done()
         runtime.stop()
         install_runtime(None)
 

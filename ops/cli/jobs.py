@@ -1,4 +1,4 @@
-"""`assayline jobs`, `job` and `cancel`: what stands in Postgres, and ending it."""
+"""`assayline jobs` and `job`: what stands in Postgres."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import typer
 from ops.cli import target
 from ops.cli.exit_codes import OK
 from ops.cli.screen import DEFAULT_DIRECTORY, AsJson, Directory, Screen
-from ops.cli.troubles import BadInput
 from tasks.states import State
 
 Tenant = Annotated[str | None, typer.Option(help="Only this tenant's.")]
@@ -87,33 +86,4 @@ def job(
         screen.show("\ngiven")
         screen.show(fields_table(given))
     screen.document({**stored.fields, **({"given": given} if content else {})})
-    return OK
-
-
-def cancel(
-    job_ids: Annotated[list[UUID], typer.Argument(metavar="ID...")],
-    tenant: Tenant = None,
-    directory: Directory = DEFAULT_DIRECTORY,
-    as_json: AsJson = False,
-) -> int:
-    """Cancel jobs that have not ended. A call that runs is not stopped: its cost is recorded, its answer dropped.
-
-    Example: [bold]assayline cancel 01939f6e-0000-7000-8000-000000000000[/bold]
-    """
-    from tasks.producer import Client, JobNotFound
-
-    screen = Screen(as_json=as_json)
-    unknown: list[UUID] = []
-    with Client(target.database_url(directory)) as client:
-        for job_id in job_ids:
-            try:
-                state = client.cancel(job_id, tenant=tenant)
-            except JobNotFound:
-                unknown.append(job_id)
-                continue
-            cancelled = state == State.CANCELLED
-            screen.show(f"{job_id}  {state}" + ("" if cancelled else "  (had ended already)"))
-            screen.document({"id": job_id, "state": state, "cancelled": cancelled})
-    if unknown:
-        raise BadInput(f"no such job: {', '.join(map(str, unknown))}")
     return OK

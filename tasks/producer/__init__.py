@@ -5,6 +5,7 @@ Built as a wheel of its own, `assayline-client`, and imported as `assayline_clie
 """
 
 from .async_client import AsyncClient
+from .cancelling import Cancelled, Which
 from .client import Client
 from .errors import (
     AssaylineError,
@@ -26,6 +27,7 @@ from .records import Receipt, StoredJob, StoredResult
 __all__ = [
     "AssaylineError",
     "AsyncClient",
+    "Cancelled",
     "Client",
     "DriverMissing",
     "IdempotencyConflict",
@@ -43,4 +45,5 @@ __all__ = [
     "UnknownModel",
     "UnsupportedConnection",
     "WaitTimeout",
+    "Which",
 ]

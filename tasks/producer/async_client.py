@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import AsyncIterable, AsyncIterator, Iterable
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Unpack
 from uuid import UUID
 
 from .async_links import AsyncLink, AsyncPsycopgLink, async_link_for
+from .cancelling import PORTION, Cancelled, Walk, Which, portion_of, which_json
 from .ears import AsyncEar
 from .errors import AssaylineError, translated
 from .http_words import Service, is_service
@@ -18,6 +20,8 @@ from .records import Receipt, StoredJob, as_id, receipts, state_after_cancel, st
 from .shelf import Shelf, libpq_url, psycopg_module, reusable
 from .statements import (
     CANCEL,
+    CANCEL_JOBS,
+    COUNT_CANCELLABLE,
     ENQUEUE,
     ENQUEUE_STAGED,
     GET,
@@ -114,6 +118,28 @@ class AsyncClient:
             return await self._http.cancel(wanted, tenant)
         async with self._link(connection) as link:
             return state_after_cancel(await link.fetch(CANCEL, lookup_params(wanted, tenant)), wanted)
+
+    async def cancel_many(
+        self, *, on_portion: Callable[[Cancelled], object] | None = None, connection: Any = None, **which: Unpack[Which]
+    ) -> Cancelled:
+        """Cancel all jobs that a filter means, in portions: see `Client.cancel_many`."""
+        if self._http is not None and connection is None:
+            return await self._http.cancel_many(which, on_portion)
+        wanted, walk = which_json(which), Walk(one_go=connection is not None)
+        while not walk.done:
+            async with self._link(connection) as link:
+                pause_s = walk.took(portion_of(await link.fetch(CANCEL_JOBS, (wanted, PORTION, walk.after))))
+            if on_portion is not None:
+                on_portion(walk.so_far)
+            await asyncio.sleep(pause_s)
+        return walk.so_far
+
+    async def cancellable(self, *, connection: Any = None, **which: Unpack[Which]) -> dict[str, int]:
+        """How many jobs `cancel_many` would cancel, by the states that they are in: see `Client.cancellable`."""
+        if self._http is not None and connection is None:
+            return await self._http.cancellable(which)
+        async with self._link(connection) as link:
+            return {row[0]: row[1] for row in await link.fetch(COUNT_CANCELLABLE, (which_json(which),))}
 
     async def wait(
         self, job_id: UUID | str, timeout_s: float = 60.0, *, tenant: str | None = None, connection: Any = None

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Unpack
 from uuid import UUID
 
+from .cancelling import PORTION, Cancelled, Walk, Which, portion_of, which_json
 from .ears import Ear
 from .errors import AssaylineError, translated
 from .http_words import Service, is_service
@@ -18,6 +19,8 @@ from .records import Receipt, StoredJob, as_id, receipts, state_after_cancel, st
 from .shelf import Shelf, libpq_url, psycopg_module, reusable
 from .statements import (
     CANCEL,
+    CANCEL_JOBS,
+    COUNT_CANCELLABLE,
     ENQUEUE,
     ENQUEUE_STAGED,
     GET,
@@ -141,6 +144,39 @@ class Client:
             return self._http.cancel(wanted, tenant)
         with self._link(connection) as link:
             return state_after_cancel(link.fetch(CANCEL, lookup_params(wanted, tenant)), wanted)
+
+    def cancel_many(
+        self, *, on_portion: Callable[[Cancelled], object] | None = None, connection: Any = None, **which: Unpack[Which]
+    ) -> Cancelled:
+        """Cancel all jobs that a filter means, in portions; `on_portion` hears after each how many it is so far.
+
+        Each portion is a transaction of its own: what is done is done, whatever comes after it. With `connection` all
+        are part of the caller's, which holds the rows of all its jobs until it ends.
+
+        Raises:
+            InvalidJob: the filter names nothing, or something that no job has.
+        """
+        if self._http is not None and connection is None:
+            return self._http.cancel_many(which, on_portion)
+        wanted, walk = which_json(which), Walk(one_go=connection is not None)
+        while not walk.done:
+            with self._link(connection) as link:
+                pause_s = walk.took(portion_of(link.fetch(CANCEL_JOBS, (wanted, PORTION, walk.after))))
+            if on_portion is not None:
+                on_portion(walk.so_far)
+            time.sleep(pause_s)
+        return walk.so_far
+
+    def cancellable(self, *, connection: Any = None, **which: Unpack[Which]) -> dict[str, int]:
+        """How many jobs `cancel_many` would cancel, by the states that they are in.
+
+        Raises:
+            InvalidJob: see `cancel_many`.
+        """
+        if self._http is not None and connection is None:
+            return self._http.cancellable(which)
+        with self._link(connection) as link:
+            return {row[0]: row[1] for row in link.fetch(COUNT_CANCELLABLE, (which_json(which),))}
 
     def wait(
         self, job_id: UUID | str, timeout_s: float = 60.0, *, tenant: str | None = None, connection: Any = None

@@ -11,10 +11,11 @@ import http.client
 import io
 import ssl
 import time
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from typing import Any
 from uuid import UUID
 
+from .cancelling import Cancelled, Walk
 from .errors import InvalidJob, ServiceRefused
 from .http_words import (
     MAX_ANSWER_BYTES,
@@ -23,9 +24,12 @@ from .http_words import (
     Service,
     Turns,
     cancel_ask,
+    cancel_many_ask,
+    cancellable_from,
     enqueue_ask,
     get_ask,
     job_of,
+    portion_from,
     receipt_of,
     state_of,
 )
@@ -58,6 +62,20 @@ class HttpApi:
     def cancel(self, job_id: UUID, tenant: str | None) -> str:
         """See `Client.cancel`."""
         return state_of(self._say(cancel_ask(job_id, tenant)), job_id)
+
+    def cancel_many(self, which: Mapping[str, Any], on_portion: Callable[[Cancelled], object] | None) -> Cancelled:
+        """See `Client.cancel_many`."""
+        walk = Walk()
+        while not walk.done:
+            pause_s = walk.took(portion_from(self._say(cancel_many_ask(which, walk.after))))
+            if on_portion is not None:
+                on_portion(walk.so_far)
+            time.sleep(pause_s)
+        return walk.so_far
+
+    def cancellable(self, which: Mapping[str, Any]) -> dict[str, int]:
+        """See `Client.cancellable`."""
+        return cancellable_from(self._say(cancel_many_ask(which, None, dry_run=True)))
 
     def wait(self, job_id: UUID, timeout_s: float, tenant: str | None) -> StoredJob:
         """See `Client.wait`."""
@@ -101,6 +119,22 @@ class AsyncHttpApi:
     async def cancel(self, job_id: UUID, tenant: str | None) -> str:
         """See `Client.cancel`."""
         return state_of(await self._say(cancel_ask(job_id, tenant)), job_id)
+
+    async def cancel_many(
+        self, which: Mapping[str, Any], on_portion: Callable[[Cancelled], object] | None
+    ) -> Cancelled:
+        """See `Client.cancel_many`."""
+        walk = Walk()
+        while not walk.done:
+            pause_s = walk.took(portion_from(await self._say(cancel_many_ask(which, walk.after))))
+            if on_portion is not None:
+                on_portion(walk.so_far)
+            await asyncio.sleep(pause_s)
+        return walk.so_far
+
+    async def cancellable(self, which: Mapping[str, Any]) -> dict[str, int]:
+        """See `Client.cancellable`."""
+        return cancellable_from(await self._say(cancel_many_ask(which, None, dry_run=True)))
 
     async def wait(self, job_id: UUID, timeout_s: float, tenant: str | None) -> StoredJob:
         """See `Client.wait`."""

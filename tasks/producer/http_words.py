@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, NoReturn
 from urllib.parse import quote, urlencode, urlsplit
 from uuid import UUID
 
+from .cancelling import Portion, which_json
 from .errors import (
     MAX_BYTES,
     MAX_LEVELS,
@@ -31,6 +32,7 @@ from .records import Receipt, StoredJob, stored_job
 
 URN = "urn:assayline:problem:"
 JOBS = "/v1/jobs"
+CANCELLATIONS = "/v1/cancellations"
 HTTP_BAD = 400
 """From here on a status says that it was not done."""
 
@@ -118,6 +120,17 @@ def cancel_ask(job_id: UUID, tenant: str | None) -> Ask:
     return Ask("POST", f"{JOBS}/{job_id}/cancel{_query(_of(tenant))}", b"")
 
 
+def cancel_many_ask(which: Mapping[str, Any], after: str | None, *, dry_run: bool = False) -> Ask:
+    """Cancel jobs by filter, from where the request before has come to; or count them.
+
+    Raises:
+        InvalidJob: see `cancelling.which_json`.
+    """
+    rest = {**({} if after is None else {"cursor": after}), **({"dry_run": True} if dry_run else {})}
+    body = {**json.loads(which_json(which)), **rest}
+    return Ask("POST", CANCELLATIONS, json.dumps(body, ensure_ascii=False).encode())
+
+
 def receipt_of(said: Said, item: int = 0) -> Receipt:
     """Read the answer to `enqueue_ask`; raises what `checked` does, with the job's place in it."""
     try:
@@ -137,6 +150,18 @@ def job_of(said: Said, job_id: UUID) -> StoredJob:
 def state_of(said: Said, job_id: UUID) -> str:
     """Read the answer to `cancel_ask`."""
     return str(checked(said, job_id)["state"])
+
+
+def portion_from(said: Said) -> Portion:
+    """Read the answer to `cancel_many_ask`."""
+    found = checked(said, None)
+    return Portion(found["cancelled"], found["running"], found["held"], found["next"])
+
+
+def cancellable_from(said: Said) -> dict[str, int]:
+    """Read the answer to `cancel_many_ask` with `dry_run`."""
+    found = checked(said, None)["matching"]
+    return {str(state): int(jobs) for state, jobs in found.items()}
 
 
 def checked(said: Said, job_id: UUID | None) -> dict[str, Any]:

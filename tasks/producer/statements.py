@@ -26,6 +26,11 @@ STAGE_INSERT = (
 ENQUEUE_STAGED = "SELECT ord, job_id::text, created FROM public.assayline_enqueue_staged(1)"
 GET = "SELECT public.assayline_get(%s::text::uuid, %s::text)::text"
 CANCEL = "SELECT public.assayline_cancel(%s::text::uuid, %s::text)"
+CANCEL_JOBS = (
+    "SELECT cancelled, running, held, reached::text"
+    " FROM public.assayline_cancel_jobs(%s::text::jsonb, %s::integer, %s::text::uuid)"
+)
+COUNT_CANCELLABLE = "SELECT state, jobs FROM public.assayline_count_cancellable(%s::text::jsonb)"
 
 CHUNK_ROWS = 2_000
 """Jobs per chunk: by then the cost of a transaction is spread thin (measured: 3 of 65 µs per job)."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from typing import TYPE_CHECKING
 
 import pytest
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
     from nodes.cluster import AssaylineSetup
 
 PAID_ONCE = [(1, 1, "succeeded")]
+LEAVES_WITHIN_S = 10.0
+"""Half a second of grace, and four that Celery has; a Redis that hangs would hold it for a minute."""
 
 
 @pytest.fixture(scope="module")
@@ -119,6 +123,31 @@ def test_a_worker_without_redis_still_ends_on_sigterm(celery_setup: AssaylineSet
     assert code == 0, worker.logs()
     assert setup.store.calls(job) == PAID_ONCE
     assert setup.store.state(job) == "succeeded"
+
+
+def test_a_worker_whose_redis_hangs_still_ends_on_sigterm(
+    celery_setup: AssaylineSetup, own_valkey: EmbeddedValkey
+) -> None:
+    """Not gone: stopped in the middle of its connections. Celery would wait for it; the worker does not."""
+    setup = celery_setup
+    setup.start_dispatcher()
+    worker = setup.workers.start(grace_s=0.5)
+    job, marker = in_mid_call(setup)
+    server = int((own_valkey.directory / "valkey.pid").read_text())
+
+    os.kill(server, signal.SIGSTOP)
+    try:
+        worker.kill("SIGTERM")
+        code = worker.container.wait(LEAVES_WITHIN_S)
+    finally:
+        os.kill(server, signal.SIGCONT)
+
+    assert code == 0, worker.logs()
+    assert "the worker ends without it" in worker.logs()
+    assert setup.store.calls(job)[0] == (1, 1, "abandoned")
+    assert setup.store.job(job)["reason"] != "rescue"
+    assert setup.wire.hung_up(marker) == 1
+    assert worker.container.pid not in {row["pid"] for row in setup.store.workers()}
 
 
 def test_postgres_connections_cut_in_mid_call(celery_setup: AssaylineSetup) -> None:

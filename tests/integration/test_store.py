@@ -628,9 +628,9 @@ async def test_a_cut_answer_is_a_dead_letter(world: JobWorld) -> None:
 
 async def test_a_heartbeat_says_whether_its_row_was_new(world: JobWorld) -> None:
     incarnation = await world.worker()
-    assert not await world.store.heartbeat(incarnation)
+    assert not (await world.store.heartbeat(incarnation)).fresh
     world.sql("DELETE FROM assayline.workers")
-    assert await world.store.heartbeat(incarnation)
+    assert (await world.store.heartbeat(incarnation)).fresh
 
 
 async def test_a_stopping_worker_has_no_slots_and_a_retired_one_no_row(world: JobWorld) -> None:
@@ -710,7 +710,7 @@ def test_every_statement_is_used_and_begins_with_its_sentence() -> None:
     assert {name for name, text in SQL.items() if not re.match(r"-- [A-Z].+", text)} == set()
 
 
-ON_ONE_JOB = ("charge_call", "claim", "fail", "open_call", "reschedule", "succeed")
+ON_ONE_JOB = ("charge_call", "claim", "fail", "heartbeat", "open_call", "reschedule", "succeed")
 
 
 @pytest.mark.parametrize("name", ON_ONE_JOB)

@@ -36,6 +36,7 @@ class Wire:
         self._refused: dict[str, int] = {}
         self._rejected: dict[str, tuple[int, str]] = {}
         self._keys: Counter[str] = Counter()
+        self._hung_up: Counter[str] = Counter()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="wire")
 
@@ -59,6 +60,10 @@ class Wire:
         """Leave calls for `marker` open until `release`, from this one of them on."""
         self._held_from[marker] = from_call
         self._on_loop(self._hold(marker))
+
+    def hung_up(self, marker: str) -> int:
+        """How many calls for `marker` were held when their caller closed the connection."""
+        return self._hung_up[marker]
 
     def spoil(self, marker: str) -> None:
         """Answer the first call for `marker` with what is no answer, so that another one asks for its repair."""
@@ -86,7 +91,7 @@ class Wire:
     async def _listen(self) -> None:
         application = web.Application()
         application.router.add_post("/v1/chat/completions", self._complete)
-        self._runner = web.AppRunner(application, access_log=None)
+        self._runner = web.AppRunner(application, access_log=None, handler_cancellation=True)
         await self._runner.setup()
         site = web.TCPSite(self._runner, "127.0.0.1", 0)
         await site.start()
@@ -103,6 +108,13 @@ class Wire:
     async def _release(self, marker: str) -> None:
         self._held.pop(marker).set()
 
+    async def _answer_time(self, held: asyncio.Event, marker: str) -> None:
+        try:
+            await held.wait()
+        except asyncio.CancelledError:
+            self._hung_up[marker] += 1
+            raise
+
     async def _complete(self, request: web.Request) -> web.Response:
         found = _MARKER.search(await request.text())
         marker = found[1] if found else ""
@@ -111,7 +123,7 @@ class Wire:
         key = request.headers.get("Authorization", "").removeprefix("Bearer ")
         self._keys[key] += 1
         if (held := self._held.get(marker)) and number >= self._held_from[marker]:
-            await held.wait()
+            await self._answer_time(held, marker)
         if status := self._refused.get(marker):
             return web.json_response({"error": {"message": "refused by the test", "code": None}}, status=status)
         if rejected := self._rejected.get(key):

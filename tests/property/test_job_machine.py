@@ -229,6 +229,9 @@ class JobMachine(RuleBasedStateMachine):
         job = sorted(self.before)[which % len(self.before)]
         if which % 2:
             return
+        if asked and which % 4:
+            self.world.cancel_jobs({"all": True}, most=1)
+            return
         if asked:
             self.world.cancel(job)
             return
@@ -238,6 +241,14 @@ class JobMachine(RuleBasedStateMachine):
             job,
         )
         self.do(self.world.dispatcher().expire())
+
+    @precondition(lambda self: self.held)
+    @rule(worker=PICK)
+    def look(self, worker: int) -> None:
+        """A heartbeat says of each claim whether it is still its holder's, zombies included."""
+        claims = [(held.claim.id, held.claim.claim_no) for held in self.held]
+        beat = self.do(self.world.store.heartbeat(self.workers[worker % len(self.workers)], held=claims))
+        assert list(beat.lost) == [claim for claim, held in zip(claims, self.held, strict=True) if not self.owns(held)]
 
     # What must hold -----------------------------------------------------------------------------------------------
 

@@ -47,8 +47,11 @@ def started(stuck: Stuck) -> Iterator[Runtime]:
     async def nothing(*_: object, **__: object) -> int:
         return 0
 
-    store = SimpleNamespace(heartbeat=nothing, retire=nothing)
-    runner = SimpleNamespace(store=store, incarnation=None, run=stuck, hand_back=nothing, calling=set(), stopping=False)
+    attempts = SimpleNamespace(tasks=set())
+    store = SimpleNamespace(retire=nothing)
+    runner = SimpleNamespace(
+        store=store, incarnation=None, run=stuck, hand_back=nothing, beat=nothing, attempts=attempts, stopping=False
+    )
 
     async def build() -> Services:
         return Services(runner=cast("Any", runner), ticks={"stuck": stuck})
@@ -100,3 +103,91 @@ def test_a_write_that_outlasts_the_end_is_cut(started: Runtime, stuck: Stuck, mo
     thread.join(WITHIN_S)
     assert isinstance(came[0], CancelledError)
     assert stuck.ended.is_set()
+
+
+class Beats:
+    """A runner whose heartbeats are counted, in an incarnation that nobody tells anything unless the test says so."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.away = False
+        self.came = threading.Condition()
+        self.standing: Callable[[bool], None] | None = None
+        self.attempts = SimpleNamespace(tasks=set())
+        self.store = SimpleNamespace(retire=self.nothing)
+        self.incarnation, self.stopping = None, False
+
+    async def nothing(self, *_: object, **__: object) -> int:
+        return 0
+
+    hand_back = nothing
+
+    async def beat(self, **_: object) -> None:
+        with self.came:
+            self.count += 1
+            self.came.notify_all()
+        if self.away:
+            raise ConnectionError("away")
+
+    async def hear(self, standing: Callable[[bool], None]) -> None:
+        self.standing = standing
+        await asyncio.Event().wait()
+
+    def wait_for(self, count: int) -> bool:
+        with self.came:
+            return self.came.wait_for(lambda: self.count >= count, WITHIN_S)
+
+
+@pytest.fixture
+def beats() -> Beats:
+    return Beats()
+
+
+@pytest.fixture
+def beating(beats: Beats, monkeypatch: pytest.MonkeyPatch) -> Iterator[Runtime]:
+    """A runtime that beats once an hour, and looks often while it hears nothing."""
+    monkeypatch.setattr(runtime_room, "LOOK_S", 0.01)
+
+    async def build() -> Services:
+        return Services(runner=cast("Any", beats), hear=beats.hear)
+
+    runtime = Runtime(build, heartbeat_s=LONG_S)
+    runtime.start()
+    yield runtime
+    runtime.stop()
+
+
+def stand(runtime: Runtime, beats: Beats, stands: bool) -> None:
+    assert beats.standing is not None
+    done = threading.Event()
+    runtime._loop.call_soon_threadsafe(lambda: (beats.standing(stands), done.set()))  # type: ignore[misc]
+    assert done.wait(WITHIN_S)
+
+
+def test_while_nothing_is_heard_the_worker_looks_again_and_again(beating: Runtime, beats: Beats) -> None:
+    assert beats.wait_for(5)
+
+
+def test_while_it_hears_it_looks_with_its_heartbeats_alone(beating: Runtime, beats: Beats) -> None:
+    """And once when the hearing begins, and once when it ceases: what was told in between is not heard any more."""
+    assert beats.wait_for(2)
+    stand(beating, beats, True)
+    assert beats.wait_for(3)
+    before = beats.count
+    assert not threading.Event().wait(0.1)
+    after = beats.count
+    assert after - before <= 1, "the look that was due"
+    stand(beating, beats, False)
+    assert beats.wait_for(after + 5)
+
+
+def test_a_heartbeat_that_is_not_heard_is_told_once(
+    beating: Runtime, beats: Beats, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "workers.runtime")
+    beats.away = True
+    assert beats.wait_for(beats.count + 5)
+    beats.away = False
+    assert beats.wait_for(beats.count + 3)
+    assert caplog.text.count("was not heard") == 1
+    assert caplog.text.count("heard again") == 1
