@@ -176,7 +176,7 @@ class _Run:
             "idle_p95_most_ms": most_quantile(idle_ms, 0.95),
             **_spread("loaded", waits),
             "enqueue_s": enqueue_s,
-            "waiting": stack.number("SELECT count(*) FROM assayline.jobs WHERE state = 'scheduled'"),
+            "waiting": stack.number("SELECT count(*) FROM assayline.waiting"),
             "cores_busy_%": busy,
         }
 

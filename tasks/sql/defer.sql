@@ -1,11 +1,7 @@
 -- Puts off a schedule's jobs that its window left over: they wait for the next opening. Bulk jobs alone, and only those
 -- that nobody has released; a job that runs is let run.
-WITH waiting AS (
-    SELECT d.job_id FROM assayline.due d WHERE d.lane = 'bulk'
-    UNION ALL
-    SELECT l.job_id FROM assayline.later l WHERE l.not_before < :opens_at
-), late AS (
-    SELECT j.id FROM waiting w JOIN assayline.jobs j ON j.id = w.job_id
+WITH late AS (
+    SELECT j.id FROM assayline.waiting w JOIN assayline.jobs j ON j.id = w.job_id
      WHERE j.state = 'scheduled' AND j.lane = 'bulk' AND j.source = :source AND j.not_before < :opens_at
      LIMIT :most FOR UPDATE OF j SKIP LOCKED
 )

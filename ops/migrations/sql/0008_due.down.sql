@@ -9,6 +9,7 @@ DROP TRIGGER jobs_wait ON assayline.jobs;
 DROP TRIGGER jobs_wait_or_go ON assayline.jobs;
 DROP TRIGGER jobs_go ON assayline.jobs;
 DROP FUNCTION assayline.keep_waiting();
+DROP VIEW assayline.waiting;
 DROP TABLE assayline.due;
 DROP TABLE assayline.later;
 

@@ -17,6 +17,8 @@ CREATE TABLE assayline.later (
     job_id     uuid        NOT NULL,
     PRIMARY KEY (not_before, job_id)
 );
+CREATE VIEW assayline.waiting AS SELECT job_id FROM assayline.due UNION ALL SELECT job_id FROM assayline.later;
+COMMENT ON VIEW assayline.waiting IS 'All jobs that are scheduled.';
 ALTER TABLE assayline.due SET (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 1000);
 ALTER TABLE assayline.later SET (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 1000);
 

@@ -121,12 +121,14 @@ $$;
 CREATE FUNCTION public.assayline_count_cancellable(filter jsonb) RETURNS TABLE (state text, jobs bigint)
 LANGUAGE plpgsql STABLE AS
 $$
--- How many jobs a filter would cancel now, by state. Each state by itself: each has its own partial index.
+-- How many jobs a filter would cancel now, by state. Each state by itself: what waits stands in tables of its own, the
+-- others in an index.
 DECLARE
     judged jsonb := assayline.cancel_filter(filter);
 BEGIN
     FOREACH state IN ARRAY assayline.cancel_states(judged) LOOP
-        EXECUTE format('SELECT count(*) FROM assayline.jobs j WHERE j.state = %L AND %s', state,
+        EXECUTE format('SELECT count(*) FROM %s WHERE j.state = %L AND %s', CASE state WHEN 'scheduled' THEN
+                           'assayline.waiting w JOIN assayline.jobs j ON j.id = w.job_id' ELSE 'assayline.jobs j' END, state,
                        assayline.cancel_conditions(judged))
            INTO jobs
           USING judged, assayline.option_time('', judged, 'created_after'), assayline.option_time('', judged, 'created_before');
@@ -144,6 +146,10 @@ DECLARE
     wanted text; seen bigint; found uuid; oldest uuid; leaf text;
 BEGIN
     FOREACH wanted IN ARRAY states LOOP
+        IF wanted = 'scheduled' THEN
+            SELECT least(oldest, min(w.job_id::text)::uuid) INTO oldest FROM assayline.waiting w;
+            CONTINUE;
+        END IF;
         EXECUTE format('SELECT count(*), min(j.id::text)::uuid FROM (
             SELECT id FROM assayline.jobs WHERE state = %L LIMIT $1 + 1) j', wanted) INTO seen, found USING most;
         oldest := least(oldest, CASE WHEN seen <= most THEN found END);

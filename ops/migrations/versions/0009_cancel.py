@@ -3,7 +3,7 @@
 from ops.migrations.steps import run_sql
 
 revision = "0009_cancel"
-down_revision = "0007_release"
+down_revision = "0008_due"
 
 
 def upgrade() -> None:
