@@ -6,16 +6,22 @@ costs one log line (the line's) and nothing else.
 
 from __future__ import annotations
 
+import asyncio
 import json
+from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
 from redis.exceptions import ResponseError
 
-from gateway.redis_line import RedisAway, RedisLine
+from gateway.redis_line import Command, RedisAway, RedisLine
 
 RESULT_TTL_S = 3600
 """How long a result stays in Redis; in Postgres it stays."""
+AT_ONCE = 100
+"""Ends told in one write."""
+LONGEST_S = 5.0
+"""How long the telling of many ends may hold up who tells them; the rest is found in Postgres, as if Redis were away."""
 
 
 def result_key(job_id: UUID) -> str:
@@ -36,11 +42,30 @@ class Announcer:
 
     async def ended(self, job_id: UUID, state: str, data: dict[str, Any] | None) -> None:
         """Store `{"id", "state", "data"}` under the job's key and publish `{"id", "state"}`."""
-        event = {"id": str(job_id), "state": state}
         try:
-            await self._line.ask(
-                ("SET", result_key(job_id), json.dumps({**event, "data": data}), "EX", RESULT_TTL_S),
-                ("PUBLISH", events_channel(job_id), json.dumps(event)),
-            )
+            await self._line.ask(*_told(job_id, state, data))
         except (RedisAway, ResponseError):
             return
+
+    async def all_ended(self, ends: Sequence[tuple[UUID, str]]) -> None:
+        """The same for jobs that ended without a result, `AT_ONCE` to a write, for `LONGEST_S` seconds at most.
+
+        Args:
+            ends: id and state of each.
+        """
+        try:
+            async with asyncio.timeout(LONGEST_S):
+                for first in range(0, len(ends), AT_ONCE):
+                    some = ends[first : first + AT_ONCE]
+                    await self._line.ask(*(command for job_id, state in some for command in _told(job_id, state, None)))
+        except (RedisAway, ResponseError, TimeoutError):
+            return
+
+
+def _told(job_id: UUID, state: str, data: dict[str, Any] | None) -> tuple[Command, Command]:
+    """The commands by which one end is told."""
+    event = {"id": str(job_id), "state": state}
+    return (
+        ("SET", result_key(job_id), json.dumps({**event, "data": data}), "EX", RESULT_TTL_S),
+        ("PUBLISH", events_channel(job_id), json.dumps(event)),
+    )

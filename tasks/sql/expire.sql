@@ -11,4 +11,4 @@ UPDATE assayline.jobs
    SET state = 'expired', reason = CASE state WHEN 'queued' THEN 'expire_queued' ELSE 'expire_scheduled' END,
        finished_at = clock_timestamp()
  WHERE id IN (SELECT id FROM waiting UNION ALL SELECT id FROM released) AND state IN ('scheduled', 'queued')
-RETURNING id
+RETURNING id, state
