@@ -21,7 +21,7 @@ RESULT_TTL_S = 3600
 AT_ONCE = 100
 """Ends told in one write."""
 LONGEST_S = 5.0
-"""How long the telling of many ends may hold up who tells them; the rest is found in Postgres, as if Redis were away."""
+"""How long the telling of many ends may take; the rest is found in Postgres, as if Redis were away."""
 
 
 def result_key(job_id: UUID) -> str:

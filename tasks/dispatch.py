@@ -58,9 +58,7 @@ class Dispatcher:
         self._providers = tuple(providers)
         self._policy = policy or Policy()
         self._suspicion = suspicion or Suspicion()
-        self._outbox = Outbox(
-            engine, publisher, republish_after_s=self._policy.republish_after_s, announcer=announcer
-        )
+        self._outbox = Outbox(engine, publisher, republish_after_s=self._policy.republish_after_s, announcer=announcer)
         self._releases = Releases(engine, self._outbox, self._policy, headroom=headroom, on_out=self._on_out)
         self._woken: dict[str, tuple[str, ...]] = {}
         self._wake = asyncio.Event()

@@ -1,7 +1,7 @@
 """When a job is taken for poison: one whose attempts do not fail but take their worker with them.
 
-The figures that `tasks/sql/rescue.sql` judges by. Why these: docs/adr/0014-poison.md; what they do to the innocent, by a
-simulation: tests/unit/test_poison_figures.py.
+The figures that `tasks/sql/rescue.sql` judges by. Why these: docs/adr/0014-poison.md; what they do to the innocent, in
+virtual time: tests/unit/test_poison_figures.py.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ class Suspicion:
         rescues: how often a job is rescued from a dead worker before its next death makes it a dead letter; one that
             died beside others of as many deaths, or while workers die all around, is rescued again.
         certain: deaths that leave no doubt, whoever else died. A job of fewer attempts ends before.
-        apart_s: seconds between two jobs that come back from their second death or a later one, so that each dies alone.
+        apart_s: seconds between two jobs that come back from their second death or a later one: each shall die alone.
         longest_apart_s: within so many seconds all of a pass have come back, however many they are.
     """
 

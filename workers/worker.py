@@ -43,8 +43,8 @@ GRACE_S = 25.0
 class WorkerOptions:
     """What `assayline worker` was told.
 
-    `slots` None: the catalog's figure for the provider. `health`: where to tell its health, None: nowhere; `thresholds`:
-    how it is judged.
+    `slots` None: the catalog's figure for the provider. `health`: where to tell its health, None: nowhere;
+    `thresholds`: how it is judged.
     """
 
     providers: tuple[str, ...] = ()

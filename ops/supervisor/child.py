@@ -16,9 +16,9 @@ class Child:
     `command[0]` is an absolute path. `after` names the children that must be ready first. `ready` is asked in a thread
     until it says True (None: ready once it runs). `once`: it runs to its end, and exit code 0 is its readiness.
     `grace_s` is the time between `stop_signal` and SIGKILL; `death_signal` is what it gets when the supervisor itself
-    is killed. `live` is asked in a thread, every `live_every_s` seconds once the child is ready, for what is wrong with it
-    (None: nothing); after `live_failures` complaints in a row it is stopped and started again. Three at ten seconds are
-    what Kubernetes takes by default.
+    is killed. `live` is asked in a thread, every `live_every_s` seconds once the child is ready, for what is wrong with
+    it (None: nothing); after `live_failures` complaints in a row it is stopped and started again. Three at ten seconds
+    are what Kubernetes takes by default.
     """
 
     name: str

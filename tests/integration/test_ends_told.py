@@ -32,9 +32,7 @@ async def telling(world: JobWorld, redis_url: str) -> AsyncIterator[Dispatcher]:
     """A dispatcher with a line to Redis."""
     line = RedisLine.from_url(redis_url)
     try:
-        yield Dispatcher(
-            world.engine, world.broker, PROVIDERS, Policy(dead_after_s=1.0), announcer=Announcer(line)
-        )
+        yield Dispatcher(world.engine, world.broker, PROVIDERS, Policy(dead_after_s=1.0), announcer=Announcer(line))
     finally:
         await line.aclose()
 
@@ -54,7 +52,7 @@ async def heard(pubsub: Any) -> Any:
 
 
 async def test_a_dead_letter_of_the_rescue(world: JobWorld, redis_url: str) -> None:
-    incarnation, claim = await world.claimed(max_attempts=1)
+    _, claim = await world.claimed(max_attempts=1)
     _, rescued = await world.claimed()
     world.sql("UPDATE assayline.workers SET heartbeat_at = heartbeat_at - interval '21 s'")
     async with telling(world, redis_url) as dispatcher, hearing(redis_url, claim.id) as waiting:

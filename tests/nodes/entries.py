@@ -54,9 +54,9 @@ TETHER = "tether"
 
 @dataclass(frozen=True)
 class WorkerPlan:
-    """How a worker is to run. `provoke`: a content with a word of `PROVOCATIONS` raises what belongs to it, one with
-    `BLOCK` blocks the loop.
+    """How a worker is to run.
 
+    `provoke`: a content with a word of `PROVOCATIONS` raises what belongs to it, one with `BLOCK` blocks the loop.
     `alive_s`: how soon a killed worker's leases in the answer cache fall.
     """
 

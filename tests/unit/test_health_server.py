@@ -121,9 +121,9 @@ def test_looking_goes_on_though_a_look_fails(watched: Watched, port: int) -> Non
 
 
 def test_an_address_that_cannot_be_had_is_said_with_its_option(watched: Watched, port: int) -> None:
-    with pytest.raises(ConfigurationError, match=f"--health-port {port} cannot be listened at on 127.0.0.1"):
-        with answering(Address(port), Watched()):
-            pass
+    said = f"--health-port {port} cannot be listened at on 127.0.0.1"
+    with pytest.raises(ConfigurationError, match=said), answering(Address(port), Watched()):
+        pass
 
 
 def test_without_an_address_nothing_is_looked_at(watched: Watched) -> None:

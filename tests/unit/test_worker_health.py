@@ -73,7 +73,7 @@ def test_the_document_has_the_figures_beside_what_is_wrong() -> None:
 
 
 def test_each_figure_leaves_room_for_what_it_waits_for() -> None:
-    """A loop is given up before the fleet takes its worker for dead; nothing before a reconnecting kombu looks again."""
+    """A loop is given up before the fleet takes its worker for dead; nothing before kombu has looked again."""
     assert AT.late_s < AT.stuck_s < 20.0
     assert AT.silent_s < AT.mute_s
     assert min(AT.idle_s, AT.mute_s) > AT.back_s >= 30.0

@@ -11,7 +11,7 @@ from workers.runtime import current_runtime
 
 
 class Consuming(bootsteps.StartStopStep):  # type: ignore[misc]
-    """Notes in the process's pulse whether messages are asked for: each connection to the broker begins and ends here."""
+    """Notes in the process's pulse whether messages are asked for: each connection begins and ends here."""
 
     requires = (Tasks,)
 

@@ -72,7 +72,7 @@ class DispatcherHealth:
         for work, age_s in self._overdue_s().items():
             if age_s < thresholds.silent_s:
                 continue
-            why = f"though Postgres and the broker have answered for {back_s:.0f} s" if back_s else "one of its stores is away"
+            why = f"though its stores have answered for {back_s:.0f} s" if back_s else "one of its stores is away"
             deadly = age_s >= thresholds.mute_s and back_s >= thresholds.back_s
             found.append(Problem("dispatcher", f"{work}: overdue for {age_s:.0f} s, {why}", deadly))
         ages = {f"{work} s": round(self._clock() - at, 3) for work, at in self._passed_at.items()}

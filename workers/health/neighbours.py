@@ -67,7 +67,9 @@ class Broker:
 def postgres_answers(database_url: str) -> bool:
     """Whether a new connection to Postgres can be had and answers."""
     try:
-        with psycopg.connect(database_url, connect_timeout=CONNECT_S, application_name="assayline-health") as connection:
+        with psycopg.connect(
+            database_url, connect_timeout=CONNECT_S, application_name="assayline-health"
+        ) as connection:
             connection.execute("SELECT 1")
     except psycopg.Error as error:
         log.debug("Postgres does not answer: %s", type(error).__name__)

@@ -135,11 +135,11 @@ class _Handler(BaseHTTPRequestHandler):
     server_version = "assayline"
     sys_version = ""
 
-    def do_GET(self) -> None:  # noqa: N802  the standard library's name
+    def do_GET(self) -> None:
         """Answer a question."""
         self._answer(with_body=True)
 
-    def do_HEAD(self) -> None:  # noqa: N802
+    def do_HEAD(self) -> None:
         """Answer a question briefly."""
         self._answer(with_body=False)
 

@@ -23,7 +23,7 @@ class Thresholds:
         idle_s: how long messages may wait while slots are free and nothing is taken. Messages are taken within
             milliseconds; after an outage kombu may sleep up to 30 s, so twice that.
         look_every_s: pause between two looks at the neighbours. A look costs a few commands.
-        beat_silent_s: how old beat's last turn may be. Its schedules turn once a minute, stock Celery at least every 300 s.
+        beat_silent_s: how old beat's last turn may be. It turns once a minute, stock Celery every 300 s.
     """
 
     late_s: float = 2.0

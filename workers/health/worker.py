@@ -1,4 +1,4 @@
-"""A worker's health: does it take messages while some wait, does its loop turn, is its heartbeat written, do slots move?"""
+"""A worker's health: does it take what waits, does its loop turn, is its heartbeat written, do its slots move?"""
 
 from __future__ import annotations
 
