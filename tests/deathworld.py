@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 DEAD_AFTER_S = 20.0
 RESCUE_EVERY_S = 2.0
+HEARTBEAT_S = 5.0
 MAX_ATTEMPTS = 4
 
 
@@ -31,6 +32,7 @@ class Job:
     guilty: bool = False
     attempts: int = 0
     deaths: list[tuple[float, int]] = field(default_factory=list)
+    started_at: float = 0.0
     state: str = "scheduled"
     ended_at: float = 0.0
 
@@ -77,7 +79,7 @@ def judge(
         move = "bury" if job.attempts >= max_attempts else "rescue"
         if deaths >= suspicion.rescues and ((calm and alone) or deaths + 1 >= suspicion.certain):
             move = "poison"
-        found.append((job, move, calm and move == "rescue"))
+        found.append((job, move, deaths > 0 and move == "rescue"))
     return found
 
 
@@ -132,6 +134,7 @@ class Deaths:
                 return
             job = self.waiting.popleft()
             job.attempts += 1
+            job.started_at = self.now
             self.running[worker][job] = job.attempts
             if job.guilty:
                 self._at(self.fleet.crash_after_s, self._crash, worker, job, job.attempts)
@@ -158,12 +161,15 @@ class Deaths:
         lost = list(self.running.pop(worker))
         self.dead.append((self.now, worker))
         self._at(self.fleet.restart_s, self._start_worker)
-        self._at(DEAD_AFTER_S + self.rng.uniform(0.0, RESCUE_EVERY_S), self._rescue, worker, self.now, lost)
+        heard_at = self.now - self.rng.uniform(0.0, HEARTBEAT_S)
+        ran_s = {job: max(0.0, heard_at - job.started_at) for job in lost}
+        in_s = DEAD_AFTER_S + self.rng.uniform(0.0, RESCUE_EVERY_S)
+        self._at(in_s, self._rescue, worker, self.now, ran_s)
 
-    def _rescue(self, worker: int, died_at: float, lost: list[Job]) -> None:
+    def _rescue(self, worker: int, died_at: float, ran_s: dict[Job, float]) -> None:
         dead = [(at, name) for at, name in self.dead if at <= self.now - DEAD_AFTER_S]
         apart = []
-        for job, move, is_apart in judge(lost, worker, dead, self.fleet.max_attempts, self.suspicion):
+        for job, move, is_apart in judge(list(ran_s), worker, dead, self.fleet.max_attempts, self.suspicion):
             job.deaths.append((died_at, worker))
             if move != "rescue":
                 self._end(job, move)
@@ -172,10 +178,14 @@ class Deaths:
             else:
                 self.waiting.append(job)
         self.rng.shuffle(apart)
-        gap_s = min(self.suspicion.apart_s, self.suspicion.longest_apart_s / len(apart)) if apart else 0.0
         for place, job in enumerate(apart):
-            self._at(place * gap_s, self._put_back, job)
+            self._at(place * self._gap_s([ran_s[one] for one in apart]), self._put_back, job)
         self._fill()
+
+    def _gap_s(self, ran_s: Sequence[float]) -> float:
+        """Seconds between two of those that come back apart, which had run so long."""
+        usual_s = max(self.suspicion.apart_s, 2 * sum(ran_s) / len(ran_s))
+        return min(usual_s, self.suspicion.longest_apart_s / len(ran_s))
 
     def _put_back(self, job: Job) -> None:
         self.waiting.appendleft(job)

@@ -5,6 +5,7 @@
 WITH lost AS MATERIALIZED ( -- all of them, though a pass moves few: who died with whom must be seen whole
     SELECT j.id, j.incarnation, j.provider, j.lane, j.claim_no, j.causes, d.dead,
            j.attempts_used >= j.max_attempts AS spent, least(j.expires_at, j.deadline_at) AS wanted_until,
+           greatest(0, extract(epoch FROM w.heartbeat_at - j.started_at)) AS ran_s,
            concat('worker ', j.incarnation, ' on ' || w.hostname || ', process ' || w.pid) AS worker
       FROM assayline.jobs j LEFT JOIN assayline.workers w ON w.incarnation = j.incarnation
      CROSS JOIN LATERAL (
@@ -47,13 +48,13 @@ WITH lost AS MATERIALIZED ( -- all of them, though a pass moves few: who died wi
      WHERE j.state = 'running'
        AND j.id = ANY (ARRAY(SELECT d.id FROM judged d ORDER BY d.deaths DESC, random() LIMIT :most))
        FOR UPDATE SKIP LOCKED
-), put AS MATERIALIZED ( -- one that lost its second worker or a later one is kept apart from the others of its kind
-    SELECT d.*, CASE WHEN d.move = 'rescue' AND d.calm
-                     THEN least(:apart_s, :longest_apart_s / count(*) OVER kind)
+), put AS MATERIALIZED ( -- those that lost a second worker or a later one come back one by one, not to die together again
+    SELECT d.*, CASE WHEN d.move = 'rescue' AND d.deaths > 0
+                     THEN least(greatest(:apart_s, 2 * avg(d.ran_s) OVER kind), :longest_apart_s / count(*) OVER kind)
                           * (row_number() OVER (kind ORDER BY d.lane <> 'interactive', d.wanted_until, random()) - 1)
                      ELSE 0 END AS wait_s
       FROM judged d WHERE d.id = ANY (ARRAY(SELECT h.id FROM held h))
-    WINDOW kind AS (PARTITION BY d.provider, d.move = 'rescue' AND d.calm)
+    WINDOW kind AS (PARTITION BY d.provider, d.move = 'rescue' AND d.deaths > 0)
 )
 UPDATE assayline.jobs j
    SET state = CASE p.move WHEN 'rescue' THEN 'scheduled' WHEN 'bury' THEN 'failed' WHEN 'poison' THEN 'failed' END,

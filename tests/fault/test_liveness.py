@@ -47,7 +47,7 @@ def test_a_fresh_idle_worker_is_live_and_ready_and_says_when_it_stops(celery_set
     worker.kill("SIGTERM")
     eventually(lambda: health(port, "ready")[0] == 503)
     status, document = health(port)
-    assert (status, parts(document, deadly=False)) == (200, {"worker", "consumer"})
+    assert (status, parts(document, deadly=False)) == (200, {"worker"})
     setup.wire.release(marker)
     assert worker.container.wait() == 0, worker.logs()
     assert setup.store.state(job) == "succeeded"

@@ -120,8 +120,25 @@ async def test_from_the_second_on_they_come_back_apart_those_somebody_waits_for_
 
     waits = waits_s(world, [fresh, *interactive, *bulk])
     assert waits[0] == 0.0
-    assert sorted(waits[1:3]) == [0.0, 5.0]
-    assert sorted(waits[3:]) == [10.0, 15.0, 20.0]
+    assert sorted(waits[1:3]) == [0.0, 2.0]
+    assert sorted(waits[3:]) == [4.0, 6.0, 8.0]
+
+
+async def test_the_longer_such_jobs_run_the_further_apart_they_come_back(world: JobWorld) -> None:
+    """Twice as long as they had run on average when their worker was heard of: each shall be over before the next."""
+    first, second = died(world, ago_s=60), died(world)
+    jobs = [lost(world, second, first) for _ in range(3)]
+    for job, ran_s in zip(jobs, (10, 20, 30), strict=True):
+        world.sql(
+            "UPDATE assayline.jobs j SET started_at = w.heartbeat_at - make_interval(secs => %s)"
+            " FROM assayline.workers w WHERE w.incarnation = j.incarnation AND j.id = %s",
+            ran_s,
+            job,
+        )
+
+    await rescue(world)
+
+    assert sorted(waits_s(world, jobs)) == [0.0, 40.0, 80.0]
 
 
 async def test_however_many_they_are_all_are_back_in_time(world: JobWorld) -> None:
@@ -142,7 +159,7 @@ async def test_of_those_that_died_together_as_often_none_is_taken_for_the_culpri
     assert await rescue(world) == 3
 
     assert moves(world, jobs) == ["rescue"] * 3
-    assert sorted(waits_s(world, jobs)) == [0.0, 5.0, 10.0]
+    assert sorted(waits_s(world, jobs)) == [0.0, 2.0, 4.0]
 
 
 async def test_the_one_with_most_deaths_is_the_culprit_and_the_others_go_on(world: JobWorld) -> None:
@@ -157,16 +174,15 @@ async def test_the_one_with_most_deaths_is_the_culprit_and_the_others_go_on(worl
 
 
 async def test_while_workers_die_all_around_a_third_death_says_nothing(world: JobWorld) -> None:
-    """Somebody kills machines: of ten workers that died since, three were this job's. It goes on at once."""
+    """Somebody kills machines: of ten workers that died since, three were this job's."""
     first, second, third = died(world, ago_s=29), died(world, ago_s=15), died(world)
     for _ in range(7):
         died(world, ago_s=10)
-    job, beside = (lost(world, third, first, second) for _ in range(2))
+    job = lost(world, third, first, second)
 
-    assert await rescue(world) == 2
+    assert await rescue(world) == 1
 
-    assert moves(world, [job, beside]) == ["rescue", "rescue"]
-    assert waits_s(world, [job, beside]) == [0.0, 0.0]
+    assert moves(world, [job]) == ["rescue"]
 
 
 async def test_half_of_all_deaths_are_enough(world: JobWorld) -> None:
