@@ -18,8 +18,8 @@ class Suspicion:
             died beside others of as many deaths, or while workers die all around, is rescued again.
         certain: deaths that leave no doubt, whoever else died. A job of fewer attempts ends before.
         apart_s: least seconds between two jobs that come back from their second death or a later one: each shall die
-            alone. More where such jobs take longer: twice what they had run on average when their workers were last heard
-            of.
+            alone. More where such jobs take longer: twice what they had run on average when their workers were last
+            heard of.
         longest_apart_s: within so many seconds all of a pass have come back, however many they are.
     """
 

@@ -161,7 +161,7 @@ async def test_a_child_that_does_its_work_no_more_is_started_anew(diary: Diary) 
     ails = threading.Event()
 
     def live() -> str | None:
-        return "nothing was taken" if ails.is_set() and len(diary.pids("a")) == 1 else None
+        return "nothing was taken" if ails.is_set() and not diary.words("end") else None
 
     async with supervised(replace(diary.server("a"), live=live, live_every_s=0.01)) as run:
         await asyncio.wait_for(run.ready.wait(), DEADLINE_S)
@@ -193,7 +193,7 @@ async def test_one_complaint_and_then_none_is_no_reason(diary: Diary) -> None:
 async def test_a_child_that_does_not_even_stop_is_killed(diary: Diary) -> None:
     stuck = replace(
         diary.server("a", obeys=False, grace_s=0.2),
-        live=lambda: "blocked" if len(diary.pids("a")) == 1 else None,
+        live=lambda: None if diary.words("end") else "blocked",
         live_every_s=0.01,
     )
     async with supervised(stuck):
