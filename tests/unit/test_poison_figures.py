@@ -10,7 +10,7 @@ from deathworld import Deaths, Fleet
 
 from tasks.poison import Suspicion
 
-COUNTING = Suspicion(certain=3, apart_s=0.0)
+COUNTING = Suspicion(certain=3, longest_apart_s=0.0)
 ENDS_BADLY = ("poison", "bury")
 CHAOS = Fleet(kill_every_s=4.0)
 """10,000 jobs of one to two seconds at 400 slots, one of four workers killed about every four seconds."""
