@@ -68,7 +68,7 @@ def test_one_that_passes_is_well_and_asks_nobody() -> None:
     world = World()
     health = world.passes(600.0, *EVERY_S)
     assert (health.live, health.ready, world.neighbours.asked) == (True, True, 0)
-    assert health.figures["release one s"] == 0.0
+    assert health.figures["passed_s"]["release one"] == 0.0
 
 
 def test_a_piece_of_work_that_is_never_done_is_the_end_though_the_others_are() -> None:

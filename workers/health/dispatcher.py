@@ -75,8 +75,9 @@ class DispatcherHealth:
             why = f"though its stores have answered for {back_s:.0f} s" if back_s else "one of its stores is away"
             deadly = age_s >= thresholds.mute_s and back_s >= thresholds.back_s
             found.append(Problem("dispatcher", f"{work}: overdue for {age_s:.0f} s, {why}", deadly))
-        ages = {f"{work} s": round(self._clock() - at, 3) for work, at in self._passed_at.items()}
-        return Health(found, {"loop_late_s": round(late_s, 3), "neighbours_back_s": round(back_s, 3), **ages})
+        ages_s = {work: round(self._clock() - at, 3) for work, at in self._passed_at.items()}
+        figures = {"loop_late_s": round(late_s, 3), "neighbours_back_s": round(back_s, 3), "passed_s": ages_s}
+        return Health(found, figures)
 
     def _overdue_s(self) -> dict[str, float]:
         """Seconds beyond its turn, by piece of work."""

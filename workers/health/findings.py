@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-Figures = Mapping[str, float | int | bool | str | None]
+Figures = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +20,7 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """A judgement. `figures`: seconds, counts and states as they were, by name."""
+    """A judgement. `figures`: seconds, counts and states as they were, by name; JSON."""
 
     problems: Sequence[Problem] = ()
     figures: Figures = field(default_factory=dict)
