@@ -38,7 +38,15 @@ from tasks.producer import errors as producer
 
 log = logging.getLogger(__name__)
 
-ROUTERS = (jobs.router, cancellations.router, calls.router, reference.router, providers.router, health.router, metrics.router)
+ROUTERS = (
+    jobs.router,
+    cancellations.router,
+    calls.router,
+    reference.router,
+    providers.router,
+    health.router,
+    metrics.router,
+)
 
 Translate = Callable[[Request, Exception], Problem]
 

@@ -6,6 +6,7 @@ costs one log line (the line's) and nothing else.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 from contextlib import suppress
@@ -18,10 +19,16 @@ from gateway.redis_line import RedisAway, RedisLine
 from tasks.states import TERMINAL
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from gateway.redis_line import Command
 
 RESULT_TTL_S = 3600
 """How long a result stays in Redis; in Postgres it stays."""
+AT_ONCE = 100
+"""Ends told in one write."""
+LONGEST_S = 5.0
+"""How long the telling of many ends may take; the rest is found in Postgres, as if Redis were away."""
 
 log = logging.getLogger(__name__)
 
@@ -47,14 +54,21 @@ class Announcer:
 
         `others`: what else is to be said in that write, now that the end is committed.
         """
-        event = {"id": str(job_id), "state": state}
+        result = json.dumps({"id": str(job_id), "state": state, "data": data})
         try:
             await self._line.ask(
-                ("SET", result_key(job_id), json.dumps({**event, "data": data}), "EX", RESULT_TTL_S),
-                ("PUBLISH", events_channel(job_id), json.dumps(event)),
-                *others,
+                ("SET", result_key(job_id), result, "EX", RESULT_TTL_S), _event(job_id, state), *others
             )
         except (RedisAway, ResponseError):
+            return
+
+    async def all_ended(self, ends: Sequence[tuple[UUID, str]]) -> None:
+        """Publish the ends of jobs that have no result: id and state of each. In portions, for `LONGEST_S` at most."""
+        try:
+            async with asyncio.timeout(LONGEST_S):
+                for first in range(0, len(ends), AT_ONCE):
+                    await self._line.ask(*(_event(job, state) for job, state in ends[first : first + AT_ONCE]))
+        except (RedisAway, ResponseError, TimeoutError):
             return
 
     def pass_on(self, told: str) -> None:
@@ -71,6 +85,8 @@ class Announcer:
             log.warning("what was told of ended jobs is not understood: %.100r", told)
             return
         with suppress(RedisAway):
-            self._line.post(
-                *(("PUBLISH", events_channel(job), json.dumps({"id": str(job), "state": state})) for job in jobs)
-            )
+            self._line.post(*(_event(job, state) for job in jobs))
+
+
+def _event(job: UUID, state: str) -> Command:
+    return ("PUBLISH", events_channel(job), json.dumps({"id": str(job), "state": state}))

@@ -15,6 +15,7 @@ import logging
 import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import asdict
 from functools import partial
 from typing import Any
 
@@ -22,11 +23,13 @@ from sqlalchemy import RowMapping
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from tasks.announce import Announcer
 from tasks.dispatch_policy import Policy
 from tasks.headroom import Headroom
 from tasks.listen import listen
 from tasks.outbox import Outbox, Publisher
 from tasks.patience import away
+from tasks.poison import Suspicion
 from tasks.promotion import Promotions
 from tasks.release import LANES, Releases
 from tasks.sql import statement
@@ -50,11 +53,14 @@ class Dispatcher:
         *,
         headroom: Headroom | None = None,
         weights: Mapping[str, int] | None = None,
+        announcer: Announcer | None = None,
+        suspicion: Suspicion | None = None,
     ) -> None:
         self._engine = engine
         self._providers = tuple(providers)
         self._policy = policy or Policy()
-        self._outbox = Outbox(engine, publisher, republish_after_s=self._policy.republish_after_s)
+        self._suspicion = suspicion or Suspicion()
+        self._outbox = Outbox(engine, publisher, republish_after_s=self._policy.republish_after_s, announcer=announcer)
         self._releases = Releases(
             engine, self._outbox, self._policy, headroom=headroom, weights=weights, on_out=self._on_out
         )
@@ -103,10 +109,16 @@ class Dispatcher:
         """Put the jobs of dead workers and of stuck attempts back to wait; returns how many."""
         if not self._watching():
             return 0
-        rows = await self._write("rescue", dead_after_s=self._policy.dead_after_s, most=self._policy.most_per_pass)
+        policy = self._policy
+        rows = await self._write(
+            "rescue", dead_after_s=policy.dead_after_s, most=policy.most_per_pass, **asdict(self._suspicion)
+        )
         for row in rows:
-            log.warning("job %s of a lost worker or stuck attempt is %s now", row["id"], row["state"])
+            log.warning(
+                "job %s of a lost worker or stuck attempt is %s now (%s)", row["id"], row["state"], row["reason"]
+            )
         self._on_due(*{row["provider"] for row in rows})
+        await self._outbox.tell_ended(rows)
         return len(rows)
 
     def _watching(self) -> bool:
@@ -122,7 +134,9 @@ class Dispatcher:
 
     async def expire(self) -> int:
         """End the jobs whose `expires_at` or `deadline_at` passed while they waited."""
-        return len(await self._write("expire", most=10 * self._policy.most_per_pass))
+        rows = await self._write("expire", most=10 * self._policy.most_per_pass)
+        await self._outbox.tell_ended(rows)
+        return len(rows)
 
     def _chores(self) -> tuple[tuple[float, Callable[[], Awaitable[object]]], ...]:
         policy = self._policy

@@ -1,4 +1,4 @@
-"""From a committed `queued` to a message in a queue."""
+"""From a committed move to those who wait for it: a message in a queue, or word that a job has ended."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from typing import Protocol
 from sqlalchemy import RowMapping
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from tasks.announce import Announcer
 from tasks.job import Released
 from tasks.sql import statement
+from tasks.states import TERMINAL
 
 
 class Publisher(Protocol):
@@ -25,22 +27,33 @@ class Publisher(Protocol):
 
 
 class Outbox:
-    """Publishes what a statement has moved to `queued`. Always in this order: commit, then publish."""
+    """Publishes what a statement has moved to `queued`, and tells what it has ended. Always: commit first."""
 
-    def __init__(self, engine: AsyncEngine, publisher: Publisher, *, republish_after_s: float) -> None:
+    def __init__(
+        self,
+        engine: AsyncEngine,
+        publisher: Publisher,
+        *,
+        republish_after_s: float,
+        announcer: Announcer | None = None,
+    ) -> None:
         self._engine = engine
         self._publisher = publisher
         self._republish_after_s = republish_after_s
+        self._announcer = announcer
 
     async def publish(self, rows: Sequence[RowMapping]) -> None:
-        """Publish the rows that are `queued`.
+        """Publish the rows that are `queued`, and tell those that have ended: a release finds some that expired.
 
         Raises:
             OSError: the broker is away.
         """
         messages = [Released(r["id"], r["release"], r["provider"], r["lane"]) for r in rows if r["state"] == "queued"]
-        if not messages:
-            return
+        if messages:
+            await self._send(messages)
+        await self.tell_ended(rows)
+
+    async def _send(self, messages: Sequence[Released]) -> None:
         try:
             await self._publisher.publish(messages)
         except BaseException:
@@ -50,3 +63,9 @@ class Outbox:
                 parameters = {"ids": ids, "republish_after_s": self._republish_after_s}
                 await connection.execute(statement("publish_again"), parameters)
             raise
+
+    async def tell_ended(self, rows: Sequence[RowMapping]) -> None:
+        """Tell those who wait of the rows whose state is an end. A courtesy: nothing depends on it (`Announcer`)."""
+        ends = [(row["id"], row["state"]) for row in rows if row["state"] in TERMINAL]
+        if ends and self._announcer is not None:
+            await self._announcer.all_ended(ends)

@@ -59,6 +59,7 @@ MOVES: tuple[Move, ...] = (
     Move("hand_back", State.RUNNING, State.SCHEDULED, "workers", "the worker is stopping"),
     Move("rescue", State.RUNNING, State.SCHEDULED, "rescue", "its worker is dead, or its attempt is overdue"),
     Move("bury", State.RUNNING, State.FAILED, "rescue", "its worker died and its attempts are used up"),
+    Move("poison", State.RUNNING, State.FAILED, "rescue", "worker after worker died while it ran"),
     Move("defer", State.SCHEDULED, State.SCHEDULED, "clock", "its window has closed; the next opening"),
     Move("divert", State.SCHEDULED, State.SCHEDULED, "dispatch", "its provider is out of order, the next one has room"),
     Move("pause", State.QUEUED, State.SCHEDULED, "pauses", "an operator has stopped its like; its message is stale"),

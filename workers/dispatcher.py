@@ -14,7 +14,6 @@ from gateway.limits.limiter import Limiter
 from gateway.redis_line import RedisLine
 from gateway.settings import Settings
 from tasks.announce import Announcer
-from tasks.dispatch import Dispatcher
 from tasks.dispatch_policy import Policy
 from tasks.headroom import LimitHeadroom
 from tasks.listen import ENDED, listen
@@ -22,16 +21,47 @@ from tasks.mirror import mirror
 from tasks.store import create_engine
 from workers.app import app
 from workers.build import configured, mirrored, required
+from workers.celery_settings import SYSTEM_QUEUE
+from workers.health.dispatcher import DispatcherHealth, WatchedDispatcher, periods
+from workers.health.neighbours import Broker, postgres_answers
+from workers.health.server import Address, answering
+from workers.health.thresholds import Thresholds
 from workers.publisher import CeleryPublisher
 
 
-def run_dispatcher(settings: Settings, catalog: Catalog, policy: Policy | None = None) -> None:
-    """Dispatch until SIGTERM or Ctrl-C."""
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_dispatch(settings, catalog, policy))
+def run_dispatcher(
+    settings: Settings,
+    catalog: Catalog,
+    policy: Policy | None = None,
+    *,
+    health: Address | None = None,
+    thresholds: Thresholds | None = None,
+) -> None:
+    """Dispatch until SIGTERM or Ctrl-C.
+
+    Args:
+        settings: names the stores.
+        catalog: whose jobs are released.
+        policy: figures.
+        health: where to tell its health; None: nowhere.
+        thresholds: how it is judged.
+
+    Raises:
+        ConfigurationError: a store is not named, or the health cannot be told where it should be.
+    """
+    policy = policy or Policy()
+    database_url = required(settings.database_url, "ASSAYLINE_DATABASE_URL")
+    watched = DispatcherHealth(
+        periods(configured(catalog), policy),
+        Broker(app, [SYSTEM_QUEUE]),
+        lambda: postgres_answers(database_url),
+        thresholds=thresholds or Thresholds(),
+    )
+    with answering(health, watched), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_dispatch(settings, catalog, policy, watched))
 
 
-async def _dispatch(settings: Settings, catalog: Catalog, policy: Policy | None) -> None:
+async def _dispatch(settings: Settings, catalog: Catalog, policy: Policy, health: DispatcherHealth) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -42,9 +72,17 @@ async def _dispatch(settings: Settings, catalog: Catalog, policy: Policy | None)
     telling = asyncio.create_task(listen(engine, ENDED, Announcer(line).pass_on))
     try:
         await mirror(engine, *mirrored(catalog, load_analyses()))
-        dispatcher = Dispatcher(
-            engine, publisher, configured(catalog), policy, headroom=headroom, weights=catalog.weights()
+        dispatcher = WatchedDispatcher(
+            engine,
+            publisher,
+            configured(catalog),
+            policy,
+            headroom=headroom,
+            weights=catalog.weights(),
+            announcer=Announcer(line),
+            health=health,
         )
+        health.loop.start()
         await dispatcher.run(stop)
     finally:
         telling.cancel()

@@ -20,6 +20,7 @@ from uuid import UUID
 import uvloop
 
 from tasks.run import Ending, Runner
+from workers.health.pulse import Pulse
 
 T = TypeVar("T")
 
@@ -55,8 +56,11 @@ class Services:
 class Runtime:
     """One process's loop, with everything on it."""
 
-    def __init__(self, build: Callable[[], Awaitable[Services]], *, heartbeat_s: float = HEARTBEAT_S) -> None:
+    def __init__(
+        self, build: Callable[[], Awaitable[Services]], *, heartbeat_s: float = HEARTBEAT_S, pulse: Pulse | None = None
+    ) -> None:
         self._build = build
+        self.pulse = pulse or Pulse()
         self._heartbeat_s = heartbeat_s
         self._loop = uvloop.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="assayline-loop", daemon=True)
@@ -87,7 +91,8 @@ class Runtime:
 
     def run_job(self, job_id: UUID, release: int, provider: str) -> Ending:
         """Run one released job on the loop; called from a pool thread, which waits."""
-        return self._submit(self._tracked(self._built.runner.run(job_id, release, provider))).result()
+        with self.pulse.slot():
+            return self._submit(self._tracked(self._built.runner.run(job_id, release, provider))).result()
 
     def tick(self, name: str) -> str:
         """Run the work of a tick; while the worker stops it is left to the next tick, of another worker.
@@ -96,7 +101,8 @@ class Runtime:
             KeyError: no such tick: an error of the schedule.
         """
         work = self._built.ticks[name]
-        self._submit(self._tracked(self._ticked(name, work))).result()
+        with self.pulse.slot():
+            self._submit(self._tracked(self._ticked(name, work))).result()
         return name
 
     def begin_stop(self, grace_s: float) -> None:
@@ -104,6 +110,7 @@ class Runtime:
 
         Returns at once: it is called from a signal handler, while the pool's own stop blocks until the threads end.
         """
+        self.pulse.stopping = True
         if self._ending is None:
             self._ending = self._submit(self._end(grace_s))
 
@@ -146,6 +153,8 @@ class Runtime:
     async def _begin(self) -> None:
         self._services = await self._build()
         await self._services.runner.beat()
+        self.pulse.heartbeat()
+        self.pulse.loop.start()
         self._beating = asyncio.create_task(self._beat())
         if self._services.hear is not None:
             self._listening = asyncio.create_task(self._services.hear(self._on_hearing))
@@ -189,6 +198,7 @@ class Runtime:
             try:
                 async with asyncio.timeout(self._heartbeat_s):
                     await runner.beat(stopping=self._ending is not None)
+                self.pulse.heartbeat()
             except Exception as error:
                 if not silent:
                     log.warning("a heartbeat was not heard: %s", type(error).__name__)

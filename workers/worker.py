@@ -7,7 +7,7 @@ import os
 import socket
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from celery.platforms import SecurityWarning
@@ -20,10 +20,17 @@ from gateway.catalog_entries import Lane
 from gateway.errors import ConfigurationError
 from gateway.limits.groups import LimitGroups
 from gateway.settings import Settings
+from tasks.patience import LONGEST_S as LONGEST_WRITE_S
 from workers.app import app
-from workers.build import build_worker, configured
+from workers.build import LEASE_SLACK_S, build_worker, configured, required
 from workers.celery_settings import SYSTEM_QUEUE
 from workers.events import EventBatches
+from workers.health.consumer import Consuming
+from workers.health.neighbours import Broker, postgres_answers
+from workers.health.pulse import Pulse
+from workers.health.server import Address, answering
+from workers.health.thresholds import Thresholds
+from workers.health.worker import WorkerHealth
 from workers.leaving import Leaving
 from workers.runtime import Runtime, install_runtime
 
@@ -35,23 +42,39 @@ GRACE_S = 25.0
 
 @dataclass(frozen=True, slots=True)
 class WorkerOptions:
-    """What `assayline worker` was told. `slots` None: the catalog's figure for the provider."""
+    """What `assayline worker` was told.
+
+    `slots` None: the catalog's figure for the provider. `health`: where to tell its health, None: nowhere;
+    `thresholds`: how it is judged.
+    """
 
     providers: tuple[str, ...] = ()
     slots: int | None = None
     events: bool = True
     grace_s: float = GRACE_S
+    health: Address | None = None
+    thresholds: Thresholds = field(default_factory=Thresholds)
 
 
 def run_worker(settings: Settings, catalog: Catalog, options: WorkerOptions) -> int:
     """Serve the queues of some providers until SIGTERM or Ctrl-C; returns the exit code.
 
     Raises:
-        ConfigurationError: a provider is unknown or not configured.
+        ConfigurationError: a provider is unknown or not configured, or its health cannot be told where it should be.
     """
     providers = chosen(catalog, options.providers)
     slots = options.slots or max(catalog.providers[name].slots for name in providers)
-    runtime = Runtime(lambda: build_worker(settings, catalog, os.environ, providers=providers, slots=slots))
+    pulse = Pulse()
+    with answering(options.health, _health(settings, catalog, pulse, providers, slots, options)):
+        return _run(settings, catalog, pulse, providers, slots, options)
+
+
+def _run(
+    settings: Settings, catalog: Catalog, pulse: Pulse, providers: tuple[str, ...], slots: int, options: WorkerOptions
+) -> int:
+    runtime = Runtime(
+        lambda: build_worker(settings, catalog, os.environ, providers=providers, slots=slots), pulse=pulse
+    )
     runtime.start()
     install_runtime(runtime)
     leaving = Leaving(runtime, options.grace_s)
@@ -68,6 +91,27 @@ def run_worker(settings: Settings, catalog: Catalog, options: WorkerOptions) -> 
         leaving.done()
         runtime.stop()
         install_runtime(None)
+
+
+def _health(
+    settings: Settings, catalog: Catalog, pulse: Pulse, providers: Sequence[str], slots: int, options: WorkerOptions
+) -> WorkerHealth:
+    """What is judged by: the broker and Postgres are asked over connections of its own. Nothing connects here."""
+    database_url = required(settings.database_url, "ASSAYLINE_DATABASE_URL")
+    longest_attempt_s = max(catalog.providers[name].timeout_s for name in providers) + LEASE_SLACK_S
+    return WorkerHealth(
+        pulse,
+        Broker(app, [*queues(providers), SYSTEM_QUEUE]),
+        lambda: postgres_answers(database_url),
+        slots=slots,
+        longest_s=longest_attempt_s + LONGEST_WRITE_S,
+        thresholds=options.thresholds,
+    )
+
+
+def queues(providers: Sequence[str]) -> list[str]:
+    """Names of the providers' queues."""
+    return [f"{provider}.{lane.value}" for provider in providers for lane in Lane]
 
 
 def chosen(catalog: Catalog, wanted: Sequence[str]) -> tuple[str, ...]:
@@ -104,7 +148,7 @@ def primary_and_fallbacks(catalog: Catalog) -> str:
 
 
 def _consume(catalog: Catalog, providers: Sequence[str], slots: int, options: WorkerOptions) -> int:
-    names = [f"{provider}.{lane.value}" for provider in providers for lane in Lane]
+    names = queues(providers)
     for name in (*names, SYSTEM_QUEUE):
         # The default exchange: nothing to bind, so nothing that a FLUSHALL could unbind.
         app.amqp.queues.add(Queue(name, Exchange(""), routing_key=name))  # type: ignore[no-untyped-call]
@@ -112,7 +156,7 @@ def _consume(catalog: Catalog, providers: Sequence[str], slots: int, options: Wo
     # Messages of running jobs are not put back when the connection breaks: the copies would be stale. And where Redis
     # is really gone, kombu 5.7 fails at it with an AttributeError that ends the worker.
     Channel.do_restore = False
-    app.steps["consumer"].add(EventBatches)
+    app.steps["consumer"].update((EventBatches, Consuming))
     worker = app.Worker(
         hostname=f"{'+'.join(providers)}.{os.getpid()}@{socket.gethostname()}",
         pool="threads",

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -20,8 +21,7 @@ from gateway.breaker.health import Health
 from gateway.calls import admission
 from gateway.calls.admission import Admission
 from ops.migrate import sqlalchemy_url
-from tasks.dispatch import Dispatcher
-from tasks.dispatch_policy import Policy
+from tasks import dispatch_policy
 from tasks.headroom import NoLimits
 from tasks.run import Ending
 from workers import build, dispatcher, worker
@@ -119,11 +119,7 @@ def without_loop() -> None:
 
 def without_portions() -> None:
     """A release moves one job."""
-
-    def one_by_one(engine: Any, publisher: Any, providers: Any, _: Any, **rest: Any) -> Any:
-        return Dispatcher(engine, publisher, providers, Policy(most_per_pass=1), **rest)
-
-    _replace(dispatcher, "Dispatcher", one_by_one)
+    _replace(dispatch_policy, "Policy", partial(dispatch_policy.Policy, most_per_pass=1))
 
 
 def without_threads() -> None:

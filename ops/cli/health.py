@@ -16,7 +16,9 @@ import typer
 
 from ops.cli import target
 from ops.cli.exit_codes import FAILED, OK
+from ops.cli.liveness import complaint
 from ops.cli.screen import DEFAULT_DIRECTORY, AsJson, Directory, Screen
+from ops.cli.troubles import BadInput
 from ops.supervisor import ports
 
 BEAT_SILENCE_S = 600.0
@@ -48,29 +50,63 @@ def health(
     process: Annotated[Process, typer.Argument(help="Which process of this host.", show_default=False)],
     url: Annotated[str, typer.Option(help="Where the API listens.")] = "http://127.0.0.1:8000",
     state: Annotated[Path | None, typer.Option(help="Where beat keeps when it last ticked. DIR/beat.")] = None,
+    port: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=65_535,
+            help="Ask the process itself, at the `--health-port` it was started with, whether it makes progress.",
+            show_default=False,
+        ),
+    ] = None,
+    ready: Annotated[
+        bool, typer.Option("--ready", help="With --port: whether it works now, not only whether to leave it alone.")
+    ] = False,
     directory: Directory = DEFAULT_DIRECTORY,
     as_json: AsJson = False,
 ) -> int:
     """Say whether this host's worker, dispatcher, beat or API is well: exit code 0 or 1. For containers.
 
-    Example: [bold]assayline health worker[/bold]
+    With --port a store that is away is no reason to call a process unwell: it will go on by itself.
+
+    Example: [bold]assayline health worker --port 9100[/bold]
     """
-    match process:
-        case Process.WORKER:
-            problem = _counted(
-                WORKER, [socket.gethostname()], directory, "no worker of this host has been heard of for 20 s"
-            )
-        case Process.DISPATCHER:
-            problem = _counted(DISPATCHER, None, directory, "no dispatcher of this address listens to the database")
-        case Process.BEAT:
-            problem = _ticked(state or directory / "beat")
-        case Process.API:
-            problem = _answers(f"{url}/health")
+    if port is not None or ready:
+        problem = _of_itself(process, port, ready=ready)
+    else:
+        problem = _seen(process, url, state, directory)
     screen = Screen(as_json=as_json)
     screen.document({"process": process.value, "ok": problem is None, "problem": problem})
     if problem:
         screen.say(problem)
     return FAILED if problem else OK
+
+
+def _of_itself(process: Process, port: int | None, *, ready: bool) -> str | None:
+    """What a process says of itself.
+
+    Raises:
+        BadInput: it is not one that is asked so.
+    """
+    if process is Process.API:
+        raise BadInput("the API is asked by --url: it tells its health where it serves")
+    if port is None:
+        raise BadInput("--ready needs the --port at which the process tells its health")
+    return complaint(f"http://127.0.0.1:{port}/health/{'ready' if ready else 'live'}")
+
+
+def _seen(process: Process, url: str, state: Path | None, directory: Path) -> str | None:
+    """What is seen of a process from outside."""
+    match process:
+        case Process.WORKER:
+            unheard = "no worker of this host has been heard of for 20 s"
+            return _counted(WORKER, [socket.gethostname()], directory, unheard)
+        case Process.DISPATCHER:
+            return _counted(DISPATCHER, None, directory, "no dispatcher of this address listens to the database")
+        case Process.BEAT:
+            return _ticked(state or directory / "beat")
+        case Process.API:
+            return _answers(f"{url}/health")
 
 
 def _counted(query: str, parameters: list[str] | None, directory: Path, problem: str) -> str | None:

@@ -1,8 +1,14 @@
-"""Who is at work, as Postgres sees it: the questions that `assayline doctor` and `assayline up` share."""
+"""Who is at work, as Postgres and the processes themselves see it: questions that several commands share."""
 
 from __future__ import annotations
 
+import json
+import urllib.error
+from contextlib import suppress
+
 import psycopg
+
+from ops.supervisor import ports
 
 # A dispatcher listens on this channel for as long as it lives, on a connection that does nothing else.
 DISPATCHERS = """
@@ -41,3 +47,27 @@ def worker_works(database_url: str, provider: str) -> bool:
     except psycopg.OperationalError:
         return False
     return any(row[0] == provider for row in rows)
+
+
+LONGEST_ANSWER = 65_536
+"""Bytes of a health check's answer that are read. It has a few hundred."""
+
+
+def complaint(url: str) -> str | None:
+    """What a process says is wrong with it, asked at its `/health/live` or `/health/ready`; None where it is well."""
+    try:
+        ports.opened(url).close()
+    except urllib.error.HTTPError as refusal:
+        with refusal:
+            return _said(refusal.read(LONGEST_ANSWER), deadly_only=url.endswith("/live")) or f"{url}: {refusal}"
+    except OSError as error:
+        return f"{url}: {error}"
+    return None
+
+
+def _said(body: bytes, *, deadly_only: bool) -> str:
+    """The problems in a health check's answer; nothing where it is not one."""
+    with suppress(ValueError, KeyError, TypeError):
+        problems = [one for one in json.loads(body)["problems"] if one["deadly"] or not deadly_only]
+        return "; ".join(f"{one['part']}: {one['problem']}" for one in problems)
+    return ""

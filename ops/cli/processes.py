@@ -16,8 +16,23 @@ from ops.cli.troubles import BadInput
 if TYPE_CHECKING:
     from gateway.catalog import Catalog
     from gateway.settings import Settings
+    from workers.health.server import Address
 
 FOR_BENCHES = "For benches"
+
+HealthPort = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        max=65_535,
+        help="Tell its health over HTTP at this port: /health/live and /health/ready, 200 or 503, and why as JSON.",
+        show_default="not at all",
+    ),
+]
+HealthHost = Annotated[
+    str, typer.Option(help="The address it tells its health at; 0.0.0.0 where a Kubernetes node asks.")
+]
+LOOPBACK = "127.0.0.1"
 
 
 def worker(
@@ -33,6 +48,8 @@ def worker(
         typer.Option(min=0, help="Seconds that open calls get after SIGTERM, before they are handed back."),
     ] = None,
     events: Annotated[bool, typer.Option("--events/--no-events", help="Send task events, which Flower shows.")] = True,
+    health_port: HealthPort = None,
+    health_host: HealthHost = LOOPBACK,
     directory: Directory = DEFAULT_DIRECTORY,
     as_json: AsJson = False,
 ) -> int:
@@ -45,13 +62,17 @@ def worker(
     from workers.worker import GRACE_S, WorkerOptions, chosen, run_worker
 
     keep_from_celery()
+    health = _address(health_host, health_port)
     options = WorkerOptions(
         providers=chosen(catalog, provider or ()),
         slots=slots,
         events=events,
         grace_s=GRACE_S if grace is None else grace,
+        health=health,
     )
-    Screen(as_json=as_json).document({"process": "worker", "providers": options.providers, "slots": slots})
+    Screen(as_json=as_json).document(
+        {"process": "worker", "providers": options.providers, "slots": slots, "health": health and health.url}
+    )
     return run_worker(settings, catalog, options)
 
 
@@ -65,6 +86,8 @@ def dispatcher(
     rescue: Annotated[
         bool, typer.Option("--rescue/--no-rescue", help="Rescue the jobs of dead workers.", rich_help_panel=FOR_BENCHES)
     ] = True,
+    health_port: HealthPort = None,
+    health_host: HealthHost = LOOPBACK,
     directory: Directory = DEFAULT_DIRECTORY,
     as_json: AsJson = False,
 ) -> int:
@@ -77,14 +100,19 @@ def dispatcher(
     from workers.build import configured
     from workers.dispatcher import run_dispatcher
 
-    Screen(as_json=as_json).document({"process": "dispatcher", "listen": listen, "rescue": rescue})
+    health = _address(health_host, health_port)
+    Screen(as_json=as_json).document(
+        {"process": "dispatcher", "listen": listen, "rescue": rescue, "health": health and health.url}
+    )
     logging.getLogger("workers.dispatcher").info("releasing the jobs of %s", ", ".join(configured(catalog)) or "nobody")
-    run_dispatcher(settings, catalog, Policy(listen=listen, rescue=rescue))
+    run_dispatcher(settings, catalog, Policy(listen=listen, rescue=rescue), health=health)
     return OK
 
 
 def beat(
     state: Annotated[Path | None, typer.Option(help="Where it keeps when it last ticked. DIR/beat.")] = None,
+    health_port: HealthPort = None,
+    health_host: HealthHost = LOOPBACK,
     directory: Directory = DEFAULT_DIRECTORY,
     as_json: AsJson = False,
 ) -> int:
@@ -97,8 +125,9 @@ def beat(
     from workers.logs import keep_from_celery
 
     keep_from_celery()
-    Screen(as_json=as_json).document({"process": "beat"})
-    run_beat(state or directory / "beat")
+    health = _address(health_host, health_port)
+    Screen(as_json=as_json).document({"process": "beat", "health": health and health.url})
+    run_beat(state or directory / "beat", health=health)
     return OK
 
 
@@ -127,6 +156,13 @@ def migrate(
     screen.show(f"the schema is at {revision or 'base: nothing is left'}")
     screen.document({"revision": revision})
     return OK
+
+
+def _address(host: str, port: int | None) -> Address | None:
+    """Where a process is to tell its health; None: nowhere."""
+    from workers.health.server import Address
+
+    return None if port is None else Address(port, host)
 
 
 def _ask_before_going_down(revision: str) -> None:

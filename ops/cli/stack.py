@@ -19,7 +19,7 @@ from api.key import api_key
 from gateway.catalog import Catalog
 from gateway.settings import Settings, text
 from ops.cli import api
-from ops.cli.liveness import dispatcher_works, worker_works
+from ops.cli.liveness import complaint, dispatcher_works, worker_works
 from ops.embedded import EmbeddedPostgres, EmbeddedService, EmbeddedValkey, LocalModel
 from ops.embedded.service import kept_secret
 from ops.supervisor import ports
@@ -82,15 +82,14 @@ def services(settings: Settings, catalog: Catalog, directory: Path, env: Mapping
         names = tuple(service.name for service in embedded)
         database_url = added.get(DATABASE) or settings.database_url or ""
         workers = [_worker(directory, name, database_url) for name in catalog.configured({**env, **added})]
+        dispatcher = replace(_assayline(directory, "dispatcher"), ready=partial(dispatcher_works, database_url))
         # After the workers: it asks them at once what they do, and complains where nobody answers.
         flower, flower_link = _flower(directory, tuple(worker.name for worker in workers) or names)
         serving, api_links = _api(directory, env) if api.installed() else ((), ())
         children = [
             *(_embedded_child(service) for service in embedded),
             _assayline(directory, "migrate", after=names, once=True),
-            replace(_assayline(directory, "dispatcher"), ready=partial(dispatcher_works, database_url)),
-            *workers,
-            _assayline(directory, "beat"),
+            *_watched(dispatcher, *workers, _assayline(directory, "beat")),
             *serving,
             flower,
         ]
@@ -158,6 +157,18 @@ def _worker(directory: Path, provider: str, database_url: str) -> Child:
     command = [*_command("worker"), f"--provider={provider}", f"--dir={directory}"]
     ready = partial(worker_works, database_url, provider)
     return Child(f"worker-{provider}", command, after=("migrate",), ready=ready, grace_s=WORKER_GRACE_S)
+
+
+def _watched(*children: Child) -> list[Child]:
+    """The same, each asked for its health now and then, and started anew where it does its work no more."""
+    return [
+        replace(
+            child,
+            command=[*child.command, f"--health-port={port}"],
+            live=partial(complaint, f"http://{ports.LOOPBACK}:{port}/health/live"),
+        )
+        for child, port in zip(children, ports.several(len(children)), strict=True)
+    ]
 
 
 def _command(name: str) -> list[str]:

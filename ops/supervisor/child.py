@@ -16,13 +16,16 @@ class Child:
     `command[0]` is an absolute path. `after` names the children that must be ready first. `ready` is asked in a thread
     until it says True (None: ready once it runs). `once`: it runs to its end, and exit code 0 is its readiness.
     `grace_s` is the time between `stop_signal` and SIGKILL; `death_signal` is what it gets when the supervisor itself
-    is killed.
+    is killed. `live` is asked in a thread, every `live_every_s` seconds once the child is ready, for what is wrong with
+    it (None: nothing); after `live_failures` complaints in a row it is stopped and started again. Three at ten seconds
+    are what Kubernetes takes by default.
     """
 
     name: str
     command: Sequence[str]
     after: tuple[str, ...] = ()
     ready: Callable[[], bool] | None = None
+    live: Callable[[], str | None] | None = None
     once: bool = False
     env: Mapping[str, str] = field(default_factory=dict)
     stop_signal: int = signal.SIGTERM
@@ -30,6 +33,8 @@ class Child:
     identity: str = tether.SELF
     grace_s: float = 10.0
     ready_timeout_s: float = 60.0
+    live_every_s: float = 10.0
+    live_failures: int = 3
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,6 +39,18 @@ def pick(preferred: int | None = None) -> int:
     raise RuntimeError(f"no free port on {LOOPBACK} among {TRIES} tries between {FIRST} and {LAST}")
 
 
+def several(count: int) -> list[int]:
+    """Return so many free ports, no two the same.
+
+    Raises:
+        RuntimeError: see `pick`.
+    """
+    found: set[int] = set()
+    while len(found) < count:
+        found.add(pick())
+    return list(found)
+
+
 def opened(url: str, *, within_s: float = 2.0) -> Any:
     """Ask an HTTP server of this machine, past the proxies that the environment names: those are for other machines.
 

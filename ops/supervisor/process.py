@@ -70,6 +70,20 @@ class Life:
                     await asyncio.wait({self.ended}, timeout=PROBE_EVERY_S)
         return False
 
+    async def became_unwell(self) -> str | None:
+        """Stay until the child fails its live check for good, and return its last complaint; None: it ended before."""
+        failures = 0
+        while self.child.live is not None:
+            await asyncio.wait({self.ended}, timeout=self.child.live_every_s)
+            if self.ended.done():
+                break
+            complaint = await asyncio.to_thread(self.child.live)
+            failures = failures + 1 if complaint else 0
+            if failures >= self.child.live_failures:
+                return complaint
+        await asyncio.shield(self.ended)
+        return None
+
     async def stop(self, hurry: asyncio.Event, hurry_grace_s: float) -> bool:
         """End the child with its own signal, with SIGKILL after its grace. Returns whether it went by itself.
 

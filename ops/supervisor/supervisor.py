@@ -1,7 +1,8 @@
 """Keeps a set of processes alive until it is told to stop.
 
 Start: each child when all it waits for are ready. Death: it comes back after a growing pause; too many stop the whole.
-Stop: last started first. No child outlives the supervisor, even one killed by SIGKILL (`tether`).
+One that fails its live check is stopped, and comes back like one that died. Stop: last started first. No child
+outlives the supervisor, even one killed by SIGKILL (`tether`).
 """
 
 from __future__ import annotations
@@ -128,11 +129,20 @@ class Supervisor:
             self._ready[child.name].set()
             if child.once:
                 return None
-            return _ended(await asyncio.shield(life.ended))
+            return await self._live_on(life)
         if life.ended.done():
             return _ended(life.ended.result())
         await life.stop(self._hurry, HURRY_GRACE_S)
         return f"was not ready within {child.ready_timeout_s:g} s"
+
+    async def _live_on(self, life: Life) -> str:
+        """Stay with a child that is ready until it ends, by itself or because it does its work no more."""
+        complaint = await life.became_unwell()
+        if complaint is None:
+            return _ended(life.ended.result())
+        self._log.trouble(f"{life.child.name} is not live ({complaint}); stopping it")
+        await life.stop(self._hurry, HURRY_GRACE_S)
+        return "was not live"
 
     def _give_up(self, child: Child, why: str, deaths: int) -> None:
         self._gave_up = child.name

@@ -8,4 +8,4 @@ UPDATE assayline.jobs
    SET state = 'expired', reason = CASE state WHEN 'queued' THEN 'expire_queued' ELSE 'expire_scheduled' END,
        finished_at = clock_timestamp()
  WHERE id = ANY (ARRAY(SELECT id FROM unwanted)) AND state IN ('scheduled', 'queued')
-RETURNING id
+RETURNING id, state

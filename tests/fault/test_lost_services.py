@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 import redis
+from nodes.health import health, parts
 from nodes.waiting import eventually
 
 from ops.embedded import EmbeddedPostgres, EmbeddedValkey
 from ops.migrate import upgrade
+from ops.supervisor import ports
+from workers.health.thresholds import Thresholds
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -185,3 +188,20 @@ def test_postgres_gone_in_mid_call(celery_setup: AssaylineSetup, own_postgres: E
     assert setup.store.calls(job) == PAID_ONCE
     assert setup.wire.calls(marker) == 1
     assert dispatcher.container.status == worker.container.status == "running"
+
+
+def test_a_worker_without_redis_is_left_alone_and_ready_again_afterwards(
+    celery_setup: AssaylineSetup, own_valkey: EmbeddedValkey
+) -> None:
+    """To kill it for that would help nobody; to stand still once Redis is back would be another thing."""
+    setup = celery_setup
+    port = ports.pick()
+    setup.workers.start(health_port=port, thresholds=Thresholds(look_every_s=0.1))
+    eventually(lambda: health(port, "ready")[0] == 200)
+
+    own_valkey.stop()
+    eventually(lambda: parts(health(port)[1], deadly=False) == {"broker", "consumer"})
+    assert (health(port)[0], health(port, "ready")[0]) == (200, 503)
+    own_valkey.start()
+
+    eventually(lambda: health(port, "ready")[0] == 200)

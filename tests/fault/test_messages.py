@@ -163,3 +163,31 @@ def test_a_job_that_kills_its_workers_is_buried(celery_setup: AssaylineSetup) ->
     assert setup.store.calls(job) == [(1, 1, "unknown"), (2, 1, "unknown")]
     assert setup.wire.calls(marker) == 2
     assert setup.store.results(job) == []
+
+
+def test_a_job_that_kills_three_workers_is_poison_and_one_beside_it_comes_through(
+    celery_setup: AssaylineSetup,
+) -> None:
+    """With an attempt left. The one beside it dies with the first worker, and is answered by the second."""
+    setup = celery_setup
+    setup.start_dispatcher()
+    job, marker = setup.enqueue(held=True)
+    beside, other = setup.enqueue(held=True)
+    for death in (1, 2, 3):
+        worker = setup.workers.start()
+        eventually(lambda n=death: setup.wire.calls(marker) == n)  # type: ignore[misc]
+        if death == 1:
+            eventually(lambda: setup.wire.calls(other) == 1)
+        elif death == 2:
+            setup.wire.release(other)
+            setup.ended(beside)
+        worker.kill_and_wait()
+        setup.store.give_up(worker.container.pid)
+
+    row = setup.ended(job, "failed")
+
+    assert (row["reason"], row["attempts_used"], row["max_attempts"]) == ("poison", 3, 4)
+    assert [cause["error"] for cause in row["causes"]] == ["worker_lost", "worker_lost", "poison"]
+    assert setup.store.calls(job) == [(n, 1, "unknown") for n in (1, 2, 3)]
+    assert setup.store.calls(beside) == [(1, 1, "unknown"), (2, 1, "succeeded")]
+    eventually(lambda: setup.announced(job))

@@ -53,7 +53,7 @@ def test_there_is_a_worker_service_for_each_real_provider_behind_a_profile_of_it
     providers = [name for name, entry in load_catalog(None, {}).providers.items() if entry.dialect != "fake"]
     for name in providers:
         worker = OURS[f"worker-{name}"]
-        assert worker["command"] == ["worker", f"--provider={name}"]
+        assert worker["command"] == ["worker", f"--provider={name}", "--health-port=9100"]
         assert worker["profiles"] == [name]
         assert worker["stop_grace_period"] == "60s"
 
@@ -147,30 +147,33 @@ def on_this_machine(words: list[str], tmp_path: Path, free: dict[str, int]) -> l
     changed = []
     for word in words:
         word = word.replace("0.0.0.0", "127.0.0.1").replace("/tmp/", f"{tmp_path}/")
-        changed.append(re.sub(r"--port=(\d+)", lambda port: f"--port={free[port[1]]}", word))
+        changed.append(re.sub(r"port=(\d+)", lambda port: f"port={free[port[1]]}", word))
     return changed
 
 
 def test_each_command_runs_as_a_process_and_is_found_healthy(environment: dict[str, str], tmp_path: Path) -> None:
-    free = {"8000": ports.pick(), "5555": ports.pick()}
+    api, flower, *health = ports.several(2 + len(OURS))
+    free = {name: {"8000": api, "5555": flower, "9100": own} for name, own in zip(OURS, health, strict=True)}
 
-    def command(service: dict[str, Any]) -> list[str]:
-        return on_this_machine([*service.get("entrypoint", ["assayline"]), *service["command"]], tmp_path, free)
+    def command(name: str) -> list[str]:
+        service = OURS[name]
+        words = [*service.get("entrypoint", ["assayline"]), *service["command"]]
+        return on_this_machine(words, tmp_path, free[name])
 
-    subprocess.run(command(OURS["migrate"]), env=environment, cwd=tmp_path, check=True, capture_output=True)
+    subprocess.run(command("migrate"), env=environment, cwd=tmp_path, check=True, capture_output=True)
     running: dict[str, subprocess.Popen[bytes]] = {}
     with ExitStack() as stack:
         for name in LASTING:
-            process = subprocess.Popen(command(OURS[name]), env=environment, cwd=tmp_path, stderr=subprocess.DEVNULL)
+            process = subprocess.Popen(command(name), env=environment, cwd=tmp_path, stderr=subprocess.DEVNULL)
             running[name] = stack.enter_context(process)
             stack.callback(process.kill)
-        waiting = [name for name in LASTING if "healthcheck" in OURS[name] and name != "beat"]
+        waiting = [name for name in LASTING if "healthcheck" in OURS[name]]
         give_up_at = time.monotonic() + DEADLINE_S
         while waiting:
             assert time.monotonic() < give_up_at, f"not healthy: {waiting}"
             ended = {name: process.poll() for name, process in running.items() if process.poll() is not None}
             assert not ended, ended
-            waiting = [name for name in waiting if not healthy(OURS[name], environment, tmp_path, free)]
+            waiting = [name for name in waiting if not healthy(OURS[name], environment, tmp_path, free[name])]
         for process in running.values():
             process.send_signal(signal.SIGTERM)
         assert {name: process.wait(DEADLINE_S) for name, process in running.items()} == dict.fromkeys(LASTING, 0)

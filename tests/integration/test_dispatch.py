@@ -6,7 +6,7 @@ import asyncio
 import gc
 import json
 from contextlib import asynccontextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -19,6 +19,7 @@ from jobworld import ANALYSES, MODELS, PROVIDERS, JobWorld, job_world
 from tasks.dispatch import Dispatcher
 from tasks.dispatch_policy import Policy
 from tasks.mirror import MirroredAnalysis, mirror
+from tasks.poison import Suspicion
 from tasks.sql import statement
 from tasks.states import State
 from tasks.store import create_engine
@@ -553,6 +554,7 @@ async def explained(world: JobWorld, name: str) -> list[str]:
         "incarnation": UUID(int=0),
         "providers": ["one"],
         "ends": "[]",
+        **asdict(Suspicion()),
     }
     text = statement(name).text
     used = {key: value for key, value in parameters.items() if f":{key}" in text}

@@ -56,7 +56,7 @@ from tasks.ledger import JobLedger
 from tasks.pauses import PauseKind, pause
 from tasks.run import Ending
 from tasks.states import MOVES, State
-from tasks.store import JobStore, LastCall
+from tasks.store import Incarnation, JobStore, LastCall
 from tasks.upkeep import upkeep
 
 if TYPE_CHECKING:
@@ -233,7 +233,8 @@ async def test_move_rescue(world: JobWorld) -> None:
     with moving(world, claim.id, "rescue", copies=-1):
         assert await world.rescuer().rescue() == 1
     [why] = world.job(claim.id)["causes"]
-    assert (why["error"], why["move"], why["message"]) == ("worker_lost", "rescue", f"worker {incarnation.id}")
+    assert (why["error"], why["move"], why["incarnation"]) == ("worker_lost", "rescue", str(incarnation.id))
+    assert why["message"] == f"worker {incarnation.id} on host, process 1"
     assert world.outcomes(claim.id) == [(1, 1, "unknown")]
 
 
@@ -243,6 +244,32 @@ async def test_move_bury(world: JobWorld) -> None:
     with moving(world, claim.id, "bury", copies=-1):
         assert await world.rescuer().rescue() == 1
     assert [why["error"] for why in world.job(claim.id)["causes"]] == ["worker_lost"]
+
+
+async def test_move_poison(world: JobWorld) -> None:
+    """A job on its third worker, after two have died with it; attempts are left."""
+    incarnation, claim = await lost_for_the_third_time(world)
+    with moving(world, claim.id, "poison", copies=-1):
+        assert await world.rescuer().rescue() == 1
+    row = world.job(claim.id)
+    assert row["attempts_used"] < row["max_attempts"]
+    assert [why["error"] for why in row["causes"]] == ["worker_lost", "worker_lost", "poison"]
+    assert row["causes"][-1]["incarnation"] == str(incarnation.id)
+    assert world.outcomes(claim.id) == [(1, 1, "unknown"), (2, 1, "unknown"), (3, 1, "unknown")]
+
+
+async def lost_for_the_third_time(world: JobWorld) -> tuple[Incarnation, Claim]:
+    incarnation, claim = await world.claimed()
+    for _ in range(2):
+        world.kill(incarnation)
+        assert await world.rescuer().rescue() == 1
+        incarnation = await world.worker()
+        await world.dispatcher().release("one")
+        found = await world.claim(incarnation, *world.broker.take())
+        assert found is not None
+        claim = found
+    world.kill(incarnation)
+    return incarnation, claim
 
 
 async def test_move_cancel_scheduled(world: JobWorld) -> None:

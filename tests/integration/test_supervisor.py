@@ -8,9 +8,11 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -152,6 +154,51 @@ async def test_a_child_that_never_becomes_ready_is_ended_and_tried_again() -> No
     async with supervised(deaf) as run:
         assert await asyncio.wait_for(run.task, DEADLINE_S) == 1
     assert "deaf was not ready within 0.05 s" in run.log
+
+
+async def test_a_child_that_does_its_work_no_more_is_started_anew(diary: Diary) -> None:
+    """It runs and says that it is well, until it complains time and again; the next one is well again."""
+    ails = threading.Event()
+
+    def live() -> str | None:
+        return "nothing was taken" if ails.is_set() and not diary.words("end") else None
+
+    async with supervised(replace(diary.server("a"), live=live, live_every_s=0.01)) as run:
+        await asyncio.wait_for(run.ready.wait(), DEADLINE_S)
+        ails.set()
+        await until(lambda: len(diary.pids("a")) == 2)
+        assert "a is not live (nothing was taken); stopping it" in run.log
+        assert "a was not live; starting it again in 0.01 s" in run.log
+        assert diary.words("end") == ["a"]
+    assert len(diary.pids("a")) == 2
+
+
+async def test_one_complaint_and_then_none_is_no_reason(diary: Diary) -> None:
+    asked = 0
+    often = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def live() -> str | None:
+        nonlocal asked
+        asked += 1
+        if asked == 30:
+            loop.call_soon_threadsafe(often.set)
+        return None if asked % 3 == 0 else "a stumble"
+
+    async with supervised(replace(diary.server("a"), live=live, live_every_s=0.001)):
+        await asyncio.wait_for(often.wait(), DEADLINE_S)
+        assert len(diary.pids("a")) == 1
+
+
+async def test_a_child_that_does_not_even_stop_is_killed(diary: Diary) -> None:
+    stuck = replace(
+        diary.server("a", obeys=False, grace_s=0.2),
+        live=lambda: None if diary.words("end") else "blocked",
+        live_every_s=0.01,
+    )
+    async with supervised(stuck):
+        await until(lambda: len(diary.pids("a")) == 2)
+        assert gone(diary.pids("a")[0])
 
 
 async def test_a_program_that_does_not_exist_is_a_death_like_any_other() -> None:

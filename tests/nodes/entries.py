@@ -7,6 +7,7 @@ import logging
 import os
 import sys
 import threading
+import time
 from dataclasses import dataclass, field
 from functools import partial
 from multiprocessing import parent_process
@@ -20,6 +21,8 @@ from nodes.steps import Step, halt_runner, halting
 from tasks.dispatch_policy import Policy
 from workers.build import build_worker, load
 from workers.dispatcher import run_dispatcher
+from workers.health.server import Address
+from workers.health.thresholds import Thresholds
 from workers.publisher import CeleryPublisher
 from workers.runtime import Runtime
 from workers.worker import WorkerOptions, run_worker
@@ -51,8 +54,9 @@ TETHER = "tether"
 
 @dataclass(frozen=True)
 class WorkerPlan:
-    """How a worker is to run. `provoke`: a content with a word of `PROVOCATIONS` raises what belongs to it.
+    """How a worker is to run.
 
+    `provoke`: a content with a word of `PROVOCATIONS` raises what belongs to it, one with `BLOCK` blocks the loop.
     `alive_s`: how soon a killed worker's leases in the answer cache fall.
     """
 
@@ -62,6 +66,8 @@ class WorkerPlan:
     alive_s: float = 2.0
     halt_at: Step | None = None
     provoke: bool = False
+    health_port: int | None = None
+    thresholds: Thresholds = field(default_factory=Thresholds)
 
 
 @dataclass(frozen=True)
@@ -105,7 +111,13 @@ def work(env: Mapping[str, str], log_path: str, plan: WorkerPlan, pipe: Connecti
         patch.multiple("workers.worker", build_worker=build, Runtime=told),
         patch("gateway.build.SharedLayer", shared),
     ):
-        code = run_worker(*load(), WorkerOptions(slots=plan.slots, grace_s=plan.grace_s))
+        options = WorkerOptions(
+            slots=plan.slots,
+            grace_s=plan.grace_s,
+            health=Address(plan.health_port) if plan.health_port else None,
+            thresholds=plan.thresholds,
+        )
+        code = run_worker(*load(), options)
     _leave(code)
 
 
@@ -157,10 +169,17 @@ PROVOCATIONS: dict[str, type[BaseException]] = {
 }
 
 
+BLOCK = "provoke-block"
+BLOCKED_S = 60.0
+"""Longer than any test waits: its teardown kills the process."""
+
+
 def _provoke(runner: Runner) -> None:
     analyze = runner.analyst.analyze
 
     async def provoked(claim: Any, ledger: Any) -> Any:
+        if BLOCK in claim.content:
+            time.sleep(BLOCKED_S)  # noqa: ASYNC251  the loop is to stand still
         for word, kind in PROVOCATIONS.items():
             if word in claim.content:
                 raise kind

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -60,3 +61,54 @@ def test_beat_is_well_while_it_writes_when_it_ticked(tmp_path):
     silent_since = time.time() - BEAT_SILENCE_S - 1
     os.utime(written, (silent_since, silent_since))
     assert beat() == 1
+
+
+class Unwell(BaseHTTPRequestHandler):
+    """Says that it is not ready, and why; live it is."""
+
+    def do_GET(self) -> None:
+        ready = self.path.endswith("/live")
+        body = b'{"problems": [{"part": "broker", "problem": "away", "deadly": false}]}'
+        self.send_response(200 if ready else 503)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        """Nobody reads it."""
+
+
+@pytest.fixture
+def unwell_port():
+    with HTTPServer(("127.0.0.1", 0), Unwell) as server:
+        thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield server.server_port
+        server.shutdown()
+        thread.join()
+
+
+def of_itself(*words: str):
+    return CliRunner().invoke(main.app, ["health", *words])
+
+
+@pytest.mark.parametrize("process", ["worker", "dispatcher", "beat"])
+def test_a_process_is_asked_itself_without_its_stores(process, unwell_port):
+    """No database is named here: the answer is the process's own."""
+    assert of_itself(process, f"--port={unwell_port}").exit_code == 0
+    ready = of_itself(process, f"--port={unwell_port}", "--ready", "--json")
+    assert ready.exit_code == 1
+    assert json.loads(ready.stdout) == {"process": process, "ok": False, "problem": "broker: away"}
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["api", "--port=9100"], "asked by --url"),
+        (["worker", "--ready"], "--ready needs the --port"),
+        (["worker", "--port=0"], "Invalid value for '--port'"),
+        (["worker", "--port=65536"], "Invalid value for '--port'"),
+    ],
+)
+def test_what_cannot_be_asked_is_said(words, said):
+    refused = of_itself(*words)
+    assert (refused.exit_code, said in refused.stderr) == (3, True), refused.stderr
