@@ -10,6 +10,7 @@ import typer
 from ops.cli import target
 from ops.cli.exit_codes import OK
 from ops.cli.screen import DEFAULT_DIRECTORY, AsJson, Directory, Screen
+from ops.cli.troubles import BadInput
 from tasks.states import State
 
 Tenant = Annotated[str | None, typer.Option(help="Only this tenant's.")]
