@@ -83,7 +83,7 @@ def test_a_worker_that_takes_nothing_though_its_queue_has_work_is_not_live(
 
     eventually(lambda: health(port)[0] == 503)
     _, document = health(port)
-    assert parts(document, deadly=True) == {"consumer"}
+    assert "consumer" in parts(document, deadly=True)
     assert document["waiting"] >= 1
     assert document["idle_s"] >= EAGER.idle_s
 
