@@ -14,7 +14,7 @@ from sqlalchemy.exc import TimeoutError as NoConnection
 from starlette.exceptions import HTTPException
 from starlette.routing import Route
 
-from api import health, jobs, providers, reference
+from api import health, jobs, providers, reference, replays
 from api.guard import Guard
 from api.openapi import document
 from api.problems import (
@@ -38,7 +38,7 @@ from tasks.producer import errors as producer
 
 log = logging.getLogger(__name__)
 
-ROUTERS = (jobs.router, reference.router, providers.router, health.router)
+ROUTERS = (jobs.router, replays.router, reference.router, providers.router, health.router)
 
 Translate = Callable[[Request, Exception], Problem]
 

@@ -7,10 +7,10 @@ know is left to Postgres, which has the catalog of those who run jobs.
 from __future__ import annotations
 
 import email.message
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 from fastapi import Depends, Header, Request
-from pydantic import StringConstraints, ValidationError
+from pydantic import BaseModel, StringConstraints, ValidationError
 
 from api.problems import TOO_LARGE, WRONG_MEDIA_TYPE, Problem, of_validation, refused
 from api.requests import JobRequest
@@ -20,6 +20,9 @@ from gateway.analyses.registry import AnalysisRegistry, Registered
 from gateway.errors import RequestError
 from gateway.messages import Message
 from tasks.producer.jobs import Job, wire
+from tasks.replay.request import ReplayRequest
+
+Wanted = TypeVar("Wanted", bound=BaseModel)
 
 OWN_WORDS = ("messages", "schema", "output_format")
 """Fields that only an analysis of the caller's own words takes."""
@@ -32,20 +35,31 @@ IdempotencyKey = Annotated[
 ]
 
 
-async def job_request(request: Request) -> JobRequest:
-    """Read a body that is a job.
+async def body_as(kind: type[Wanted], request: Request) -> Wanted:
+    """Read a body that is one of a kind.
 
     Raises:
         Problem: it is not JSON, or a field cannot be accepted; all fields that cannot are named.
     """
     _check_media_type(request.headers.get("content-type"), request.headers.get("content-encoding"))
     try:
-        return JobRequest.model_validate(read_object(await request.body()))
+        return kind.model_validate(read_object(await request.body()))
     except ValidationError as error:
         raise of_validation(error) from error
 
 
+async def job_request(request: Request) -> JobRequest:
+    """Read a body that is a job; raises as `body_as`."""
+    return await body_as(JobRequest, request)
+
+
+async def replay_request(request: Request) -> ReplayRequest:
+    """Read a body that is a replay to make; raises as `body_as`."""
+    return await body_as(ReplayRequest, request)
+
+
 Body = Annotated[JobRequest, Depends(job_request)]
+ReplayBody = Annotated[ReplayRequest, Depends(replay_request)]
 
 
 def checked(wanted: JobRequest, header_key: str | None, registry: AnalysisRegistry) -> Job:

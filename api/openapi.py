@@ -11,6 +11,7 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
+from pydantic import BaseModel
 
 from api.guard import OPEN
 from api.limits import MAX_BODY_BYTES, MAX_IN_FLIGHT
@@ -29,6 +30,7 @@ from api.problems import (
     ProblemDocument,
 )
 from api.requests import JobRequest
+from tasks.replay.request import ReplayRequest
 
 Json = dict[str, Any]
 
@@ -47,6 +49,7 @@ REQUEST_ID = {
     )
 }
 LOCATION = {"Location": {**_header("The job's address", {"type": "string"}), "required": True}}
+REPLAY_LOCATION = {"Location": {**_header("The replay's address", {"type": "string"}), "required": True}}
 LINK = {"Link": _header('The next page, `rel="next"`, where there is one', {"type": "string"})}
 OF_STATUS: Mapping[int, Json] = {
     401: {"WWW-Authenticate": {**_header("Bearer", {"type": "string"}), "required": True}},
@@ -54,13 +57,14 @@ OF_STATUS: Mapping[int, Json] = {
 }
 """Headers that come with a status."""
 
-BODY: Json = {
-    "requestBody": {
-        "required": True,
-        "content": {"application/json": {"schema": {"$ref": f"{COMPONENTS}JobRequest"}}},
-    }
-}
-"""The request body of POST /v1/jobs, which `api.door` reads."""
+def _body(model: str) -> Json:
+    """A request body that `api.door` reads."""
+    content = {"application/json": {"schema": {"$ref": f"{COMPONENTS}{model}"}}}
+    return {"requestBody": {"required": True, "content": content}}
+
+
+BODY = _body("JobRequest")
+REPLAY_BODY = _body("ReplayRequest")
 
 ALL = (FAULT,)
 """What any request may meet."""
@@ -69,6 +73,8 @@ WITH_KEY = (UNAUTHORIZED, BUSY, STOPPING, TOO_SLOW, TOO_LARGE)
 """And what any request that needs the key may meet."""
 
 WITH_STORE = (STORE_AWAY, NOT_MIGRATED)
+OF_STORE = ("/v1/jobs", "/v1/replays")
+"""Beginnings of the paths that Postgres answers."""
 
 ABOUT = f"""Hands LLM analysis jobs to Assayline and tells what became of them.
 
@@ -125,7 +131,7 @@ def _complete(path: str, operation: Json) -> None:
     responses = operation["responses"]
     if path not in OPEN:
         operation["security"] = [{SCHEME: []}]
-    common = (*ALL, *(() if path in OPEN else WITH_KEY), *(WITH_STORE if path.startswith("/v1/jobs") else ()))
+    common = (*ALL, *(() if path in OPEN else WITH_KEY), *(WITH_STORE if path.startswith(OF_STORE) else ()))
     for status, problem in _problems(common).items():
         kept = responses.get(str(status))
         if kept is None:
@@ -136,11 +142,18 @@ def _complete(path: str, operation: Json) -> None:
         response["headers"] = {**response.get("headers", {}), **REQUEST_ID}
 
 
+SCHEMAS: tuple[tuple[str, type[BaseModel]], ...] = (
+    ("JobRequest", JobRequest),
+    ("ReplayRequest", ReplayRequest),
+    ("Problem", ProblemDocument),
+)
+
+
 def _add_components(components: Json) -> None:
     schemas = components.setdefault("schemas", {})
     for name in ("HTTPValidationError", "ValidationError"):
         schemas.pop(name, None)
-    for name, model in (("JobRequest", JobRequest), ("Problem", ProblemDocument)):
+    for name, model in SCHEMAS:
         schema = model.model_json_schema(ref_template=COMPONENTS + "{model}", mode="serialization")
         schemas.update(schema.pop("$defs", {}))
         schemas[name] = schema
