@@ -8,7 +8,7 @@ from uuid import UUID
 
 from pydantic import Field
 
-from api.answers import Answer, JsonMap, Usd
+from api.answers import Answer, JsonMap
 from tasks.replay.book import ReplayState
 
 
@@ -59,7 +59,7 @@ class CostGroup(Answer):
     analysis: str
     model: str
     jobs: int
-    usd: Usd | None = Field(description="What they may cost together; null: unknown, which is not free")
+    usd: float | None = Field(description="What they may cost together; null: unknown, which is not free")
     by: Literal["ledger", "catalog"] | None = Field(
         description="By what such jobs did cost on that model, or by what they used on others and the model's price"
     )
@@ -85,9 +85,9 @@ class PlanAnswer(Answer):
     jobs: int = Field(description="Jobs that are meant")
     left_out: LeftOut
     under_way: list[UUID] = Field(description="Replays that have jobs of `left_out.replayed` in hand, at most 10")
-    spent_usd: Usd = Field(description="What the calls of the jobs that are meant did cost, as far as it is known")
+    spent_usd: float = Field(description="What the calls of the jobs that are meant did cost, as far as it is known")
     unpriced_calls: int = Field(description="Calls of theirs of which nobody knows what they did cost")
-    estimated_usd: Usd | None = Field(
+    estimated_usd: float | None = Field(
         description="What the new jobs may cost, without `unpriced_jobs`; null: of none it is known"
     )
     unpriced_jobs: int = Field(description="New jobs of which nobody can say what they may cost")

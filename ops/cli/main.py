@@ -48,6 +48,8 @@ COMMANDS = (
     Entry("job", "ops.cli.jobs:job", "Show everything about one job.", JOBS),
     Entry("exec", "ops.cli.exec:exec_task", "Run one task from stdin, without any service.", JOBS),
     Entry("cancel", "ops.cli.jobs:cancel", "Cancel jobs that have not ended.", JOBS),
+    Entry("replay", "ops.cli.replay:replay", "Ask again for what failed jobs asked for, by new jobs.", JOBS),
+    Entry("replays", "ops.cli.replays:replays", "List replays; watch, pause, resume or stop one.", JOBS),
     Entry("providers", "ops.cli.catalog:providers", "List the providers, and what each still needs.", CARE),
     Entry("models", "ops.cli.catalog:models", "List the models: windows, prices, who uses them.", CARE),
     Entry("prompts", "ops.cli.prompts:prompts", "List the prompts, or show one.", CARE),

@@ -72,18 +72,18 @@ class Plan:
 
     @property
     def fields(self) -> dict[str, Any]:
-        """It as plain values; money as Decimal, None where it is unknown."""
+        """It as plain values; money as floats, which six decimals survive, None where it is unknown."""
         return {
             "found": self.found,
             "jobs": self.jobs,
             "left_out": dict(self.left_out),
             "under_way": list(self.under_way),
-            "spent_usd": self.spent_usd,
+            "spent_usd": float(self.spent_usd),
             "unpriced_calls": self.unpriced_calls,
-            "estimated_usd": self.estimate.usd,
+            "estimated_usd": _float(self.estimate.usd),
             "unpriced_jobs": self.estimate.unpriced_jobs,
             "groups": [
-                {"analysis": one.analysis, "model": one.model, "jobs": one.jobs, "usd": one.usd, "by": one.by}
+                {"analysis": one.analysis, "model": one.model, "jobs": one.jobs, "usd": _float(one.usd), "by": one.by}
                 for one in self.estimate.groups
             ],
         }
@@ -203,6 +203,10 @@ async def _resolved(connection: AsyncConnection, analysis: str, options: Mapping
 
 async def _rows(connection: AsyncConnection, name: str, **parameters: Any) -> list[RowMapping]:
     return list((await connection.execute(statement(name), parameters)).mappings().all())
+
+
+def _float(usd: Decimal | None) -> float | None:
+    return None if usd is None else float(usd)
 
 
 def _some(names: list[str]) -> str:
