@@ -116,7 +116,7 @@ def request_of(given: Mapping[str, Any], *, made_by: str | None) -> ReplayReques
         "rate_per_min": given["rate"],
         "note": given["note"],
         "made_by": made_by,
-        **({} if given["limit"] is None else {"limit": given["limit"]}),
+        "limit": given["limit"],
     }
     try:
         return ReplayRequest.model_validate(asked)

@@ -21,7 +21,7 @@ from gateway.analyses.registry import AnalysisRegistry
 from gateway.errors import PromptError
 from tasks.producer.errors import InvalidJob, UnknownModel, translated
 from tasks.replay.costs import SAMPLE_CALLS, Estimate, Priced, estimate
-from tasks.replay.request import ReplayChanges, ReplayRequest
+from tasks.replay.request import MAX_JOBS, ReplayChanges, ReplayRequest
 from tasks.sql import statement
 
 LEFT_OUT: Mapping[str, str] = MappingProxyType(
@@ -130,7 +130,7 @@ async def _find(connection: AsyncConnection, wanted: ReplayRequest) -> None:
         {
             **wanted.filter.parameters(),
             "again": wanted.again,
-            "most": wanted.limit,
+            "most": wanted.limit or MAX_JOBS,
             "changes": json.dumps(wanted.changes.said),
         },
     )

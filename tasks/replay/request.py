@@ -206,8 +206,8 @@ class ReplayRequest(Closed):
     rate_per_min: Annotated[int, Field(ge=1, le=MAX_PER_MIN)] | None = Field(
         None, description="New jobs a minute, at most. Null: as fast as they can be made"
     )
-    limit: Annotated[int, Field(ge=1, le=MAX_JOBS)] = Field(
-        MAX_JOBS, description="Jobs that are meant at most, the oldest first"
+    limit: Annotated[int, Field(ge=1, le=MAX_JOBS)] | None = Field(
+        None, description=f"Jobs that are meant at most, the oldest first; {MAX_JOBS} in any case"
     )
     dry_run: bool = Field(False, description="Say what would be replayed and what it may cost, and do nothing")
     made_by: Word | None = Field(None, description="Who asks for it")
