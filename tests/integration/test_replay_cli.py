@@ -153,7 +153,7 @@ def test_watching_stops_when_its_time_is_up(cli: Cli, link: Link) -> None:
         (["--all", "--state", "failed"], "either a filter or all"),
         (["--state", "running"], "--state: "),
         (["--ended-after", "yesterday"], "--ended-after: must be an ISO 8601 time"),
-        (["--ended-after", "999999d"], "--ended-after: must lie in the years"),
+        (["--ended-after", "99999d"], "--ended-after: must lie in the years"),
         (["--all", "--rate", "0"], "--rate: "),
         (["--all", "--limit", "0"], "--limit: "),
         (["--all", "--with-priority", "10"], "--with-priority: "),
