@@ -57,6 +57,7 @@ OF_STATUS: Mapping[int, Json] = {
 }
 """Headers that come with a status."""
 
+
 def _body(model: str) -> Json:
     """A request body that `api.door` reads."""
     content = {"application/json": {"schema": {"$ref": f"{COMPONENTS}{model}"}}}

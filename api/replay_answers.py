@@ -16,7 +16,9 @@ class ReplayLine(Answer):
     """A replay as it stands."""
 
     id: UUID
-    state: ReplayState = Field(description="done: every job that it means was replayed or skipped; stopped: it never will")
+    state: ReplayState = Field(
+        description="done: every job that it means was replayed or skipped; stopped: it never will"
+    )
     tenant: str | None = Field(description="Whose jobs alone it means; null: anybody's")
     filter: JsonMap = Field(description="As it was asked for; empty: every job that had failed")
     changes: JsonMap = Field(description="As they were asked for")

@@ -61,7 +61,7 @@ router = APIRouter(tags=["replays"], dependencies=[Depends(once)])
 async def make(here: Here, wanted: ReplayBody) -> JSONResponse:
     """Replay jobs: what each asked for is asked for again by a new job; the old one stays as it ended.
 
-    Which jobs are meant is settled now. The same request again finds nothing left: a job of which a replay waits, runs or
+    Which jobs are meant is settled now. The same request again finds nothing left: a job whose replay waits, runs or
     has succeeded is left out, unless `again` is said.
     """
     async with _planning(here) as connection:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from jobworld import JobWorld
+    from psycopg import Connection
 
     from gateway.messages import Usage
     from tasks.replay.book import Replay
@@ -26,6 +27,15 @@ if TYPE_CHECKING:
 
 NO_ANALYSES = AnalysisRegistry(MappingProxyType({}))
 ALL = {"all": True}
+
+
+TABLES = ("jobs", "job_contents", "calls", "results", "idempotency_keys", "replays", "replay_jobs", "workers")
+
+
+def cleared(link: Connection[Any]) -> None:
+    """Take all jobs and replays away, and the catalog."""
+    for table in (*TABLES, "catalog_analyses", "catalog_models"):
+        link.execute(f"DELETE FROM assayline.{table}")
 
 
 def one_dollar_a_token(model: str, usage: Usage) -> Decimal | None:
@@ -55,7 +65,12 @@ def end(world: JobWorld, job: UUID, state: str, *, error: str = "timeout") -> No
 
 
 def called(
-    world: JobWorld, job: UUID, cost: str | None, tokens: tuple[int, int] | None = (10, 5), *, outcome: str = "succeeded"
+    world: JobWorld,
+    job: UUID,
+    cost: str | None,
+    tokens: tuple[int, int] | None = (10, 5),
+    *,
+    outcome: str = "succeeded",
 ) -> None:
     """A call of the job in the ledger, on the model it stands at."""
     sent, received = tokens or (None, None)

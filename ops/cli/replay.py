@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 # Long, because each field of a request is one parameter; there is nothing else in it.
 def replay(
     ctx: typer.Context,
-    job_ids: Annotated[list[UUID] | None, typer.Argument(metavar="[ID]...", help="These jobs.", show_default=False)] = None,
+    job_ids: Annotated[
+        list[UUID] | None, typer.Argument(metavar="[ID]...", help="These jobs.", show_default=False)
+    ] = None,
     state: its.State = None,
     error: its.Error = None,
     analysis: its.Analysis = None,

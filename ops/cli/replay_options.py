@@ -35,7 +35,8 @@ State = Annotated[
     _option(WHICH, "How they ended: failed (the default), cancelled, expired, succeeded. May be repeated."),
 ]
 Error = Annotated[
-    list[str] | None, _option(WHICH, "What their last attempt ended with, as `assayline jobs` shows it. May be repeated.")
+    list[str] | None,
+    _option(WHICH, "What their last attempt ended with, as `assayline jobs` shows it. May be repeated."),
 ]
 Analysis = Annotated[list[str] | None, _option(WHICH, "Of this analysis. May be repeated.")]
 Provider = Annotated[list[str] | None, _option(WHICH, "Those that stood at this provider. May be repeated.")]
@@ -73,14 +74,17 @@ WithUseFallback = Annotated[
     bool | None, _option(DIFFERENT, "Whether they may go on along their chains.", "--with-fallback/--without-fallback")
 ]
 
-DryRun = Annotated[bool, _option(HOW, "Say how many jobs are meant and what they may cost, and do nothing.", "--dry-run")]
+DryRun = Annotated[
+    bool, _option(HOW, "Say how many jobs are meant and what they may cost, and do nothing.", "--dry-run")
+]
 Rate = Annotated[int | None, _option(HOW, "New jobs a minute at most. As fast as they can be made.")]
 Note = Annotated[str | None, _option(HOW, "Why, in your words; kept with the replay.")]
 Watch = Annotated[
     bool, _option(HOW, "Whether to watch until the new jobs have ended; they run all the same.", "--watch/--no-watch")
 ]
 Timeout = Annotated[
-    float | None, typer.Option(min=0, help="Stop watching after so many seconds.", rich_help_panel=HOW, show_default=False)
+    float | None,
+    typer.Option(min=0, help="Stop watching after so many seconds.", rich_help_panel=HOW, show_default=False),
 ]
 
 OPTION_OF = {
@@ -106,9 +110,8 @@ def request_of(given: Mapping[str, Any], *, made_by: str | None) -> ReplayReques
     for name in ("created_after", "created_before", "ended_after", "ended_before"):
         which[name] = _moment(which[name])
     changes = {name: _given(given[f"with_{name}"]) for name in ReplayChanges.model_fields}
-    changes["current_chain"] = True if given["with_current_chain"] else None
     asked = {
-        "all": True if given["everything"] else None,
+        "all": given["everything"],
         "filter": which,
         "changes": changes,
         "again": given["again"],

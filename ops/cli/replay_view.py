@@ -53,7 +53,9 @@ def plan_view(plan: Plan, wanted: ReplayRequest) -> Group:
     parts += [_groups_table(plan), Text(_cost(plan))]
     parts.append(Text(f"their calls so far did cost {_known(plan.spent_usd, plan.unpriced_calls, 'call')}"))
     if wanted.rate_per_min is not None:
-        parts.append(Text(f"at {wanted.rate_per_min:,} a minute it takes {_lasting(60 * plan.jobs / wanted.rate_per_min)}"))
+        parts.append(
+            Text(f"at {wanted.rate_per_min:,} a minute it takes {_lasting(60 * plan.jobs / wanted.rate_per_min)}")
+        )
     if wanted.dry_run:
         parts.append(Text("a dry run: nothing was made", "dim"))
     return Group(*parts)
@@ -76,7 +78,9 @@ def _groups_table(plan: Plan) -> Table:
     table = _table("analysis", "model", "jobs", "estimated", "")
     for one in plan.estimate.groups:
         estimated = "unknown" if one.usd is None else cost_text(one.usd)
-        table.add_row(Text(safe(one.analysis)), Text(safe(one.model)), f"{one.jobs:,}", estimated, Text(BY[one.by], "dim"))
+        table.add_row(
+            Text(safe(one.analysis)), Text(safe(one.model)), f"{one.jobs:,}", estimated, Text(BY[one.by], "dim")
+        )
     return table
 
 
@@ -183,7 +187,7 @@ def _words(said: dict[str, Any]) -> str:
 
 def _values(value: Any) -> str:
     if isinstance(value, list):
-        return " or ".join(map(str, value[:3])) + (f" and {len(value) - 3} more" if len(value) > 3 else "")  # noqa: PLR2004
+        return " or ".join(map(str, value[:3])) + (f" and {len(value) - 3} more" if len(value) > 3 else "")
     return "" if value is True else str(value)
 
 

@@ -44,7 +44,8 @@ class Order(StrEnum):
 
 def replays(
     order: Annotated[
-        Order | None, typer.Argument(metavar="[watch|pause|resume|stop]", show_default=False, help="What to do with one.")
+        Order | None,
+        typer.Argument(metavar="[watch|pause|resume|stop]", show_default=False, help="What to do with one."),
     ] = None,
     replay_id: Annotated[UUID | None, typer.Argument(metavar="ID", show_default=False, help="With which.")] = None,
     tenant: Tenant = None,

@@ -14,7 +14,7 @@ log = logging.getLogger(__name__)
 
 
 async def portion(engine: AsyncEngine, most: int) -> Replay | None:
-    """Make at most `most` new jobs of one replay; returns it as it stands then, None where there is nothing to do now."""
+    """Make at most `most` new jobs of one replay; returns it as it then stands, None where nothing is to be done."""
     async with engine.connect() as connection:
         row = (await connection.execute(statement("replay_portion"), {"most": most})).mappings().first()
     return None if row is None else Replay.from_row(row)

@@ -103,7 +103,9 @@ def _group(
         return Group(analysis, model, jobs, _rounded(own["usd"] / own["priced_jobs"] * jobs), "ledger")
     used = _usage(alike)
     each = None if used is None else priced(model, used)
-    return Group(analysis, model, jobs, None if each is None else _rounded(each * jobs), None if each is None else "catalog")
+    return Group(
+        analysis, model, jobs, None if each is None else _rounded(each * jobs), None if each is None else "catalog"
+    )
 
 
 def _usage(rows: Sequence[Mapping[Any, Any]]) -> Usage | None:
@@ -113,7 +115,8 @@ def _usage(rows: Sequence[Mapping[Any, Any]]) -> Usage | None:
         return None
     # What one provider had in its cache another has not: all input counts as fresh.
     return Usage(
-        round(sum(row["input_tokens"] for row in rows) / count), round(sum(row["output_tokens"] for row in rows) / count)
+        round(sum(row["input_tokens"] for row in rows) / count),
+        round(sum(row["output_tokens"] for row in rows) / count),
     )
 
 

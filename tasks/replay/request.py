@@ -91,15 +91,16 @@ class Closed(BaseModel):
     @property
     def said(self) -> dict[str, Any]:
         """What was given, as JSON: nothing that is null or absent."""
-        return self.model_dump(mode="json", exclude_none=True)
+        return {name: value for name, value in self.model_dump(mode="json").items() if value is not None}
 
 
 class ReplayFilter(Closed):
     """Which jobs. A job must fit every field that is given, by any of its values."""
 
-    ids: Annotated[
-        list[Annotated[str, StringConstraints(pattern=JOB_ID)]], Field(min_length=1, max_length=MAX_IDS)
-    ] | None = Field(None, description="These jobs; one that does not exist is refused")
+    ids: (
+        Annotated[list[Annotated[str, StringConstraints(pattern=JOB_ID)]], Field(min_length=1, max_length=MAX_IDS)]
+        | None
+    ) = Field(None, description="These jobs; one that does not exist is refused")
     state: Annotated[list[Ended], Field(min_length=1, max_length=4)] | None = Field(
         None,
         description="How they ended. Where it is not said: failed; of named jobs, anything but succeeded",
@@ -109,7 +110,9 @@ class ReplayFilter(Closed):
     )
     analysis: Words | None = None
     provider: Words | None = Field(None, description="Where they stood when they ended")
-    model: Words | None = Field(None, description="On which model they stood then: `provider/model`, or the model alone")
+    model: Words | None = Field(
+        None, description="On which model they stood then: `provider/model`, or the model alone"
+    )
     tenant: Word | None = Field(None, description="Only this tenant's")
     source: Word | None = Field(None, description="The service that enqueued them")
     tag: Words | None = Field(None, description="Those with any of these tags")
@@ -153,8 +156,8 @@ class ReplayChanges(Closed):
     chain: Annotated[list[Word], Field(min_length=1, max_length=10)] | None = Field(
         None, description="Models in order of choice, each `provider/model`"
     )
-    current_chain: Literal[True] | None = Field(
-        None, description="Run them where the catalog has their analysis run now, not where they ran"
+    current_chain: bool = Field(
+        False, description="Run them where the catalog has their analysis run now, not where they ran"
     )
     prompt_version: Annotated[str, _word(100)] | None = None
     lane: Literal["interactive", "bulk"] | None = None
@@ -167,10 +170,15 @@ class ReplayChanges(Closed):
 
     @model_validator(mode="after")
     def _one_place(self) -> ReplayChanges:
-        places = [name for name in ("model", "chain", "current_chain") if getattr(self, name) is not None]
+        places = [name for name in ("model", "chain", "current_chain") if name in self.said]
         if len(places) > 1:
             raise PydanticCustomError("places", "name one of {places}", {"places": " and ".join(places)})
         return self
+
+    @property
+    def said(self) -> dict[str, Any]:
+        """What was given, as JSON; a `current_chain` that is not wanted was not."""
+        return {name: value for name, value in super().said.items() if (name, value) != ("current_chain", False)}
 
     @property
     def options(self) -> dict[str, Any]:
@@ -180,7 +188,7 @@ class ReplayChanges(Closed):
     @property
     def moves(self) -> bool:
         """Whether the new jobs run elsewhere than the old ones' chains say."""
-        return any(getattr(self, name) is not None for name in WHERE)
+        return not self.said.keys().isdisjoint(WHERE)
 
 
 class ReplayRequest(Closed):
@@ -199,7 +207,7 @@ class ReplayRequest(Closed):
         }
     )
 
-    all: Literal[True] | None = Field(None, description="Every job that failed; instead of a filter")
+    all: bool = Field(False, description="Every job that failed; instead of a filter")
     filter: ReplayFilter = Field(default_factory=ReplayFilter, validate_default=True)
     changes: ReplayChanges = Field(default_factory=ReplayChanges)
     again: bool = Field(False, description="Also jobs of which a replay waits, runs or has succeeded")

@@ -7,6 +7,7 @@ from uuid import uuid4
 
 import pytest
 from apiworld import MODEL, Api, mirror_into, served
+from replayworld import cleared
 
 from api import replays as routes
 from api.replay_answers import PlanAnswer, ReplayAnswer, ReplayLine
@@ -17,11 +18,18 @@ if TYPE_CHECKING:
 REPLAYS = "/v1/replays"
 
 
-@pytest.fixture
-def api(database_url: str, redis_url: str) -> Iterator[Api]:
-    mirror_into(database_url)
-    with served(database_url, redis_url) as running:
+@pytest.fixture(scope="module")
+def shared(module_database_url: str, valkey_url: str) -> Iterator[Api]:
+    """One service for all tests: nothing of theirs lies in Redis."""
+    with served(module_database_url, valkey_url) as running:
         yield running
+
+
+@pytest.fixture
+def api(shared: Api, module_database_url: str) -> Api:
+    cleared(shared.link)
+    mirror_into(module_database_url)
+    return shared
 
 
 def failed(api: Api, **fields: Any) -> str:
@@ -52,14 +60,25 @@ def test_a_replay_is_made_looked_at_and_shows_in_its_jobs(api: Api) -> None:
     assert said.headers["location"] == f"{REPLAYS}/{replay['id']}"
     assert set(replay) == set(ReplayLine.model_fields)
     assert {name: replay[name] for name in sent} == sent
-    assert (replay["state"], replay["tenant"], replay["jobs"], replay["made"], replay["left"]) == ("running", "acme", 2, 0, 2)
+    assert (replay["state"], replay["tenant"], replay["jobs"], replay["made"], replay["left"]) == (
+        "running",
+        "acme",
+        2,
+        0,
+        2,
+    )
     portion(api)
     there = api.call("GET", said.headers["location"]).json
     assert set(there) == set(ReplayAnswer.model_fields)
     assert (there["state"], there["made"], there["outcomes"]) == ("done", 2, {"scheduled": 2})
     old = api.call("GET", f"/v1/jobs/{jobs[0]}").json
     [by] = old["replays"]
-    assert (old["replay_of"], old["replay_root"], by["replay_id"], by["state"]) == (None, None, replay["id"], "scheduled")
+    assert (old["replay_of"], old["replay_root"], by["replay_id"], by["state"]) == (
+        None,
+        None,
+        replay["id"],
+        "scheduled",
+    )
     new = api.call("GET", f"/v1/jobs/{by['id']}").json
     assert (new["replay_of"], new["replay_id"], new["replay_root"]) == (jobs[0], replay["id"], jobs[0])
 
@@ -170,7 +189,9 @@ def test_a_search_that_takes_too_long_is_given_up_and_says_what_would_help(
 ) -> None:
     failed(api)
     monkeypatch.setattr(routes, "PLAN_WITHIN_S", 0.001)
-    api.link.execute("CREATE FUNCTION assayline.slow() RETURNS boolean LANGUAGE sql VOLATILE AS 'SELECT pg_sleep(1) IS NULL'")
+    api.link.execute(
+        "CREATE FUNCTION assayline.slow() RETURNS boolean LANGUAGE sql VOLATILE AS 'SELECT pg_sleep(1) IS NULL'"
+    )
     api.link.execute("ALTER TABLE assayline.jobs ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY")
     api.link.execute("CREATE POLICY slow ON assayline.jobs USING (NOT assayline.slow())")
     said = api.call("POST", REPLAYS, {"all": True})

@@ -18,6 +18,7 @@ import pytest
 from apiworld import MODEL, mirror_into
 from nodes.waiting import eventually
 from psycopg.rows import dict_row
+from replayworld import cleared
 from typer.testing import CliRunner, Result
 
 from ops.cli import replays as watching
@@ -29,12 +30,20 @@ Link = psycopg.Connection[dict[str, Any]]
 
 
 @pytest.fixture
+def database_url(module_database_url: str) -> str:
+    """One for all tests here, each begins with it empty."""
+    return module_database_url
+
+
+@pytest.fixture
 def cli(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, database_url: str) -> Cli:
     for name in [name for name in os.environ if name.startswith(OURS)]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("ASSAYLINE_DATABASE_URL", database_url)
     monkeypatch.setattr(watching, "POLL_S", 0.01)
     monkeypatch.chdir(tmp_path)
+    with psycopg.connect(database_url, autocommit=True) as link:
+        cleared(link)
     mirror_into(database_url)
     return lambda *args, **more: CliRunner().invoke(app, [str(arg) for arg in args], **more)
 
@@ -57,7 +66,7 @@ def end(link: Link, job: Any, state: str) -> None:
     causes = [{"at": "2026-11-05T08:00:00Z", "error": "timeout", "claim_no": 1, "provider": "fake", "model": "scripted",
                "message": "late", "move": "fail"}]  # fmt: skip
     link.execute(
-        "UPDATE assayline.jobs SET state = %s, reason = 'fail', finished_at = clock_timestamp(), causes = %s WHERE id = %s",
+        "UPDATE assayline.jobs SET state = %s, reason = 'fail', finished_at = now(), causes = %s WHERE id = %s",
         (state, json.dumps(causes if state == "failed" else []), job),
     )
 
@@ -177,7 +186,11 @@ def test_what_cannot_be_asked_for_is_named_by_its_option(cli: Cli, link: Link, a
 
 @pytest.mark.parametrize(
     ("args", "said"),
-    [(["pause"], "wants the id"), (["watch", "01939f6e-0000-7000-8000-000000000000"], "no replay"), (["rewind"], "watch")],
+    [
+        (["pause"], "wants the id"),
+        (["watch", "01939f6e-0000-7000-8000-000000000000"], "no replay"),
+        (["rewind"], "watch"),
+    ],
     ids=" ".join,
 )
 def test_orders_that_cannot_be(cli: Cli, args: list[str], said: str) -> None:

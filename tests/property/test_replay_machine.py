@@ -1,7 +1,7 @@
 """Replays in any order: made over each other, copied by several at once, paused, stopped, their copiers dying.
 
-Each copier has a connection of its own and may hold a portion open while anything else happens; a copier that dies rolls
-it back. Whatever the order, each job that a replay means is copied exactly once, and no line of jobs is in two hands.
+Each copier has a connection of its own and may hold a portion open while anything else happens; one that dies rolls it
+back. Whatever the order, each job that a replay means is copied exactly once, and no line of jobs is in two hands.
 """
 
 from __future__ import annotations
@@ -137,7 +137,8 @@ class ReplayMachine(RuleBasedStateMachine):
     def a_second_passes(self, which: int) -> None:
         free = self.free()
         self.world.sql(
-            "UPDATE assayline.replays SET next_at = next_at - interval '1 s' WHERE id = %s", free[which % len(free)]["id"]
+            "UPDATE assayline.replays SET next_at = next_at - interval '1 s' WHERE id = %s",
+            free[which % len(free)]["id"],
         )
 
     # What must hold -----------------------------------------------------------------------------------------------
@@ -167,9 +168,9 @@ class ReplayMachine(RuleBasedStateMachine):
 
     @invariant()
     def a_job_that_has_ended_never_changes(self) -> None:
-        assert {row["id"]: row for row in self.world.sql("SELECT * FROM assayline.jobs") if row["id"] in self.ended} == (
-            self.ended
-        )
+        assert {
+            row["id"]: row for row in self.world.sql("SELECT * FROM assayline.jobs") if row["id"] in self.ended
+        } == (self.ended)
 
     def drained(self) -> None:
         """At the end, with every copier's portion settled and all that paused resumed, nothing is left to make."""
@@ -208,7 +209,11 @@ class ReplayMachine(RuleBasedStateMachine):
 
     def free(self) -> list[Row]:
         """Replays that take orders, and that no copier has a hand on."""
-        return [row for row in self.replays() if row["state"] in ("running", "paused") and row["id"] not in self.holds.values()]
+        return [
+            row
+            for row in self.replays()
+            if row["state"] in ("running", "paused") and row["id"] not in self.holds.values()
+        ]
 
     def waiting(self) -> list[Row]:
         return self.world.sql("SELECT id FROM assayline.jobs WHERE state = 'scheduled' ORDER BY id")
@@ -226,7 +231,10 @@ class ReplayMachine(RuleBasedStateMachine):
 
     def expected(self, states: list[str], tenant: str | None) -> list[UUID]:
         """Which jobs a replay without changes ought to mean, in the words of the model; oldest first."""
-        rows, roots = self.world.sql("SELECT id, state, tenant, replay_of FROM assayline.jobs ORDER BY id"), self.roots()
+        rows, roots = (
+            self.world.sql("SELECT id, state, tenant, replay_of FROM assayline.jobs ORDER BY id"),
+            self.roots(),
+        )
         in_hand = {
             item["root_id"]
             for replay in self.replays() if replay["state"] in ("running", "paused")

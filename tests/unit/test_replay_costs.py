@@ -12,7 +12,9 @@ from gateway.messages import Usage
 from tasks.replay.costs import estimate, priced_by
 
 
-def row(model: str, jobs: int, usd: str | None, tokens: tuple[int, int] = (100, 10), analysis: str = "a") -> dict[str, Any]:
+def row(
+    model: str, jobs: int, usd: str | None, tokens: tuple[int, int] = (100, 10), analysis: str = "a"
+) -> dict[str, Any]:
     priced = jobs if usd is not None else 0
     cost = None if usd is None else Decimal(usd)
     return {

@@ -84,7 +84,7 @@ def test_times_have_an_offset_and_lie_where_ids_can_tell_them_apart(field: str) 
         ("provider", "openai", ["", "x" * 201, 1]),
         ("model", "openai/gpt-5", ["", "x" * 201]),
         ("chain", ["a/b"] * 10, [[], ["a/b"] * 11, [""], "a/b"]),
-        ("current_chain", True, [False, 1, "yes"]),
+        ("current_chain", True, [None, 1, "yes"]),
         ("prompt_version", "v2", ["", "x" * 101]),
         ("lane", "interactive", ["urgent", ""]),
         ("priority", 9, [-1, 10, 1.5, "5", True]),
@@ -106,7 +106,7 @@ def test_one_place_to_run_is_named() -> None:
     assert refused(all=True, changes={"model": "a/b", "chain": ["a/b"]}) == ["changes"]
     assert refused(all=True, changes={"model": "a/b", "current_chain": True}) == ["changes"]
     assert request(all=True, changes={"model": "b", "provider": "a"}).changes.moves
-    assert not request(all=True, changes={"priority": 1}).changes.moves
+    assert not request(all=True, changes={"priority": 1, "current_chain": False}).changes.moves
     assert request(all=True, changes={"current_chain": True, "lane": "bulk"}).changes.options == {"lane": "bulk"}
 
 
