@@ -83,6 +83,10 @@ Usd = (
 )
 
 
+BRANCHES = frozenset({"constrained-float", "constrained-str"})
+"""How pydantic names the branches of `Usd`; no field is called so."""
+
+
 class Closed(BaseModel):
     """Base of what comes in: unknown names are refused, and nothing is converted ("5" is no number)."""
 
@@ -234,4 +238,4 @@ class ReplayRequest(Closed):
 
 def place_of(found: Mapping[str, Any]) -> str:
     """The field that a finding of pydantic's is about, such as `filter.state`; the whole request is ""."""
-    return ".".join(str(part) for part in found["loc"] if isinstance(part, str))
+    return ".".join(part for part in found["loc"] if isinstance(part, str) and part not in BRANCHES)

@@ -262,8 +262,8 @@ def test_in_any_order_each_job_is_copied_exactly_once(database_url: str) -> None
     run_state_machine_as_test(  # type: ignore[no-untyped-call]
         Machine,
         settings=settings(
-            max_examples=25,
-            stateful_step_count=25,
+            max_examples=15,
+            stateful_step_count=20,
             deadline=None,
             derandomize="CI" in os.environ,
             phases=[Phase.generate, Phase.shrink],

@@ -98,8 +98,7 @@ def test_times_have_an_offset_and_lie_where_ids_can_tell_them_apart(field: str) 
 def test_bounds_of_the_changes(field: str, good: Any, bad: list[Any]) -> None:
     assert request(all=True, changes={field: good}).changes.said == {field: good}
     for value in bad:
-        assert {place.partition(".constrained")[0].partition(".float")[0] for place in
-                refused(all=True, changes={field: value})} == {f"changes.{field}"}  # fmt: skip
+        assert set(refused(all=True, changes={field: value})) == {f"changes.{field}"}
 
 
 def test_one_place_to_run_is_named() -> None:
