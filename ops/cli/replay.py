@@ -71,7 +71,7 @@ def replay(
     code 1: not every new job has succeeded.
 
     Examples: [bold]assayline replay --error timeout --ended-after 2h --dry-run[/bold]
-    [bold]assayline replay --provider openai --with-model claude/claude-haiku-4-5 --rate 600[/bold]
+    [bold]assayline replay --provider openai --with-model claude/claude-haiku-5-5 --rate 600[/bold]
     [bold]assayline replay 01939f6e-0000-7000-8000-000000000000[/bold]
     """
     screen = Screen(as_json=as_json)

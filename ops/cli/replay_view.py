@@ -23,7 +23,11 @@ if TYPE_CHECKING:
     from ops.cli.screen import Screen
 
 STYLES = {"running": "bold blue", "paused": "yellow", "stopped": "yellow", "done": "green"}
-BY = {"ledger": "by what such jobs did cost", "catalog": "by what such jobs used, at today's price", None: "unknown"}
+BY = {
+    "ledger": "by what such jobs did cost",
+    "catalog": "by what such jobs used, at today's price",
+    None: "no such job in the ledger yet, or no price",
+}
 LINES_EVERY_S = 5.0
 """Where no terminal shows a bar, a line is written so often at most, and whenever a state changes."""
 

@@ -203,7 +203,7 @@ class ReplayRequest(Closed):
             "examples": [
                 {
                     "filter": {"error": ["timeout"], "provider": ["openai"], "ended_after": "2026-11-05T08:00:00Z"},
-                    "changes": {"model": "claude/claude-haiku-4-5"},
+                    "changes": {"model": "claude/claude-haiku-5-5"},
                     "rate_per_min": 600,
                     "note": "outage of 5 November",
                 }

@@ -21,6 +21,8 @@ from psycopg.rows import dict_row
 from replayworld import cleared
 from typer.testing import CliRunner, Result
 
+from gateway.analyses import registry
+from gateway.analyses.registry import AnalysisRegistry
 from ops.cli import replays as watching
 from ops.cli.main import app
 
@@ -35,12 +37,19 @@ def database_url(module_database_url: str) -> str:
     return module_database_url
 
 
+@pytest.fixture(scope="module")
+def analyses() -> AnalysisRegistry:
+    """Compiled once: each command line would do it anew."""
+    return registry.load_analyses()
+
+
 @pytest.fixture
-def cli(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, database_url: str) -> Cli:
+def cli(analyses: AnalysisRegistry, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, database_url: str) -> Cli:
     for name in [name for name in os.environ if name.startswith(OURS)]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("ASSAYLINE_DATABASE_URL", database_url)
     monkeypatch.setattr(watching, "POLL_S", 0.01)
+    monkeypatch.setattr(registry, "load_analyses", lambda: analyses)
     monkeypatch.chdir(tmp_path)
     with psycopg.connect(database_url, autocommit=True) as link:
         cleared(link)

@@ -55,7 +55,8 @@ class ReplayMachine(RuleBasedStateMachine):
         self.world: JobWorld = self.do(self.open.enter_async_context(job_world(self.database_url)))
         for table in ("jobs", "job_contents", "replays", "replay_jobs"):
             self.world.sql(f"DELETE FROM assayline.{table}")
-        self.copiers = [psycopg.connect(self.database_url) for _ in range(COPIERS)]
+        # One that waits for another's lock waits for ever, for this test is one thread.
+        self.copiers = [psycopg.connect(self.database_url, options="-c lock_timeout=2s") for _ in range(COPIERS)]
         self.holds: dict[int, UUID] = {}
         """The replay of which a copier has a portion open."""
         self.ended: dict[UUID, Row] = {}
@@ -116,6 +117,11 @@ class ReplayMachine(RuleBasedStateMachine):
             assert found[0] not in self.holds.values()
             self.holds[copier] = found[0]
 
+    @rule(most=st.integers(1, 2))
+    def all_begin_a_portion(self, most: int) -> None:
+        for copier in range(COPIERS):
+            self.begin_a_portion(copier, most)
+
     @rule(copier=st.integers(0, COPIERS - 1))
     def commit(self, copier: int) -> None:
         self.copiers[copier].commit()
@@ -125,6 +131,14 @@ class ReplayMachine(RuleBasedStateMachine):
     def die(self, copier: int) -> None:
         self.copiers[copier].rollback()
         self.holds.pop(copier, None)
+
+    @rule(copier=st.integers(0, COPIERS - 1), most=st.integers(1, 4), states=STATES)
+    def go_on_and_ask_again(self, copier: int, most: int, states: list[str]) -> None:
+        """The commonest way: a portion goes through, and somebody gives a command once more."""
+        self.begin_a_portion(copier, most)
+        self.commit(copier)
+        if len(self.replays()) < MOST_REPLAYS:
+            self.make(states, None, None, fast=True)
 
     @precondition(lambda self: self.free())
     @rule(which=PICK, what=st.sampled_from(["pause", "resume", "resume", "stop"]))
