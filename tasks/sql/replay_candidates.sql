@@ -31,7 +31,7 @@ WITH found AS MATERIALIZED (
                 least(CAST(:created_before AS timestamptz), CAST(:ended_before AS timestamptz)) + interval '1 hour'))
 ), lined AS (
     SELECT f.*, row_number() OVER (PARTITION BY f.root_id ORDER BY f.id DESC) = 1 AS latest FROM found f
-), judged AS (
+), judged AS MATERIALIZED (
     SELECT l.id, l.root_id, l.analysis, l.chain, held.replay_id AS held_by,
            CASE WHEN l.state NOT IN ('succeeded', 'failed', 'cancelled', 'expired') THEN 'not_ended'
                 WHEN l.state <> ALL (CAST(:states AS text[])) THEN 'other_state'
