@@ -52,7 +52,7 @@ def plan_view(plan: Plan, wanted: ReplayRequest) -> Group:
         parts.append(Text(f"  some of those are in hand of {', '.join(map(str, plan.under_way))}"))
     if not plan.jobs:
         again = bool(plan.left_out.get("replayed")) and not plan.under_way and not wanted.again
-        parts.append(Text("nothing is replayed" + ("; with --again those would be that were" if again else "")))
+        parts.append(Text("nothing is replayed" + ("; --again would replay those that were" if again else "")))
         return Group(*parts)
     parts += [_groups_table(plan), Text(_cost(plan))]
     parts.append(Text(f"their calls so far did cost {_known(plan.spent_usd, plan.unpriced_calls, 'call')}"))

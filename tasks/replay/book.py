@@ -10,7 +10,7 @@ from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import RowMapping
+from sqlalchemy import RowMapping, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from tasks.replay.plan import Bearings, Plan, plan
@@ -48,7 +48,8 @@ class ReplayEnded(Exception):
     """A replay that has ended takes no more orders."""
 
     def __init__(self, replay: Replay) -> None:
-        super().__init__(f"replay {replay.id} is {replay.state}: make another for what it has left")
+        left = ": another replay can take what it has left" if replay.left else ""
+        super().__init__(f"replay {replay.id} is {replay.state}{left}")
         self.replay = replay
 
 
@@ -101,6 +102,8 @@ async def make(connection: AsyncConnection, wanted: ReplayRequest, bearings: Bea
     One at a time: which jobs another means must be known. Raises what `plan` raises.
     """
     if not wanted.dry_run:
+        # Another that is being made looks through all jobs, maybe; the usual two seconds are for locks held by mistake.
+        await connection.execute(text("SET LOCAL lock_timeout TO '1min'"))
         await connection.execute(statement("replay_lock"))
     planned = await plan(connection, wanted, bearings)
     if wanted.dry_run or not planned.jobs:
