@@ -157,10 +157,14 @@ def test_orders_from_the_command_line(cli: Cli, link: Link) -> None:
     assert (told.exit_code, "is stopped" in told.stderr) == (3, True)
 
 
-def test_watching_stops_when_its_time_is_up(cli: Cli, link: Link) -> None:
+def test_watching_stops_when_its_time_is_up_and_wonders_who_makes_the_jobs(
+    cli: Cli, link: Link, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watching, "SILENT_S", 0.0)
     failed(link)
     told = cli("replay", "--all", "--timeout", "0.05")
     assert (told.exit_code, "it runs without this command" in told.stderr) == (1, True)
+    assert told.stderr.count("is a dispatcher running?") == 1
 
 
 @pytest.mark.parametrize(
