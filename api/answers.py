@@ -69,6 +69,14 @@ class Call(Answer):
     error_message: str | None
 
 
+class ReplayedBy(Answer):
+    """A job that replays another."""
+
+    id: UUID
+    replay_id: UUID = Field(description="The replay that made it: `GET /v1/replays/{id}`")
+    state: State
+
+
 class JobAnswer(Answer):
     """A job as it stands, with its result and every call made for it."""
 
@@ -106,6 +114,10 @@ class JobAnswer(Answer):
     started_at: datetime | None
     finished_at: datetime | None
     causes: list[JsonMap] = Field(description="Each unhappy end of an attempt, oldest first")
+    replay_of: UUID | None = Field(description="The job that this one replays")
+    replay_id: UUID | None = Field(description="The replay that made it")
+    replay_root: UUID | None = Field(description="The first job of its line; null: it replays none")
+    replays: list[ReplayedBy] = Field(description="The jobs that replay it, oldest first")
     result: Result | None
     calls: list[Call] = Field(description="Oldest first")
 

@@ -20,6 +20,7 @@ from gateway.analyses.registry import AnalysisRegistry, Registered
 from gateway.errors import RequestError
 from gateway.messages import Message
 from tasks.producer.jobs import Job, wire
+from tasks.replay.request import ReplayRequest
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -52,7 +53,13 @@ async def job_request(request: Request) -> JobRequest:
     return await read_body(request, JobRequest)
 
 
+async def replay_request(request: Request) -> ReplayRequest:
+    """Read a body that is a replay to make; raises as `read_body`."""
+    return await read_body(request, ReplayRequest)
+
+
 Body = Annotated[JobRequest, Depends(job_request)]
+ReplayBody = Annotated[ReplayRequest, Depends(replay_request)]
 
 
 def checked(wanted: JobRequest, header_key: str | None, registry: AnalysisRegistry) -> Job:

@@ -35,6 +35,9 @@ STORE_WITHIN_S = 10.0
 """Seconds for one visit to Postgres; beyond them it counts as away. Of one that froze, psycopg takes up to 10 s more to
 let go."""
 
+PLAN_WITHIN_S = 8.0
+"""Seconds for one statement that looks for the jobs of a replay, within those."""
+
 RETRY_AFTER_S = 5
 """What `Retry-After` says when Postgres is away or the process is full."""
 

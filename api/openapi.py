@@ -30,6 +30,7 @@ from api.problems import (
     ProblemDocument,
 )
 from api.requests import CancellationRequest, JobRequest
+from tasks.replay.request import ReplayRequest
 
 Json = dict[str, Any]
 
@@ -48,6 +49,7 @@ REQUEST_ID = {
     )
 }
 LOCATION = {"Location": {**_header("The job's address", {"type": "string"}), "required": True}}
+REPLAY_LOCATION = {"Location": {**_header("The replay's address", {"type": "string"}), "required": True}}
 LINK = {"Link": _header('The next page, `rel="next"`, where there is one', {"type": "string"})}
 OF_STATUS: Mapping[int, Json] = {
     401: {"WWW-Authenticate": {**_header("Bearer", {"type": "string"}), "required": True}},
@@ -55,7 +57,7 @@ OF_STATUS: Mapping[int, Json] = {
 }
 """Headers that come with a status."""
 
-BODIES: tuple[type[BaseModel], ...] = (JobRequest, CancellationRequest)
+BODIES: tuple[type[BaseModel], ...] = (JobRequest, CancellationRequest, ReplayRequest)
 """Request bodies, which `api.door` reads and FastAPI does not know of."""
 
 
@@ -72,7 +74,7 @@ WITH_KEY = (UNAUTHORIZED, BUSY, STOPPING, TOO_SLOW, TOO_LARGE)
 """And what any request that needs the key may meet."""
 
 WITH_STORE = (STORE_AWAY, NOT_MIGRATED)
-STORED = ("/v1/jobs", "/v1/cancellations", "/v1/calls", "/metrics")
+STORED = ("/v1/jobs", "/v1/cancellations", "/v1/replays", "/v1/calls", "/metrics")
 """Beginnings of the addresses that ask Postgres, and may meet these."""
 
 ABOUT = f"""Hands LLM analysis jobs to Assayline and tells what became of them.

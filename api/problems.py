@@ -38,16 +38,19 @@ NOT_JSON = Kind("not-json", 400, "The body is not JSON")
 UNAUTHORIZED = Kind("unauthorized", 401, "The key is missing or wrong")
 NO_SUCH_PAGE = Kind("not-found", 404, "There is nothing at this address")
 NO_SUCH_JOB = Kind("no-such-job", 404, "There is no such job")
+NO_SUCH_REPLAY = Kind("no-such-replay", 404, "There is no such replay")
 NO_SUCH_ANALYSIS = Kind("no-such-analysis", 404, "There is no such analysis")
 NO_SUCH_PROMPT = Kind("no-such-prompt", 404, "There is no such prompt version")
 WRONG_METHOD = Kind("method-not-allowed", 405, "This address does not take this method")
 TOO_SLOW = Kind("body-timeout", 408, "The body did not arrive in time")
 CONFLICT = Kind("idempotency-conflict", 409, "The idempotency key was used for another request")
+REPLAY_ENDED = Kind("replay-ended", 409, "The replay is done, or was stopped")
 TOO_LARGE = Kind("too-large", 413, "More bytes than are taken")
 WRONG_MEDIA_TYPE = Kind("unsupported-media-type", 415, "The body must be application/json")
 INVALID = Kind("invalid", 422, "A field cannot be accepted")
 UNKNOWN_ANALYSIS = Kind("unknown-analysis", 422, "The analysis is not known, or no configured provider serves it")
 UNKNOWN_MODEL = Kind("unknown-model", 422, "The model or provider is not configured")
+TOO_MUCH = Kind("too-much", 422, "It would take longer than a request may")
 FAULT = Kind("fault", 500, "A fault of Assayline's own")
 STORE_AWAY = Kind("store-away", 503, "Postgres does not answer")
 NOT_MIGRATED = Kind("not-migrated", 503, "The database is not set up")
@@ -57,9 +60,9 @@ STOPPING = Kind("stopping", 503, "The service is being stopped")
 
 KINDS = (
     NOT_HTTP,
-    NOT_JSON, UNAUTHORIZED, NO_SUCH_PAGE, NO_SUCH_JOB, NO_SUCH_ANALYSIS, NO_SUCH_PROMPT, WRONG_METHOD, TOO_SLOW,
-    CONFLICT, TOO_LARGE, WRONG_MEDIA_TYPE, INVALID, UNKNOWN_ANALYSIS, UNKNOWN_MODEL, FAULT, STORE_AWAY, NOT_MIGRATED,
-    NOT_READY, BUSY, STOPPING,
+    NOT_JSON, UNAUTHORIZED, NO_SUCH_PAGE, NO_SUCH_JOB, NO_SUCH_REPLAY, NO_SUCH_ANALYSIS, NO_SUCH_PROMPT, WRONG_METHOD,
+    TOO_SLOW, CONFLICT, REPLAY_ENDED, TOO_LARGE, WRONG_MEDIA_TYPE, INVALID, UNKNOWN_ANALYSIS, UNKNOWN_MODEL, TOO_MUCH,
+    FAULT, STORE_AWAY, NOT_MIGRATED, NOT_READY, BUSY, STOPPING,
 )  # fmt: skip
 
 

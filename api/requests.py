@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from api.limits import MAX_PAGE, MAX_WAIT_S, PAGE
 from tasks.producer.errors import MAX_BYTES
 from tasks.producer.jobs import Job
+from tasks.replay.book import ReplayState
 from tasks.states import State
 
 JsonMap = dict[str, Any]
@@ -207,6 +208,24 @@ class CallsPage(WhichTenant):
     @property
     def before(self) -> UUID | None:
         """The id that the jobs of this page are older than."""
+        return UUID(self.cursor) if self.cursor else None
+
+
+class ReplayPage(WhichTenant):
+    """Which replays to list."""
+
+    tenant: Annotated[str, word(200, shortest=1)] | None = Field(
+        None, description="Only those that mean this tenant's jobs alone"
+    )
+    state: Annotated[list[ReplayState], Field(max_length=4)] = Field(
+        default_factory=list, description="Only in this state; may be repeated"
+    )
+    limit: Annotated[int, Field(ge=1, le=MAX_PAGE)] = Field(PAGE, description="How many")
+    cursor: IdText | None = Field(None, description="Where the page before ended; taken from its `next`")
+
+    @property
+    def before(self) -> UUID | None:
+        """The id that the replays of this page are older than."""
         return UUID(self.cursor) if self.cursor else None
 
 

@@ -1,9 +1,9 @@
 """The dispatcher: the only one who moves a job into `queued` and publishes messages.
 
 It releases what is due as far as the queues and the providers' limits have room, publishes again what nobody claimed,
-rescues the jobs of dead workers, and lets expire what nobody wants any more. Any number of dispatchers may run: each
-release transaction holds its provider's advisory lock, every other statement skips locked rows. Always in this order:
-commit `queued`, then publish. A message that is lost in between is published again.
+rescues the jobs of dead workers, lets expire what nobody wants any more, and makes the new jobs of replays. Any number
+of dispatchers may run: each release transaction holds its provider's advisory lock, every other statement skips locked
+rows. Always in this order: commit `queued`, then publish. A message that is lost in between is published again.
 
 Publishing is a port: Celery lives in `workers`.
 """
@@ -32,6 +32,7 @@ from tasks.patience import away
 from tasks.poison import Suspicion
 from tasks.promotion import Promotions
 from tasks.release import LANES, Releases
+from tasks.replay.copy import copy
 from tasks.sql import statement
 from tasks.whereabouts import whereabouts
 
@@ -138,11 +139,16 @@ class Dispatcher:
         await self._outbox.tell_ended(rows)
         return len(rows)
 
+    async def replay(self) -> int:
+        """Make the new jobs of replays, as their rates allow; returns how many portions there were."""
+        return await copy(self._engine, self._policy.replay_portion)
+
     def _chores(self) -> tuple[tuple[float, Callable[[], Awaitable[object]]], ...]:
         policy = self._policy
         chores: tuple[tuple[float, Callable[[], Awaitable[object]]], ...] = (
             (policy.republish_every_s, self.republish),
             (policy.expire_every_s, self.expire),
+            (policy.replay_every_s, self.replay),
         )
         return (*chores, (policy.rescue_every_s, self.rescue)) if policy.rescue else chores
 

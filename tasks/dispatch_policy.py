@@ -28,5 +28,8 @@ class Policy:
     rescue_every_s: float = 2.0
     republish_every_s: float = 2.0
     expire_every_s: float = 30.0
+    replay_every_s: float = 1.0
+    replay_portion: int = 200
+    """New jobs of a replay in one transaction: a tenth of a second, or 200 MiB where each has all it may have."""
     listen: bool = True
     rescue: bool = True

@@ -69,6 +69,6 @@ MOVES: tuple[Move, ...] = (
     Move("expire_scheduled", State.SCHEDULED, State.EXPIRED, "dispatch", "expires_at or deadline_at passed"),
     Move("expire_queued", State.QUEUED, State.EXPIRED, "dispatch", "expires_at or deadline_at passed"),
 )
-"""All moves that exist. Native batches and replay add theirs when they come."""
+"""All moves that exist. Native batches add theirs when they come; a replay moves no job, it enqueues new ones."""
 
 LEGAL: frozenset[tuple[State, State]] = frozenset((m.source, m.target) for m in MOVES)

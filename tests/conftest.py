@@ -97,17 +97,17 @@ def database_url(postgres_admin_url: str, template_database: str) -> Iterator[st
         yield url
 
 
+@pytest.fixture(scope="module")
+def module_database_url(postgres_admin_url: str, template_database: str) -> Iterator[str]:
+    """As `database_url`, but one for all tests of a module: they clear what they need cleared."""
+    with temporary_database(postgres_admin_url, template=template_database) as url:
+        yield url
+
+
 @pytest.fixture
 def empty_database_url(postgres_admin_url: str) -> Iterator[str]:
     """A database without our schema, for the tests of the migrations themselves."""
     with temporary_database(postgres_admin_url) as url:
-        yield url
-
-
-@pytest.fixture(scope="module")
-def module_database_url(postgres_admin_url: str, template_database: str) -> Iterator[str]:
-    """A migrated database for all tests of a module: what each leaves behind, `emptied_database_url` takes away."""
-    with temporary_database(postgres_admin_url, template=template_database) as url:
         yield url
 
 

@@ -50,6 +50,8 @@ COMMANDS = (
     Entry("pause", "ops.cli.pauses:pause", "Stop the release of some jobs, or list what is stopped.", JOBS),
     Entry("resume", "ops.cli.pauses:resume", "Let a pause end.", JOBS),
     Entry("cancel", "ops.cli.cancel:cancel", "Cancel jobs that have not ended, by id or by filter.", JOBS),
+    Entry("replay", "ops.cli.replay:replay", "Ask again for what failed jobs asked for, by new jobs.", JOBS),
+    Entry("replays", "ops.cli.replays:replays", "List replays; watch, pause, resume or stop one.", JOBS),
     Entry("providers", "ops.cli.catalog:providers", "List the providers, and what each still needs.", CARE),
     Entry("models", "ops.cli.catalog:models", "List the models: windows, prices, who uses them.", CARE),
     Entry("prompts", "ops.cli.prompts:prompts", "List the prompts, or show one.", CARE),

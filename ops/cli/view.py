@@ -36,7 +36,7 @@ OUTCOME_STYLES = {
 UNKNOWN_NOTE = "unknown: begun and never ended on record (its worker died or still runs it); it may have been paid for"
 
 # Said by the tables beside these, or of no interest without a value.
-SHOWN_ELSEWHERE = frozenset({"id", "state", "reason", "causes", "calls", "result"})
+SHOWN_ELSEWHERE = frozenset({"id", "state", "reason", "causes", "calls", "result", "replays"})
 FIRST = (
     "analysis",
     "tenant",
@@ -74,9 +74,15 @@ def job_view(job: StoredJob) -> Group:
         parts.append(Text(UNKNOWN_NOTE, "yellow"))
     if job.causes:
         parts += [Text("\nwhat went wrong", "bold"), causes_table(job.causes)]
+    if job.fields.get("replays"):
+        parts += [Text("\nreplayed by", "bold"), *(_replayed(one) for one in job.fields["replays"])]
     if job.result is not None:
         parts += [Text("\nresult", "bold"), result_view(job.result)]
     return Group(*parts)
+
+
+def _replayed(by: Mapping[str, Any]) -> Text:
+    return Text.assemble((by["id"], "bold"), "  ", state_text(by["state"]), (f"  replay {by['replay_id']}", "dim"))
 
 
 def fields_table(fields: Mapping[str, Any]) -> Table:

@@ -467,7 +467,7 @@ async def test_after_losing_sight_of_postgres_nobody_is_taken_for_dead(world: Jo
 async def test_without_rescue_there_is_no_rescue(world: JobWorld) -> None:
     """The switch by which a bench shows what rescue is worth."""
     names = {chore.__name__ for _, chore in world.dispatcher(Policy(rescue=False))._chores()}
-    assert names == {"republish", "expire"}
+    assert names == {"republish", "expire", "replay"}
     assert {chore.__name__ for _, chore in world.dispatcher()._chores()} == names | {"rescue"}
 
 

@@ -3,7 +3,7 @@
 from ops.migrations.steps import run_sql
 
 revision = "0011_unknown"
-down_revision = "0007_release"
+down_revision = "0010_replay"
 
 
 def upgrade() -> None:
