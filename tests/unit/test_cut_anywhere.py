@@ -324,10 +324,3 @@ async def test_what_is_not_understood_is_said_and_cuts_nothing(told: str, caplog
     runner.heard(told)
     assert "not understood" in caplog.text
     assert await running is Ending.SUCCEEDED
-
-
-async def test_what_is_heard_of_others_claims_is_not_remembered_for_ever() -> None:
-    runner = Process().runner(Store())
-    for number in range(2_000):
-        runner.heard(f"cancel {UUID(int=number)} 1")
-    assert len(runner.attempts._early) <= 1_000
