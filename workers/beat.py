@@ -8,7 +8,13 @@ import beat_schedule
 from workers.app import app
 from workers.celery_settings import SYSTEM_QUEUE, TICK_TASK
 
-TICK_OPTIONS = {"queue": SYSTEM_QUEUE, "expires": 300}
+TICK_OPTIONS = {
+    "queue": SYSTEM_QUEUE,
+    "expires": 300,
+    # Over RabbitMQ a connection that broke is not made good by itself; tried once, beat would never tick again.
+    "retry": True,
+    "retry_policy": {"max_retries": 3, "interval_start": 0, "interval_step": 1, "interval_max": 2},
+}
 """A tick that nobody took for five minutes says nothing that the next one does not say."""
 
 

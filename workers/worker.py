@@ -12,8 +12,6 @@ from typing import Any
 
 from celery.platforms import SecurityWarning
 from celery.signals import worker_shutting_down
-from kombu.entity import Exchange, Queue
-from kombu.transport.redis import Channel
 
 from gateway.catalog import DEFAULTS, Catalog
 from gateway.catalog_entries import Lane
@@ -21,6 +19,8 @@ from gateway.errors import ConfigurationError
 from gateway.limits.groups import LimitGroups
 from gateway.settings import Settings
 from workers.app import app
+from workers.brokers.drivers import queue
+from workers.brokers.room import Room
 from workers.build import build_worker, configured
 from workers.celery_settings import SYSTEM_QUEUE
 from workers.events import EventBatches
@@ -101,14 +101,11 @@ def primary_and_fallbacks(catalog: Catalog) -> str:
 
 def _consume(catalog: Catalog, providers: Sequence[str], slots: int, options: WorkerOptions) -> int:
     names = [f"{provider}.{lane.value}" for provider in providers for lane in Lane]
+    driver = app.connection_for_read().transport.driver_type
     for name in (*names, SYSTEM_QUEUE):
-        # The default exchange: nothing to bind, so nothing that a FLUSHALL could unbind.
-        app.amqp.queues.add(Queue(name, Exchange(""), routing_key=name))  # type: ignore[no-untyped-call]
+        app.amqp.queues.add(queue(name, driver))
     _quieten()
-    # Messages of running jobs are not put back when the connection breaks: the copies would be stale. And where Redis
-    # is really gone, kombu 5.7 fails at it with an AttributeError that ends the worker.
-    Channel.do_restore = False
-    app.steps["consumer"].add(EventBatches)
+    app.steps["consumer"].update((EventBatches, Room))
     worker = app.Worker(
         hostname=f"{'+'.join(providers)}.{os.getpid()}@{socket.gethostname()}",
         pool="threads",
