@@ -20,7 +20,7 @@ from gateway.limits.groups import LimitGroups
 from gateway.settings import Settings
 from workers.app import app
 from workers.brokers.drivers import queue
-from workers.brokers.room import Room
+from workers.brokers.intake import Intake
 from workers.build import build_worker, configured
 from workers.celery_settings import SYSTEM_QUEUE
 from workers.events import EventBatches
@@ -105,7 +105,7 @@ def _consume(catalog: Catalog, providers: Sequence[str], slots: int, options: Wo
     for name in (*names, SYSTEM_QUEUE):
         app.amqp.queues.add(queue(name, driver))
     _quieten()
-    app.steps["consumer"].update((EventBatches, Room))
+    app.steps["consumer"].update((EventBatches, Intake))
     worker = app.Worker(
         hostname=f"{'+'.join(providers)}.{os.getpid()}@{socket.gethostname()}",
         pool="threads",

@@ -22,7 +22,7 @@ from celery.worker.consumer.tasks import Tasks
 from workers.brokers.drivers import AMQP
 
 
-class Room(bootsteps.StartStopStep):  # type: ignore[misc]  # untyped
+class Intake(bootsteps.StartStopStep):  # type: ignore[misc]  # untyped
     """Opens and closes the queues of a worker's consumer, as its slots become free and are taken."""
 
     requires = (Tasks,)

@@ -1,4 +1,4 @@
-"""A worker's room on RabbitMQ, over a model of RabbitMQ's consumers: each has a prefetch of its own, nothing shared.
+"""A worker's intake on RabbitMQ, over a model of RabbitMQ's consumers: each has a prefetch of its own, nothing shared.
 
 The way there and back takes as long as it likes: what was sent before a cancel was read still arrives.
 """
@@ -15,8 +15,8 @@ from amqp import spec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.brokers import room
-from workers.brokers.room import Room
+from workers.brokers import intake
+from workers.brokers.intake import Intake
 
 QUEUES = ("interactive", "bulk", "system")
 
@@ -59,7 +59,7 @@ class World:
 
     def start(self) -> None:
         """As Celery does: our step, then its own opening of all queues."""
-        self.step = Room(self.worker)
+        self.step = Intake(self.worker)
         self.step.start(self.worker)
         for queue in self.tasks.queues:
             tag = self.tasks._active_tags[queue.name] = f"stock-{queue.name}"
@@ -168,7 +168,7 @@ def play(world: World, steps: list[tuple[str, Any]]) -> None:
 def test_where_the_wire_is_quick_no_message_is_held_without_a_slot(slots: int, steps: list[tuple[str, Any]]) -> None:
     with pytest.MonkeyPatch.context() as patch:
         world = World(slots, prompt=True)
-        patch.setattr(room, "state", SimpleNamespace(reserved_requests=world.held))
+        patch.setattr(intake, "state", SimpleNamespace(reserved_requests=world.held))
         play(world, steps)
         assert world.most_held <= slots
 
@@ -179,7 +179,7 @@ def test_however_slow_the_wire_every_slot_is_used_and_a_full_worker_is_closed(
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
         world = World(slots, prompt=False)
-        patch.setattr(room, "state", SimpleNamespace(reserved_requests=world.held))
+        patch.setattr(intake, "state", SimpleNamespace(reserved_requests=world.held))
         play(world, steps)
         world.settle()
         assert world.most_held <= slots * len(QUEUES), "no worse than a prefetch for each queue"
