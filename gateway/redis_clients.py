@@ -1,4 +1,4 @@
-"""Clients of Redis, however it is found: by its address, or by asking Sentinels for the master (`gateway.redis_url`)."""
+"""Clients of Redis, however it is found: by its address, or by asking Sentinels for the master (`redis_url`)."""
 
 from __future__ import annotations
 
@@ -49,12 +49,12 @@ def blocking_client(url: str, **settings: Any) -> BlockingRedis:
         plain: BlockingRedis = BlockingRedis.from_url(url, **settings)
         return plain
     sentinels = Sentinels.parse(url)
-    found = BlockingSentinel(
+    found = BlockingSentinel(  # type: ignore[no-untyped-call]
         sentinels.hosts,
         sentinel_kwargs={**sentinels.sentinel_settings(), "retry": BlockingRetry(NoBackoff(), 0)},
         **{**sentinels.master_settings(), **settings},
     )
-    made: BlockingRedis = found.master_for(sentinels.master_name, redis_class=_BlockingMaster)
+    made: BlockingRedis = found.master_for(sentinels.master_name, redis_class=_BlockingMaster)  # type: ignore[no-untyped-call]
     return made
 
 
@@ -63,8 +63,10 @@ class _SentinelPool(SentinelConnectionPool):
 
     def __init__(self, sentinels: Sentinels, settings: Mapping[str, Any]) -> None:
         once = Retry(NoBackoff(), 0)  # redis-py's default tries a silent Sentinel for seconds before it asks the next
-        found: Any = Sentinel(sentinels.hosts, sentinel_kwargs={**sentinels.sentinel_settings(), "retry": once})
-        super().__init__(sentinels.master_name, found, **{**sentinels.master_settings(), **settings})  # type: ignore[no-untyped-call]
+        asked = {**sentinels.sentinel_settings(), "retry": once}
+        found = Sentinel(sentinels.hosts, sentinel_kwargs=asked)  # type: ignore[no-untyped-call]
+        made_with = {**sentinels.master_settings(), **settings}
+        super().__init__(sentinels.master_name, found, **made_with)  # type: ignore[no-untyped-call]
 
     async def disconnect(self, inuse_connections: bool = True) -> None:
         """Close connections: the idle ones where the master has changed, else all."""

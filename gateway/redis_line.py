@@ -82,8 +82,8 @@ class RedisLine:
         """Make a line to a server.
 
         Args:
-            url: `redis://`, `rediss://` or `unix://`, as redis-py reads it, or `sentinel://` (`gateway.redis_url`): then
-                each new connection asks the Sentinels for the master.
+            url: `redis://`, `rediss://` or `unix://`, as redis-py reads it, or `sentinel://` (`redis_url`): then each
+                new connection asks the Sentinels for the master.
             timeout_s: bound of one write with all its replies.
             probe_every_s: pause between two looks at a server that is away.
             tells: whether the log says that it is away, and what goes undone; not where the caller tells that itself.

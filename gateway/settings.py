@@ -42,8 +42,8 @@ _FALSE = frozenset({"0", "false", "no", "off"})
 class Settings:
     """One process's settings.
 
-    `database_url` and `redis_url` are None where the embedded services are to be used. `broker_url` is the Redis's where
-    no other is named; it is one of `BROKER_SCHEMES`. URLs carry passwords, so they stay out of `repr`.
+    `database_url` and `redis_url` are None where the embedded services are to be used. `broker_url` is the Redis's
+    where no other is named; it is one of `BROKER_SCHEMES`. URLs carry passwords, so they stay out of `repr`.
     `preferred_providers` are catalog providers in the order their hops are to be tried first. `cache_ttl_s` takes the
     place of every analysis's own time, None: of none.
     """

@@ -20,6 +20,13 @@ CELERYS_OWN = ("CELERY_BROKER_URL", "CELERY_BROKER_READ_URL", "CELERY_BROKER_WRI
 """Variables that Celery prefers to any setting. In a container shared with a web app they are that app's."""
 
 
+class _App(Celery):  # type: ignore[misc]  # untyped
+    """Celery's app, whose broker is the one of its settings, whatever Celery's own variables say."""
+
+    def _connection(self, url: Any, *arguments: Any, **named: Any) -> Any:
+        return super()._connection(self.conf.get("broker_url") or url, *arguments, **named)
+
+
 def _settings() -> dict[str, Any]:
     for name in CELERYS_OWN:
         if os.environ.pop(name, None):
@@ -28,5 +35,5 @@ def _settings() -> dict[str, Any]:
     return for_broker(url) if url else SETTINGS
 
 
-app = Celery("assayline", set_as_current=True, include=["workers.entrypoints"])
+app = _App("assayline", set_as_current=True, include=["workers.entrypoints"])
 app.add_defaults(_settings)

@@ -1,4 +1,4 @@
-"""Celery's consumer, which connects again sooner: a broker that is back should not wait half a minute for its workers."""
+"""Celery's consumer, which connects again sooner: a broker that is back should not wait for its workers."""
 
 from __future__ import annotations
 
@@ -34,6 +34,6 @@ class Consumer(StockConsumer):  # type: ignore[misc]  # untyped
 
 
 def sooner(ensure_connection: Callable[..., Any]) -> Callable[..., Any]:
-    """kombu's `Connection.ensure_connection`, with our pauses."""
+    """Return kombu's `Connection.ensure_connection`, with our pauses."""
     pauses = {"interval_start": FIRST_PAUSE_S, "interval_step": FIRST_PAUSE_S, "interval_max": LONGEST_PAUSE_S}
     return partial(ensure_connection, **pauses)

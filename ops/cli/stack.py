@@ -50,8 +50,8 @@ class Link:
 class Stack:
     """Everything to run, in no order (each child names what it waits for), and what to tell the operator.
 
-    `env` is what the children get on top of our own environment: the URLs of the embedded services, and of a broker that
-    another variable names.
+    `env` is what the children get on top of our own environment: the URLs of the embedded services, and of a broker
+    that another variable names.
     """
 
     children: tuple[Child, ...]

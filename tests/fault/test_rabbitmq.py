@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 PAID_ONCE = [(1, 1, "succeeded")]
 INTERACTIVE, BULK = QUEUES
+SAFELY_DECLARED_S = 3.0
+"""RabbitMQ 3.10 loses a queue that was declared less than two seconds before a kill -9, and hangs when asked for it."""
 AT_ONCE_S = 5.0
 """Far less than the 10 s for which a confirm is waited for, and than the 15 s after which a message goes out again."""
 
@@ -45,7 +47,7 @@ def rabbitmq(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitMq]:
 @pytest.fixture
 def broker(rabbitmq: RabbitMq) -> RabbitBroker:
     found = RabbitBroker(rabbitmq.url, QUEUES)
-    found.lose_all()
+    found.clear()
     return found
 
 
@@ -106,31 +108,6 @@ def test_a_worker_without_a_free_slot_takes_no_message(celery_setup: AssaylineSe
     setup.ended(held)
 
 
-def test_rabbitmq_killed_in_mid_call(celery_setup: AssaylineSetup, rabbitmq: RabbitMq) -> None:
-    """The answer is written without it. Back again, worker, dispatcher and beat go on; the old message is stale."""
-    setup = celery_setup
-    dispatcher = setup.start_dispatcher()
-    worker = setup.workers.start()
-    job, marker = setup.enqueue(held=True)
-    eventually(lambda: setup.wire.calls(marker) == 1)
-    beats = setup.app.amqp.Producer(setup.app.connection_for_write())
-    setup.app.send_task(TICK_TASK, ("upkeep",), producer=beats, **TICK_OPTIONS)
-
-    rabbitmq.kill()
-    setup.wire.release(marker)
-    setup.ended(job)
-    rabbitmq.start()
-
-    late, _ = setup.enqueue()
-    setup.ended(late, within_s=30)
-    assert setup.store.calls(job) == PAID_ONCE
-    assert setup.wire.calls(marker) == 1
-    setup.app.send_task(TICK_TASK, ("upkeep",), producer=beats, **TICK_OPTIONS)
-    beats.connection.release()
-    assert dispatcher.container.status == worker.container.status == "running"
-    worker.terminate()
-
-
 def test_a_publish_is_confirmed_or_raises(
     celery_setup: AssaylineSetup, broker: RabbitBroker, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -151,6 +128,7 @@ def test_a_publish_is_confirmed_or_raises(
 def test_a_queue_of_another_kind_is_said_to_be_one(
     celery_setup: AssaylineSetup, broker: RabbitBroker, caplog: pytest.LogCaptureFixture
 ) -> None:
+    broker.lose_all()
     with broker.channel() as channel:
         channel.queue_declare(INTERACTIVE, durable=True, auto_delete=False)
 
@@ -185,6 +163,7 @@ def test_a_memory_alarm_blocks_nobody_for_ever(
 
 
 def test_doctor_says_what_the_broker_is(celery_setup: AssaylineSetup, broker: RabbitBroker) -> None:
+    broker.lose_all()
     celery_setup.publisher._publish(one_message())
 
     findings = list(brokers.examine(Settings(broker_url=broker.url), QUEUES))
@@ -216,3 +195,30 @@ def test_doctor_says_why_it_gets_in_nowhere(broker: RabbitBroker, change: object
 def test_a_message_may_be_held_longer_than_any_call_may_last() -> None:
     """The catalog allows a provider an hour for one call (`timeout_s`), RabbitMQ by default half of that."""
     assert DRIVERS[AMQP].queue_arguments["x-consumer-timeout"] >= 2 * 3_600_000
+
+
+def test_rabbitmq_killed_in_mid_call(celery_setup: AssaylineSetup, rabbitmq: RabbitMq) -> None:
+    """The answer is written without it. Back again, worker, dispatcher and beat go on; the old message is stale."""
+    setup = celery_setup
+    dispatcher = setup.start_dispatcher()
+    worker = setup.workers.start()
+    job, marker = setup.enqueue(held=True)
+    eventually(lambda: setup.wire.calls(marker) == 1)
+    beats = setup.app.amqp.Producer(setup.app.connection_for_write())
+    setup.app.send_task(TICK_TASK, ("upkeep",), producer=beats, **TICK_OPTIONS)
+    began = time.monotonic()
+
+    time.sleep(max(0.0, began + SAFELY_DECLARED_S - time.monotonic()))
+    rabbitmq.kill()
+    setup.wire.release(marker)
+    setup.ended(job)
+    rabbitmq.start()
+
+    late, _ = setup.enqueue()
+    setup.ended(late, within_s=30)
+    assert setup.store.calls(job) == PAID_ONCE
+    assert setup.wire.calls(marker) == 1
+    setup.app.send_task(TICK_TASK, ("upkeep",), producer=beats, **TICK_OPTIONS)
+    beats.connection.release()
+    assert dispatcher.container.status == worker.container.status == "running"
+    worker.terminate()

@@ -1,7 +1,7 @@
 """The brokers that a test may have: Redis, a Redis behind Sentinels, RabbitMQ; what it does with one, whichever it is.
 
-`ASSAYLINE_TEST_BROKER` (redis, sentinel, rabbitmq) says which one all worker and fault tests go through; Redis, where it
-says nothing. What must hold for each of them is tried in any case: `tests/fault/test_rabbitmq.py`, `test_sentinel.py`.
+`ASSAYLINE_TEST_BROKER` (redis, sentinel, rabbitmq) says which one all worker and fault tests go through; Redis, where
+it says nothing. What must hold for each is tried in any case: `tests/fault/test_rabbitmq.py`, `test_sentinel.py`.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import json
 import os
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Protocol
 
 import amqp
@@ -43,6 +43,10 @@ class Broker(Protocol):
         """What lies in a queue, taken out of it: of each message its body, and all that the broker has of it."""
         ...
 
+    def clear(self) -> None:
+        """Take all messages out."""
+        ...
+
     def lose_all(self) -> None:
         """Lose every message, and whatever else there is."""
         ...
@@ -71,6 +75,8 @@ class RedisBroker:
         with blocking_client(self.url) as client:
             client.flushdb()
 
+    clear = lose_all
+
 
 class RabbitBroker:
     """A RabbitMQ."""
@@ -95,6 +101,12 @@ class RabbitBroker:
                 body = message.body if isinstance(message.body, bytes) else message.body.encode()
                 found.append((body, body + repr(message.properties).encode()))
         return found
+
+    def clear(self) -> None:
+        """See `Broker.clear`."""
+        for queue in self._queues:
+            with self.channel() as channel, suppress(amqp.NotFound):
+                channel.queue_purge(queue)
 
     def lose_all(self) -> None:
         """See `Broker.lose_all`. The queues are gone too."""

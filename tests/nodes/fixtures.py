@@ -1,7 +1,7 @@
 """The fixtures of pytest-celery, overridden: its workers, broker and setup are processes here. For conftest files.
 
 `celery_setup` is a whole Assayline but its processes: a test starts the dispatcher and the workers it wants. The
-servers are those of the fixtures `redis_url`, `broker` and `database_url`; a module that breaks servers overrides these.
+servers are those of the fixtures `redis_url`, `broker` and `database_url`; a module that breaks servers has its own.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def broker(broker_server: RabbitMq | SentinelSet | None, redis_url: str) -> Brok
             found = RedisBroker(broker_server.url())
         case None:
             return RedisBroker(redis_url)
-    found.lose_all()
+    found.clear()
     return found
 
 

@@ -132,9 +132,7 @@ class SentinelSet:
     def url(self, db: int = 0) -> str:
         """As `ASSAYLINE_REDIS_URL` or `ASSAYLINE_BROKER_URL`."""
         hosts = ",".join(f"{LOOPBACK}:{sentinel.port}" for sentinel in self.sentinels)
-        return (
-            f"sentinel://:{PASSWORD}@{hosts}/{db}?master_name={MASTER}&sentinel_password={SENTINEL_PASSWORD}"
-        )
+        return f"sentinel://:{PASSWORD}@{hosts}/{db}?master_name={MASTER}&sentinel_password={SENTINEL_PASSWORD}"
 
     def master(self) -> Node:
         """The node that the Sentinels take for the master."""

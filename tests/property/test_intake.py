@@ -144,8 +144,6 @@ STEPS = st.lists(
 )
 
 
-
-
 def play(world: World, steps: list[tuple[str, Any]]) -> None:
     world.start()
     for step, what in steps:

@@ -1,7 +1,8 @@
 """Publishing to RabbitMQ: all messages of a batch first, then the wait until RabbitMQ has confirmed every one.
 
-A message counts as published once a majority of the queue's replicas has it on disk. kombu's own `confirm_publish` waits
-after each message, and on every channel of the connection: a round trip and an fsync for each, Flower's events included.
+A message counts as published once a majority of the queue's replicas has it on disk. Kombu's own `confirm_publish`
+waits after each message, and on every channel of the connection: a round trip and an fsync for each, Flower's events
+included.
 
 Messages are `mandatory`: where the queue is gone (somebody deleted it), RabbitMQ returns them, and they count as not
 published.

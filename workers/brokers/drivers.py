@@ -83,6 +83,6 @@ def publishing(producer: Any) -> Publishing:
     driver = connection.transport.driver_type
 
     def declare(name: str) -> None:
-        queue(name, driver)(producer.channel).declare(nowait=True)
+        queue(name, driver)(producer.channel).declare(nowait=True)  # type: ignore[no-untyped-call]
 
     return DRIVERS[driver].publishing(producer, declare)

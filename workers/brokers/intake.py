@@ -2,7 +2,8 @@
 
 On Redis one prefetch holds for all queues together. Quorum queues know a prefetch for each queue only: a worker of ten
 slots that serves three queues could hold thirty messages, and those beyond its slots would wait there while another
-worker is free. So a worker opens its queues for as many messages as it has free slots, and closes them when it has none.
+worker is free. So a worker opens its queues for as many messages as it has free slots, and closes them when it has
+none.
 
 Opening and closing are AMQP's `basic.consume` and `basic.cancel`: a consumer's prefetch cannot be changed. Nothing is
 waited for, so both cost a few small frames. What RabbitMQ has sent before it hears of a cancel still arrives: at most

@@ -18,9 +18,12 @@ from workers.brokers.drivers import AMQP, REDIS, queue
 Settings = dict[str, Any]
 
 HEARTBEAT_S = 20.0
-"""How often RabbitMQ and a worker hear of each other at least; a worker sends twice as often, and a lost way shows within
-a second of that. RabbitMQ misses a worker after two, which is longer than a stopping worker's calls get (25 s): it sends
+"""How often RabbitMQ and a worker hear of each other at least. Each sends twice as often, and a lost way shows within a
+second of that. RabbitMQ misses a worker after two, which is longer than a stopping worker's calls get (25 s): it sends
 no heartbeat then."""
+
+REPLY_WITHIN_S = 5
+"""For a reply on a worker's connection. Less than half a heartbeat: each heartbeat that comes begins the wait anew."""
 
 REDIS_OPTIONS: Mapping[str, Any] = {
     # No books of unacknowledged messages in Redis: recovery is the dispatcher's work, by Postgres. Redelivery would
@@ -74,7 +77,10 @@ def _sentinels(url: str) -> Settings:
     sentinels = Sentinels.parse(url, "the broker's URL")
     # Not among the options, which Celery shows to whoever asks a worker: these hold a password. Sentinels are asked
     # once: redis-py's default tries a silent one for seconds before it asks the next.
-    SentinelChannel.sentinel_kwargs = {**sentinels.sentinel_settings(), "retry": Retry(NoBackoff(), 0)}
+    SentinelChannel.sentinel_kwargs = {  # type: ignore[attr-defined]  # kombu asks for it by getattr
+        **sentinels.sentinel_settings(),
+        "retry": Retry(NoBackoff(), 0),
+    }
     who = f"{quote(sentinels.username or '', safe='')}:{quote(sentinels.password or '', safe='')}@"
     places = [f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in sentinels.hosts]
     urls = ";".join(f"sentinel://{'' if who == ':@' else who}{place}/{sentinels.db}" for place in places)
@@ -88,8 +94,7 @@ def _rabbitmq(url: str) -> Settings:
     return {
         "broker_url": f"py{url}",
         "broker_heartbeat": HEARTBEAT_S,
-        # A worker's waits for a reply on its connection. (A confirm is waited for elsewhere: `confirms`.)
-        "broker_transport_options": {"read_timeout": 10, "write_timeout": 10},
+        "broker_transport_options": {"read_timeout": REPLY_WITHIN_S, "write_timeout": REPLY_WITHIN_S},
         "task_default_queue_type": "quorum",
         "task_create_missing_queue_type": "quorum",
         # A worker's mailbox. Exclusive, a worker whose connection broke could be kept out of its own mailbox by the

@@ -169,8 +169,9 @@ def _queues(connection: Any, names: Sequence[str]) -> Iterator[Finding]:
         # A channel of its own for each: RabbitMQ closes the one where something does not hold.
         with connection.channel() as channel:
             try:
-                depths[name] = queue(name, AMQP)(channel).queue_declare(passive=True).message_count
-                queue(name, AMQP)(channel).queue_declare()
+                ours: Any = queue(name, AMQP)(channel)
+                depths[name] = ours.queue_declare(passive=True).message_count
+                ours.queue_declare()
             except amqp.NotFound:
                 continue  # its dispatcher or worker has not started yet
             except amqp.PreconditionFailed as differs:
@@ -182,12 +183,14 @@ def _queues(connection: Any, names: Sequence[str]) -> Iterator[Finding]:
 @contextmanager
 def _connected(url: str) -> Iterator[Any]:
     """A connection that is closed without a word: a RabbitMQ out of memory would not answer it."""
-    from kombu import Connection
+    from kombu.connection import Connection
 
-    from workers.brokers.kinds import settings_of
+    from workers.celery_settings import for_broker
 
-    settings = settings_of(url, system_queue="system")
-    connection = Connection(settings["broker_url"], ssl=settings.get("broker_use_ssl", False), connect_timeout=WITHIN_S)
+    settings = for_broker(url)
+    connection: Any = Connection(  # type: ignore[no-untyped-call]
+        settings["broker_url"], ssl=settings.get("broker_use_ssl", False), connect_timeout=WITHIN_S
+    )
     try:
         connection.connect()
         yield connection
