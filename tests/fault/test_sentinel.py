@@ -87,8 +87,8 @@ async def test_a_line_and_a_client_follow_the_master(servers: SentinelSet) -> No
     await asyncio.to_thread(eventually, lambda: servers.settled() and servers.master() is not before)
 
     async with asyncio.timeout(FAILED_OVER_WITHIN_S):
-        while await asyncio.gather(line.ask(("SET", "later", "1")), return_exceptions=True) != [[b"OK"]]:
-            await asyncio.sleep(0.02)  # noqa: ASYNC110  nobody tells when a line has found its way
+        while await asyncio.gather(line.ask(("SET", "later", "1")), return_exceptions=True) != [[b"OK"]]:  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
         assert await line.ask(("GET", "kept")) == [b"1"]
         assert await other.get("later") == b"1"
     await line.aclose()
