@@ -133,7 +133,7 @@ def started_rabbitmq(directory: Path) -> Iterator[RabbitMq]:
     if RabbitMq.missing():
         pytest.skip(RabbitMq.missing())
     server = RabbitMq(directory)
-    server.start()
+    server.start(timeout_s=110.0)  # four seconds on an idle machine
     yield server
     server.stop()
 
