@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import Depends, Request
 from redis.asyncio import Redis
@@ -17,6 +17,7 @@ from api.limits import STORE_WITHIN_S
 from api.problems import refused
 from gateway.analyses.registry import AnalysisRegistry
 from gateway.catalog import Catalog
+from gateway.redis_clients import client as redis_client
 from gateway.redis_line import RedisLine
 from tasks.announce import Announcer
 from tasks.producer import AsyncClient
@@ -93,7 +94,7 @@ def build_services(
     revision: str | None = None,
 ) -> Services:
     """Put a process's services together; nothing connects before the first request."""
-    redis: Any = Redis.from_url(
+    redis = redis_client(
         redis_url, socket_timeout=REDIS_TIMEOUT_S, socket_connect_timeout=REDIS_TIMEOUT_S, socket_keepalive=True
     )
     return Services(

@@ -14,17 +14,18 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from hiredis import pack_command
-from redis.asyncio import ConnectionPool
 from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as ConnectionLost
 from redis.exceptions import NoScriptError, ResponseError
+
+from gateway.redis_clients import connection_pool
 
 Command = tuple[str | bytes | int, ...]
 
@@ -71,6 +72,8 @@ class RedisLine:
         self._lingering: asyncio.TimerHandle | None = None
         self._probing: asyncio.Task[None] | None = None
         self._refusal_told_at = -math.inf
+        self._close_pool: Callable[[], Awaitable[None]] | None = None
+        """Of the pool that the connection was made by: one of Sentinels finds the master, and must live as long."""
 
     @classmethod
     def from_url(
@@ -79,15 +82,18 @@ class RedisLine:
         """Make a line to a server.
 
         Args:
-            url: `redis://`, `rediss://` or `unix://`, as redis-py reads it.
+            url: `redis://`, `rediss://` or `unix://`, as redis-py reads it, or `sentinel://` (`redis_url`): then each
+                new connection asks the Sentinels for the master.
             timeout_s: bound of one write with all its replies.
             probe_every_s: pause between two looks at a server that is away.
             tells: whether the log says that it is away, and what goes undone; not where the caller tells that itself.
         """
         # No retries and no timeouts in there: both are ours, for a whole write.
-        pool = ConnectionPool.from_url(url, socket_timeout=None, retry=Retry(NoBackoff(), 0))
+        pool = connection_pool(url, socket_timeout=None, retry=Retry(NoBackoff(), 0))
         connection: AbstractConnection = pool.make_connection()  # type: ignore[no-untyped-call]
-        return cls(connection, timeout_s=timeout_s, probe_every_s=probe_every_s, tells=tells)
+        made = cls(connection, timeout_s=timeout_s, probe_every_s=probe_every_s, tells=tells)
+        made._close_pool = pool.aclose
+        return made
 
     async def ask(self, *commands: Command) -> list[Any]:
         """Send commands, in this order, and return their replies.
@@ -134,6 +140,8 @@ class RedisLine:
             self._probing.cancel()
             await asyncio.wait([self._probing])
         await self._connection.disconnect(nowait=True)
+        if self._close_pool is not None:
+            await self._close_pool()
 
     def _admit(self) -> None:
         if self._probing is not None:

@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gateway.errors import ConfigurationError
+from gateway.redis_url import SCHEMES as REDIS_SCHEMES
+from gateway.redis_url import SENTINEL, Sentinels, scheme_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -28,6 +30,9 @@ MAX_SECRET_FILE_BYTES = 64 * 1024
 LONGEST_CACHE_TTL_S = 31_536_000
 """A year: an older answer is from another age of models."""
 
+BROKER_SCHEMES = (*REDIS_SCHEMES, "amqp", "amqps")
+"""A broker is a Redis, found by itself or by Sentinels, or a RabbitMQ."""
+
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 _TRUE = frozenset({"1", "true", "yes", "on"})
 _FALSE = frozenset({"0", "false", "no", "off"})
@@ -37,9 +42,10 @@ _FALSE = frozenset({"0", "false", "no", "off"})
 class Settings:
     """One process's settings.
 
-    `database_url` and `redis_url` are None where the embedded services are to be used. URLs carry
-    passwords, so they stay out of `repr`. `preferred_providers` are catalog providers in the order
-    their hops are to be tried first. `cache_ttl_s` takes the place of every analysis's own time, None: of none.
+    `database_url` and `redis_url` are None where the embedded services are to be used. `broker_url` is the Redis's
+    where no other is named; it is one of `BROKER_SCHEMES`. URLs carry passwords, so they stay out of `repr`.
+    `preferred_providers` are catalog providers in the order their hops are to be tried first. `cache_ttl_s` takes the
+    place of every analysis's own time, None: of none.
     `journal_enabled`: whether answers lie in Redis until they are stored (`gateway.journal`).
     """
 
@@ -62,12 +68,12 @@ class Settings:
         Raises:
             ConfigurationError: a value is unusable; the message names its variable.
         """
-        redis_url = secret(env, "ASSAYLINE_REDIS_URL")
+        redis_url = _redis_url(secret(env, "ASSAYLINE_REDIS_URL"))
         catalog = text(env, "ASSAYLINE_CATALOG")
         return cls(
             database_url=_without_driver(secret(env, "ASSAYLINE_DATABASE_URL")),
             redis_url=redis_url,
-            broker_url=secret(env, "ASSAYLINE_BROKER_URL") or redis_url,
+            broker_url=_broker_url(secret(env, "ASSAYLINE_BROKER_URL")) or redis_url,
             catalog_path=Path(catalog) if catalog else None,
             preferred_providers=preferred_providers(env),
             cache_enabled=flag(env, "LLM_CACHE_ENABLED", default=True),
@@ -143,6 +149,25 @@ def _without_driver(url: str | None) -> str | None:
         return None
     scheme, separator, rest = url.partition("://")
     return scheme.partition("+")[0] + separator + rest
+
+
+def _redis_url(url: str | None) -> str | None:
+    """Check what Sentinels are said to be. Other kinds are judged by who connects, which may know more of them."""
+    if url is not None and scheme_of(url) == SENTINEL:
+        Sentinels.parse(url, "ASSAYLINE_REDIS_URL")
+    return url
+
+
+def _broker_url(url: str | None) -> str | None:
+    if url is None:
+        return None
+    scheme = scheme_of(url)
+    if scheme not in BROKER_SCHEMES:
+        known = ", ".join(f"{name}://" for name in BROKER_SCHEMES)
+        raise ConfigurationError(f"ASSAYLINE_BROKER_URL must begin with one of {known}")
+    if scheme == SENTINEL:
+        Sentinels.parse(url, "ASSAYLINE_BROKER_URL")
+    return url
 
 
 def _cache_ttl_s(env: Mapping[str, str]) -> int | None:

@@ -12,7 +12,13 @@ from workers.health.beat import BeatHealth, TurningScheduler
 from workers.health.server import Address, answering
 from workers.health.thresholds import Thresholds
 
-TICK_OPTIONS = {"queue": SYSTEM_QUEUE, "expires": 300}
+TICK_OPTIONS = {
+    "queue": SYSTEM_QUEUE,
+    "expires": 300,
+    # Over RabbitMQ a connection that broke is not made good by itself; tried once, beat would never tick again.
+    "retry": True,
+    "retry_policy": {"max_retries": 3, "interval_start": 0, "interval_step": 1, "interval_max": 2},
+}
 """A tick that nobody took for five minutes says nothing that the next one does not say."""
 
 

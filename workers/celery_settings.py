@@ -1,8 +1,10 @@
-"""Celery's settings, each with its reason. One dictionary, used by every process that builds the app."""
+"""Celery's settings, each with its reason. What is the same for every broker stands here, the rest in their room."""
 
 from __future__ import annotations
 
 from typing import Any
+
+from workers.brokers.kinds import settings_of
 
 PREFIX = "assayline"
 
@@ -38,19 +40,12 @@ SETTINGS: dict[str, Any] = {
     # None: 100 tries by default, after which the worker gives up and dies for good.
     "broker_connection_max_retries": None,
     "broker_connection_retry_on_startup": True,
-    "broker_transport_options": {
-        # No books of unacknowledged messages in Redis: recovery is the dispatcher's work, by Postgres. Redelivery would
-        # only bring stale copies of running jobs, and kombu's books cost two round trips a message, lose count at each
-        # reconnect, and are not atomic with the pop.
-        "ack_emulation": False,
-        # Without one a publish to a Redis that stopped answering hangs for ever.
-        "socket_timeout": 10,
-        "socket_connect_timeout": 5,
-        "socket_keepalive": True,
-        # No retry_on_timeout here: it switches kombu's batched publishing off.
-    },
-    # No broker-side declarations: queues are Redis lists, and the default exchange needs no binding that a FLUSHALL
-    # could take away (a named exchange then drops messages silently).
+    # What a broker refuses for a while (a Redis that was demoted in mid-wait, a channel that RabbitMQ closed) is a
+    # reason to connect again, not to die.
+    "broker_channel_error_retry": True,
+    # Ours connects again sooner.
+    "worker_consumer": "workers.consumer:Consumer",
+    # The default exchange everywhere: it needs no binding that a FLUSHALL could take away.
     "task_create_missing_queues": True,
     "task_default_queue": SYSTEM_QUEUE,
     "task_default_exchange": "",
@@ -69,3 +64,12 @@ SETTINGS: dict[str, Any] = {
     "control_queue_ttl": 300.0,
     "control_queue_expires": 300.0,
 }
+
+
+def for_broker(url: str) -> dict[str, Any]:
+    """All settings, for the broker at `url`.
+
+    Raises:
+        ConfigurationError: see `workers.brokers.kinds.settings_of`.
+    """
+    return {**SETTINGS, **settings_of(url, system_queue=SYSTEM_QUEUE)}

@@ -12,8 +12,6 @@ from typing import Any
 
 from celery.platforms import SecurityWarning
 from celery.signals import worker_shutting_down
-from kombu.entity import Exchange, Queue
-from kombu.transport.redis import Channel
 
 from gateway.catalog import DEFAULTS, Catalog
 from gateway.catalog_entries import Lane
@@ -22,6 +20,8 @@ from gateway.limits.groups import LimitGroups
 from gateway.settings import Settings
 from tasks.patience import LONGEST_S as LONGEST_WRITE_S
 from workers.app import app
+from workers.brokers.drivers import queue
+from workers.brokers.intake import Intake
 from workers.build import LEASE_SLACK_S, build_worker, configured, required
 from workers.celery_settings import SYSTEM_QUEUE
 from workers.events import EventBatches
@@ -149,14 +149,11 @@ def primary_and_fallbacks(catalog: Catalog) -> str:
 
 def _consume(catalog: Catalog, providers: Sequence[str], slots: int, options: WorkerOptions) -> int:
     names = queues(providers)
+    driver = app.connection_for_read().transport.driver_type
     for name in (*names, SYSTEM_QUEUE):
-        # The default exchange: nothing to bind, so nothing that a FLUSHALL could unbind.
-        app.amqp.queues.add(Queue(name, Exchange(""), routing_key=name))  # type: ignore[no-untyped-call]
+        app.amqp.queues.add(queue(name, driver))
     _quieten()
-    # Messages of running jobs are not put back when the connection breaks: the copies would be stale. And where Redis
-    # is really gone, kombu 5.7 fails at it with an AttributeError that ends the worker.
-    Channel.do_restore = False
-    app.steps["consumer"].update((EventBatches, Consuming))
+    app.steps["consumer"].update((EventBatches, Consuming, Intake))
     worker = app.Worker(
         hostname=f"{'+'.join(providers)}.{os.getpid()}@{socket.gethostname()}",
         pool="threads",

@@ -26,6 +26,7 @@ from ops.supervisor import ports
 from ops.supervisor.child import Child
 
 DATABASE, REDIS, LOCAL_MODEL = "ASSAYLINE_DATABASE_URL", "ASSAYLINE_REDIS_URL", "ASSAYLINE_LOCAL_BASE_URL"
+BROKER = "ASSAYLINE_BROKER_URL"
 FLOWER_PORT = 5555
 """Flower's usual port, taken if it is free."""
 FLOWER_USER = "assayline"
@@ -49,7 +50,8 @@ class Link:
 class Stack:
     """Everything to run, in no order (each child names what it waits for), and what to tell the operator.
 
-    `env` is what the children get on top of our own environment: the URLs of the embedded services.
+    `env` is what the children get on top of our own environment: the URLs of the embedded services, and of a broker
+    that another variable names.
     """
 
     children: tuple[Child, ...]
@@ -79,6 +81,8 @@ def services(settings: Settings, catalog: Catalog, directory: Path, env: Mapping
     embedded = _prepared(_needed(settings, catalog, directory, env))
     try:
         added = {_VARIABLE[service.name]: service.url for service in embedded}
+        if broker := text(env, BROKER):
+            added[BROKER] = broker  # for other terminals: a worker started there must serve the same queues
         names = tuple(service.name for service in embedded)
         database_url = added.get(DATABASE) or settings.database_url or ""
         workers = [_worker(directory, name, database_url) for name in catalog.configured({**env, **added})]
@@ -241,13 +245,18 @@ def _with_env(child: Child, added: Mapping[str, str]) -> Child:
 
 
 def write_env_file(stack: Stack, path: Path) -> None:
-    """Write the embedded services' URLs as shell assignments into a file only its owner can read."""
+    """Write the stack's URLs as shell assignments into a file only its owner can read."""
     path.unlink(missing_ok=True)
     with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:  # noqa: PTH123  born 0600
-        file.writelines(f"export {name}='{value}'\n" for name, value in stack.env.items())
+        file.writelines(f"export {name}={_quoted(value)}\n" for name, value in stack.env.items())
+
+
+def _quoted(value: str) -> str:
+    """A word for a shell, whatever is in it: a password may be of anything."""
+    return "'" + value.replace("'", "'\\''") + "'"
 
 
 def replaced(env: Mapping[str, str]) -> list[Link]:
-    """The stores that the environment names, for the list beside the embedded ones; no URLs: they hold passwords."""
-    named = (name for name in (DATABASE, REDIS) if text(env, name) or text(env, f"{name}_FILE"))
+    """What the environment names, for the list beside the embedded services; no URLs: they hold passwords."""
+    named = (name for name in (DATABASE, REDIS, BROKER) if text(env, name) or text(env, f"{name}_FILE"))
     return [Link(name, "(from the environment)") for name in named]

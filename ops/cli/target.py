@@ -8,12 +8,13 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from gateway.errors import ConfigurationError
+from gateway.redis_url import SCHEMES as REDIS_SCHEMES
 from gateway.settings import Settings
 
 UP_LOCK = "up.lock"
 UP_ENV = "env"
-DATABASE, REDIS = "ASSAYLINE_DATABASE_URL", "ASSAYLINE_REDIS_URL"
-SCHEMES = {DATABASE: ("postgresql", "postgres"), REDIS: ("redis", "rediss", "unix")}
+DATABASE, REDIS, BROKER = "ASSAYLINE_DATABASE_URL", "ASSAYLINE_REDIS_URL", "ASSAYLINE_BROKER_URL"
+SCHEMES = {DATABASE: ("postgresql", "postgres"), REDIS: REDIS_SCHEMES}
 
 
 def environment(directory: Path, env: Mapping[str, str] | None = None) -> dict[str, str]:

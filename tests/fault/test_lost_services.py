@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import redis
+from nodes.brokers import chosen
 from nodes.health import health, parts
 from nodes.waiting import eventually
 
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
 PAID_ONCE = [(1, 1, "succeeded")]
 LEAVES_WITHIN_S = 10.0
 """Half a second of grace, and four that Celery has; a Redis that hangs would hold it for a minute."""
+THE_BROKER_TOO = pytest.mark.skipif(
+    chosen() != "redis", reason="the Redis that is lost is the broker; another broker's loss has tests of its own"
+)
 
 
 @pytest.fixture(scope="module")
@@ -109,6 +113,7 @@ def test_redis_gone_in_mid_call(celery_setup: AssaylineSetup, own_valkey: Embedd
     assert worker.logs().count("Redis is away") == 1
 
 
+@THE_BROKER_TOO
 def test_a_worker_without_redis_still_ends_on_sigterm(celery_setup: AssaylineSetup, own_valkey: EmbeddedValkey) -> None:
     """Its call finishes, its result is written, and nothing hangs on the broker that is not there."""
     setup = celery_setup

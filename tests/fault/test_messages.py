@@ -133,8 +133,7 @@ def test_a_flushed_broker_loses_messages_and_no_job(celery_setup: AssaylineSetup
     eventually(lambda: setup.store.states().get("queued") == len(jobs))
     eventually(lambda: setup.waiting_messages() >= 1)
 
-    with setup.redis as client:
-        client.flushdb()
+    setup.queues.lose_all()
     os.kill(worker.container.pid, signal.SIGCONT)
     setup.wire.release(marker)
 

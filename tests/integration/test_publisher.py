@@ -13,13 +13,13 @@ from celery import Celery
 
 from ops.embedded import EmbeddedValkey
 from tasks.job import Released
-from workers.celery_settings import SETTINGS
+from workers.celery_settings import for_broker
 from workers.publisher import CeleryPublisher
 
 
 def app(url: str) -> Celery:
     made = Celery("publisher-test", set_as_current=False)
-    made.conf.update({**SETTINGS, "broker_url": url})
+    made.conf.update(for_broker(url))
     return made
 
 

@@ -70,7 +70,7 @@ def test_the_setup_is_pytest_celerys(celery_setup: AssaylineSetup) -> None:
 
 
 def test_messages_hold_an_id_and_a_number(celery_setup: AssaylineSetup) -> None:
-    """Read off the queue itself; of what the job is about there is nothing, in no key of the broker."""
+    """Read off the queue itself; of what the job is about there is nothing, in no key of the Redis."""
     setup = celery_setup
     setup.store.mirror([MODEL], "text_classification", [MODEL])
     job, marker = setup.enqueue(SECRET, tenant="acme", subject="erika@example.com")
@@ -78,9 +78,8 @@ def test_messages_hold_an_id_and_a_number(celery_setup: AssaylineSetup) -> None:
     setup.publish((job, release))
 
     with setup.redis as client:
-        [message] = [raw for queue in QUEUES for raw in client.lrange(queue, 0, -1)]
         assert {queue.decode() for queue in client.keys("*")} <= {*QUEUES}
-    body = base64.b64decode(json.loads(message)["body"])
+    [(body, message)] = [found for queue in QUEUES for found in setup.queues.messages(queue)]
 
     args, kwargs, _ = json.loads(body)
     assert (args, kwargs) == ([str(job), release], {})
@@ -155,9 +154,9 @@ class Flower:
 
 
 @pytest.fixture
-def flower(node_env: dict[str, str], tmp_path: Path) -> Iterator[Flower]:
+def flower(processes_env: dict[str, str], tmp_path: Path) -> Iterator[Flower]:
     """Flower over the test's broker."""
-    started = Flower(node_env, tmp_path / "flower.log")
+    started = Flower(processes_env, tmp_path / "flower.log")
     yield started
     started.stop()
 

@@ -19,19 +19,21 @@ from pytest_celery import (
     CeleryWorkerCluster,
 )
 
+from gateway.redis_clients import blocking_client
 from nodes.entries import DispatcherPlan, WorkerPlan, dispatch, work
 from nodes.processes import ProcessContainer
 from nodes.waiting import WITHIN_S, eventually
 from nodes.wire import LABELS
 from tasks.announce import result_key
 from tasks.job import Released
-from workers.celery_settings import SETTINGS
+from workers.celery_settings import for_broker
 from workers.publisher import CeleryPublisher
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from nodes.brokers import Broker
     from nodes.records import Records
     from nodes.wire import Wire
 
@@ -41,26 +43,21 @@ QUEUES = (f"{PROVIDER}.interactive", f"{PROVIDER}.bulk")
 
 
 class BrokerContainer(CeleryTestContainer):  # type: ignore[misc]  # untyped
-    """A running Valkey, known by its URL. Whoever started it stops it."""
+    """A running broker. Whoever started it stops it."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, broker: Broker) -> None:
         # Not super().__init__(): it wraps what Docker made.
-        self.url = url
-
-    @property
-    def client(self) -> redis.Redis:
-        """A client of its own; close it."""
-        return redis.Redis.from_url(self.url)
+        self.broker = broker
 
     @property
     def celeryconfig(self) -> dict[str, str]:
         """What Celery needs to know."""
-        return {"url": self.url, "host_url": self.url}
+        url = str(for_broker(self.broker.url)["broker_url"])
+        return {"url": url, "host_url": url}
 
     def ready(self) -> bool:
         """Whether it answers."""
-        with self.client as client:
-            return bool(client.ping())
+        return self.broker.depth(QUEUES[0]) == 0
 
 
 class ProcessNode(CeleryTestNode):  # type: ignore[misc]  # untyped
@@ -159,11 +156,6 @@ class AssaylineSetup(CeleryTestSetup):  # type: ignore[misc]  # untyped
         self.publisher = CeleryPublisher(app)
         self.dispatchers: list[DispatcherNode] = []
 
-    @classmethod
-    def update_app_config(cls, app: Celery) -> None:
-        """Ours."""
-        app.conf.update({name: value for name, value in SETTINGS.items() if name != "result_backend"})
-
     @property
     def workers(self) -> WorkerCluster:
         """The workers."""
@@ -172,11 +164,16 @@ class AssaylineSetup(CeleryTestSetup):  # type: ignore[misc]  # untyped
 
     @property
     def redis(self) -> redis.Redis:
-        """A client of the broker; close it."""
+        """A client of the Redis that holds results, cache and limits; close it."""
+        return blocking_client(self._env["ASSAYLINE_REDIS_URL"])
+
+    @property
+    def queues(self) -> Broker:
+        """The broker."""
         broker = self.broker
         assert isinstance(broker, CeleryTestBroker)
         assert isinstance(broker.container, BrokerContainer)
-        return broker.container.client
+        return broker.container.broker
 
     def start_dispatcher(self, plan: DispatcherPlan | None = None) -> DispatcherNode:
         """Start a dispatcher and wait until it has mirrored the catalog."""
@@ -221,8 +218,7 @@ class AssaylineSetup(CeleryTestSetup):  # type: ignore[misc]  # untyped
 
     def waiting_messages(self) -> int:
         """Messages in the queues, not yet taken."""
-        with self.redis as client:
-            return sum(int(client.llen(queue)) for queue in QUEUES)
+        return sum(self.queues.depth(queue) for queue in QUEUES)
 
     def ended(self, job: UUID, state: str = "succeeded", within_s: float = WITHIN_S) -> Mapping[str, Any]:
         """Wait until the job stands in `state`, and return its row."""

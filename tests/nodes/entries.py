@@ -43,6 +43,7 @@ PRELOADED = [
     "gateway.providers.openai.chat",
     "celery.concurrency.thread",
     "celery.worker.consumer",
+    "kombu.transport.pyamqp",
     "kombu.transport.redis",
     "psycopg",
 ]

@@ -45,7 +45,7 @@ def doctor(directory: Directory = DEFAULT_DIRECTORY, as_json: AsJson = False) ->
 
 def examine(directory: Path) -> Iterator[Finding]:
     """Make all checks, in an order in which an earlier finding explains a later one."""
-    from ops.cli.doctor import installation, stores, work
+    from ops.cli.doctor import brokers, installation, stores, work
 
     env = target.environment(directory)
     yield installation.python()
@@ -59,6 +59,7 @@ def examine(directory: Path) -> Iterator[Finding]:
         yield from installation.providers(catalog, env)
     yield installation.api(env)
     yield from stores.redis(settings, directory)
+    yield from brokers.examine(settings, catalog.queues() if catalog is not None else ())
     yield from stores.postgres(settings, directory, lambda link: work.examine(link, catalog))
 
 

@@ -10,12 +10,14 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import psycopg
-from redis import Redis
 from redis.exceptions import RedisError
 
 from gateway.errors import ConfigurationError
+from gateway.redis_clients import blocking_client
+from gateway.redis_url import place_of
 from gateway.settings import Settings
 from ops.cli import store, target
+from ops.cli.doctor.brokers import sentinels
 from ops.cli.doctor.finding import Finding, good, odd, wrong
 from ops.cli.troubles import one_line
 from ops.migrate import OLDEST_POSTGRES
@@ -34,15 +36,17 @@ def redis(settings: Settings, directory: Path) -> Iterator[Finding]:
     """Whether Redis (or Valkey) answers, is new enough, evicts nothing and keeps what it holds."""
     try:
         url = target.checked(settings.redis_url, target.REDIS, directory)
-        with Redis.from_url(url, socket_timeout=REDIS_TIMEOUT_S, socket_connect_timeout=REDIS_TIMEOUT_S) as client:
+        with blocking_client(url, socket_timeout=REDIS_TIMEOUT_S, socket_connect_timeout=REDIS_TIMEOUT_S) as client:
             info: Mapping[str, Any] = client.info()
     except ConfigurationError as error:
         yield wrong("redis", str(error), f"set {target.REDIS}, or run `assayline up`")
         return
     except (RedisError, OSError, ValueError) as error:
-        yield wrong("redis", f"{_place(url)}: {error}", f"start the server, or mend {target.REDIS}")
+        yield from sentinels(url)
+        yield wrong("redis", f"{place_of(url)}: {error}", f"start the server, or mend {target.REDIS}")
         return
-    yield redis_version(info, _place(url))
+    yield redis_version(info, place_of(url))
+    yield from sentinels(url)
     yield eviction(info)
     yield persistence(info)
 
