@@ -177,3 +177,20 @@ WITH RECURSIVE given AS MATERIALIZED (
 SELECT m.id, m.release, m.provider, m.lane, m.state, live, queue_room, l.spare, live > 0 AND l.short, l.closed
   FROM left_behind l LEFT JOIN moved m ON true ORDER BY m.priority, m.not_before, m.id;
 END $$;
+
+CREATE OR REPLACE FUNCTION public.assayline_stage() RETURNS void LANGUAGE plpgsql AS
+$$
+-- Prepares this session's staging tables; COPY or INSERT (ord, analysis, content, options) into assayline_staging, each
+-- `ord` once, then call assayline_enqueue_staged() in the same transaction. They are empty again after the commit.
+BEGIN
+    IF to_regclass('pg_temp.assayline_staging') IS NULL THEN
+        -- Rows live for one statement: leave them whole in their page rather than compress them.
+        CREATE TEMP TABLE assayline_staging (ord bigint NOT NULL, analysis text, content text, options jsonb)
+            WITH (toast_tuple_target = 8160) ON COMMIT DELETE ROWS;
+        CREATE TEMP TABLE assayline_rows ON COMMIT DELETE ROWS AS
+            SELECT 0::bigint AS ord, ''::text AS analysis, NULL::uuid AS job_id, r.*
+              FROM (SELECT (NULL::assayline.resolved_row).*) r WITH NO DATA;
+        CREATE TEMP TABLE assayline_shapes ON COMMIT DELETE ROWS AS
+            SELECT NULL::jsonb AS shape, NULL::text[] AS kinds, j.* FROM assayline.jobs j WITH NO DATA;
+    END IF;
+END $$;

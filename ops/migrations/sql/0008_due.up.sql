@@ -389,3 +389,27 @@ BEGIN
     END LOOP;
     RETURN made;
 END $$;
+
+-- A session that goes on over a revision which gives `jobs` a column makes its staging tables anew.
+CREATE OR REPLACE FUNCTION public.assayline_stage() RETURNS void LANGUAGE plpgsql AS
+$$
+-- Prepares this session's staging tables; COPY or INSERT (ord, analysis, content, options) into assayline_staging, each
+-- `ord` once, then call assayline_enqueue_staged() in the same transaction. They are empty again after the commit.
+BEGIN
+    IF (SELECT count(*) FROM pg_attribute WHERE attrelid = to_regclass('pg_temp.assayline_shapes') AND attnum > 0)
+       NOT IN (0, (SELECT count(*) + 2 FROM pg_attribute
+                    WHERE attrelid = 'assayline.jobs'::regclass AND attnum > 0 AND NOT attisdropped)) THEN
+        -- `jobs` has got columns since this session made them.
+        DROP TABLE pg_temp.assayline_staging, pg_temp.assayline_rows, pg_temp.assayline_shapes;
+    END IF;
+    IF to_regclass('pg_temp.assayline_staging') IS NULL THEN
+        -- Rows live for one statement: leave them whole in their page rather than compress them.
+        CREATE TEMP TABLE assayline_staging (ord bigint NOT NULL, analysis text, content text, options jsonb)
+            WITH (toast_tuple_target = 8160) ON COMMIT DELETE ROWS;
+        CREATE TEMP TABLE assayline_rows ON COMMIT DELETE ROWS AS
+            SELECT 0::bigint AS ord, ''::text AS analysis, NULL::uuid AS job_id, r.*
+              FROM (SELECT (NULL::assayline.resolved_row).*) r WITH NO DATA;
+        CREATE TEMP TABLE assayline_shapes ON COMMIT DELETE ROWS AS
+            SELECT NULL::jsonb AS shape, NULL::text[] AS kinds, j.* FROM assayline.jobs j WITH NO DATA;
+    END IF;
+END $$;
