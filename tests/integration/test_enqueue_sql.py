@@ -528,3 +528,12 @@ def test_the_clients_limits_are_the_databases() -> None:
     sql = (Path(__file__).parents[2] / "ops/migrations/sql/0002_enqueue.up.sql").read_text(encoding="utf-8")
     assert set(re.findall(r"\) > (\d{6,})", sql)) == {str(MAX_BYTES)}
     assert re.findall(r"\$\.\*\*\{(\d+)\}", sql) == [str(MAX_LEVELS + 2)]
+
+
+def test_a_session_goes_on_staging_after_jobs_has_got_a_column(connection: Connection, database_url: str) -> None:
+    """As a revision gives it one, while a web app's pooled session lives."""
+    assert enqueue_staged(connection, ("quick", "text", {}))[0][1]
+    with psycopg.connect(database_url, autocommit=True) as migrating:
+        migrating.execute("ALTER TABLE assayline.jobs ADD COLUMN more text")
+    assert enqueue_staged(connection, ("quick", "text", {}))[0][1]
+    assert enqueue(connection, "quick", "text")[1]
