@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from gateway.redis_line import Command, RedisLine
 
 PAUSE_S = 0.005
-"""Sent at once, a job's answer would cost its worker 0.12 ms, a write to Redis of its own (figures in `docs/ledger.md`);
-what is stored within this time costs nothing."""
+"""Sent at once, a job's answer would cost its worker 0.12 ms, a write to Redis of its own (figures in
+`docs/ledger.md`); what is stored within this time costs nothing."""
 PREFIX = "assayline:journal:"
 """Followed by the job's id."""
 TTL_S = 6 * 3_600

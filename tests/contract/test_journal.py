@@ -17,7 +17,7 @@ from gateway.redis_line import RedisLine
 from tasks.announce import Announcer, result_key
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterator
 
 QUESTION = "a" * 64
 ANSWERED = Answered(Completion("fine", FinishReason.STOP, Usage(10, 5), "m", "req-1"), None, 1.5)
@@ -34,6 +34,14 @@ async def line(redis_url: str) -> AsyncIterator[RedisLine]:
 def server(redis_url: str) -> Iterator[Any]:
     with redis.Redis.from_url(redis_url) as client:
         yield client
+
+
+async def until(condition: Callable[[], object]) -> None:
+    for _ in range(1_000):
+        if condition():
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError("it never came")
 
 
 async def test_what_one_process_kept_another_finds_and_the_announced_end_takes_away(
@@ -86,9 +94,7 @@ async def test_what_is_stored_in_time_is_never_sent(line: RedisLine, server: Any
         await journal.open(QUESTION)
         journal.keep(1, ANSWERED)
     assert stored.stored() == ()
-    async with asyncio.timeout(10):
-        while not server.exists(PREFIX + "late"):
-            await asyncio.sleep(0.01)
+    await until(lambda: server.exists(PREFIX + "late"))
     assert server.keys(PREFIX + "*") == [(PREFIX + "late").encode()]
     assert late.stored() == (("DEL", PREFIX + "late"),)
 
@@ -98,9 +104,7 @@ async def test_two_answers_within_the_pause_go_together(line: RedisLine, server:
     await journal.open(QUESTION)
     journal.keep(1, ANSWERED)
     journal.keep(2, ANSWERED)
-    async with asyncio.timeout(10):
-        while not server.exists(PREFIX + "a-job"):
-            await asyncio.sleep(0.01)
+    await until(lambda: server.exists(PREFIX + "a-job"))
     assert [kept.call_no for kept in await Journal(line).of("a-job", 2).open(QUESTION)] == [1, 2]
 
 
