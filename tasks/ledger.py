@@ -138,10 +138,9 @@ class JobLedger:
         """See `CallLedger.journal`."""
         return self._journal
 
-    @property
-    def removal(self) -> Sequence[Command]:
-        """What takes out of the journal what lies there of the job, to be sent once its end is written."""
-        return () if self._journal is None else self._journal.removal
+    def stored(self) -> Sequence[Command]:
+        """See `ClaimJournal.stored`."""
+        return () if self._journal is None else self._journal.stored()
 
     async def recovered(self, found: Sequence[Kept]) -> None:
         """See `CallLedger.recovered`; written at once. Unless a repair follows, the claim makes no call of its own."""

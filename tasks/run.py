@@ -235,11 +235,11 @@ class Runner:
             log.warning("job %s: claim %d was refused its end (%s)", claim.id, claim.claim_no, type(decided).__name__)
             return Ending.FENCED
         if isinstance(decided, Succeed):
-            await self.announcer.ended(claim.id, "succeeded", decided.result.data, *ledger.removal)
+            await self.announcer.ended(claim.id, "succeeded", decided.result.data, *ledger.stored())
             return Ending.SUCCEEDED
         self._tell(decided, claim)
         if isinstance(decided, DeadLetter):
-            await self.announcer.ended(claim.id, "failed", None, *ledger.removal)
+            await self.announcer.ended(claim.id, "failed", None, *ledger.stored())
             return Ending.FAILED
         if ledger.journal is not None:
             ledger.journal.forget()

@@ -115,7 +115,7 @@ class Caller:
                 await _closed(ledger, call_no, end, error)
             raise
         if ledger.journal is not None:
-            ledger.journal.keep(call_no, answered)  # goes with the settlement that was posted just now
+            ledger.journal.keep(call_no, answered)
         await _to_its_end(ledger.close(call_no, success(answered)))
         return answered
 

@@ -1,16 +1,17 @@
 """The journal: answers of calls whose job has not been written to the end, one entry for each job, in Redis.
 
-An answer is sent there as soon as it has come, in the write that settles its call; the end of the job removes it, in
-the write that announces the end. Between the two the process may die, Postgres may be away for a minute, or the answer
-may have to be repaired by a second call, which takes as long as the first. The next claim of the job looks here before
-it asks anybody.
+An answer that is not stored within `PAUSE_S` of its arrival is sent there, with the settlement of its call; the end of
+the job removes it, in the write that announces the end. Storing takes a few milliseconds as a rule, and then nothing is
+sent. But Postgres may be away for a minute, or the answer may have to be repaired by a second call, which takes as long
+as the first; and meanwhile the process may die. The next claim of the job looks here before it asks anybody.
 
-What it does not cover: the turn of the loop between an answer's arrival and its way to Redis, and an answer that comes
-while Redis is away. Nobody waits for it, and nothing here ever fails a job.
+What it does not cover: those first milliseconds, and an answer that comes while Redis is away. Nobody waits for it, and
+nothing here ever fails a job.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     from gateway.calls.end import Answered
     from gateway.redis_line import Command, RedisLine
 
+PAUSE_S = 0.005
+"""Sent at once, a job's answer would cost its worker 0.12 ms, a write to Redis of its own (figures in
+`docs/ledger.md`); what is stored within this time costs nothing."""
 PREFIX = "assayline:journal:"
 """Followed by the job's id."""
 TTL_S = 6 * 3_600
@@ -42,9 +46,10 @@ log = logging.getLogger(__name__)
 class Journal:
     """A process's. Whoever made the line closes it."""
 
-    def __init__(self, line: RedisLine, *, ttl_s: int = TTL_S) -> None:
+    def __init__(self, line: RedisLine, *, ttl_s: int = TTL_S, pause_s: float = PAUSE_S) -> None:
         self._line = line
         self._ttl_s = ttl_s
+        self._pause_s = pause_s
 
     def of(self, job: str, claim_no: int) -> ClaimJournal:
         """Return the journal of one claim.
@@ -53,16 +58,17 @@ class Journal:
             job: the job's name, the same for all its claims.
             claim_no: from 1; the first claim finds nothing, so it does not look.
         """
-        return ClaimJournal(self._line, job, claim_no, self._ttl_s)
+        return ClaimJournal(self._line, job, claim_no, self._ttl_s, self._pause_s)
 
 
 class ClaimJournal:
-    """One claim's answers. Keeps nothing before it has been opened for a question."""
+    """One claim's answers. Keeps nothing before it has been opened for a question. Lives on one event loop."""
 
-    def __init__(self, line: RedisLine, job: str, claim_no: int, ttl_s: int) -> None:
+    def __init__(self, line: RedisLine, job: str, claim_no: int, ttl_s: int, pause_s: float) -> None:
         self._line = line
         self._job, self._claim_no = job, claim_no
-        self._ttl_s = ttl_s
+        self._ttl_s, self._pause_s = ttl_s, pause_s
+        self._pausing: asyncio.TimerHandle | None = None
         self._question: str | None = None
         self._answers: list[Kept] = []
         """All of the question, those of earlier claims first."""
@@ -97,13 +103,37 @@ class ClaimJournal:
         return found
 
     def keep(self, call_no: int, answered: Answered) -> None:
-        """Send an answer of this claim to Redis, with all that came before it. Never waits, never fails.
+        """Send an answer of this claim to Redis in a moment, with all that came before it. Never waits, never fails.
 
         One that is too large is not kept; what lies there stays.
         """
         if self._question is None:
             return
         self._answers.append(Kept(self._claim_no, call_no, answered))
+        if self._pause_s <= 0:
+            self._send()
+        elif self._pausing is None:
+            self._pausing = asyncio.get_running_loop().call_later(self._pause_s, self._send)
+
+    def stored(self) -> Sequence[Command]:
+        """Send nothing any more: the claim's end is written.
+
+        Returns:
+            What removes the job's entry, for the write that announces the end; empty where there is none.
+        """
+        if self._pausing is not None:
+            self._pausing.cancel()
+            self._pausing = None
+        return (("DEL", self._key),) if self._there else ()
+
+    def forget(self) -> None:
+        """As `stored`, where no end is announced: the job goes on without these answers."""
+        if removal := self.stored():
+            self._post(*removal, at_once=True)  # before the job's next claim looks
+
+    def _send(self) -> None:
+        self._pausing = None
+        assert self._question is not None
         entry = encoded(self._job, self._question, self._answers)
         if len(entry) > MAX_ENTRY_BYTES:
             log.warning("job %s: its answer, %d bytes, is too large for the journal", self._job, len(entry))
@@ -111,16 +141,6 @@ class ClaimJournal:
             return
         sent = self._post(("SET", self._key, entry, "EX", self._ttl_s), at_once=True)
         self._there = self._there or sent
-
-    @property
-    def removal(self) -> Sequence[Command]:
-        """What removes it, to be sent with the announcement of the job's end; empty where nothing lies there."""
-        return (("DEL", self._key),) if self._there else ()
-
-    def forget(self) -> None:
-        """Remove it: the claim's end is written, and the job goes on without these answers."""
-        if self._there:
-            self._post(*self.removal, at_once=True)  # before the job's next claim looks
 
     @property
     def _key(self) -> str:

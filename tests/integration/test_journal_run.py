@@ -63,14 +63,14 @@ def but_then(error: Exception) -> Analysis:
 async def run(world: JobWorld, line: DictLine, script: Analysis = answered, **options: Any) -> tuple[UUID, Ending]:
     job, incarnation, message = await world.released(**options)
     runner = world.runner(incarnation, script)
-    runner.journal = Journal(line)  # type: ignore[arg-type]
+    runner.journal = Journal(line, pause_s=0)  # type: ignore[arg-type]
     return job, await runner.run(job, message.release, "one")
 
 
 async def died(world: JobWorld, line: DictLine, *, repairing: bool = False, **options: Any) -> Claim:
     """A job whose worker died with the answer in hand, or while its repair was being asked for; rescued, released."""
     incarnation, claim = await world.claimed(**options)
-    ledger = JobLedger(world.store, claim, Journal(line).of(str(claim.id), 1))  # type: ignore[arg-type]
+    ledger = JobLedger(world.store, claim, Journal(line, pause_s=0).of(str(claim.id), 1))  # type: ignore[arg-type]
     await answered(claim, ledger)
     if repairing:
         assert await ledger.open(start(claim, CallKind.REPAIR)) == 2
@@ -84,7 +84,7 @@ async def died(world: JobWorld, line: DictLine, *, repairing: bool = False, **op
 async def goes_on(world: JobWorld, line: DictLine, script: Analysis = answered) -> Ending:
     [message] = world.broker.take()
     runner = world.runner(await world.worker(), script)
-    runner.journal = Journal(line)  # type: ignore[arg-type]
+    runner.journal = Journal(line, pause_s=0)  # type: ignore[arg-type]
     return await runner.run(message.id, message.release, "one")
 
 
@@ -93,6 +93,14 @@ async def test_the_end_is_written_before_the_answer_is_forgotten(world: JobWorld
     assert ending is Ending.SUCCEEDED
     assert list(line.kept) == [f"{PREFIX}{job}"], "the announcement takes it away, and here nobody hears it"
     assert world.heard.others == [("DEL", f"{PREFIX}{job}")]
+
+
+async def test_what_is_stored_in_time_never_went_to_redis(world: JobWorld, line: DictLine) -> None:
+    job, incarnation, message = await world.released()
+    runner = world.runner(incarnation, answered)
+    runner.journal = Journal(line, pause_s=3_600)  # type: ignore[arg-type]
+    assert await runner.run(job, message.release, "one") is Ending.SUCCEEDED
+    assert (line.said, world.heard.others) == ([], [])
 
 
 async def test_a_dead_letter_keeps_its_text_in_postgres_and_not_in_the_journal(world: JobWorld, line: DictLine) -> None:

@@ -7,6 +7,7 @@ from contextlib import suppress
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
+from gateway.journal.journal import PAUSE_S
 from gateway.redis_line import RedisAway
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ class Step(StrEnum):
     ANSWERED = "answered"
     """The provider's answer has come to its adapter, and nobody else knows of it."""
     BEFORE_FINISH = "before_finish"
-    """The answer is here and paid for."""
+    """The answer is here and paid for, and the journal has it."""
     BEFORE_STORE = "before_store"
     """The verdict is made."""
     BEFORE_ANNOUNCE = "before_announce"
@@ -55,9 +56,10 @@ def halt_runner(runner: Runner, at: Step, pipe: Connection) -> None:
 
 
 def _written(runner: Runner) -> Callable[[], Awaitable[object]]:
-    """What waits until Redis has all that was posted; it does not wait for a Redis that is away."""
+    """What waits until Redis has all that is on its way; it does not wait for a Redis that is away."""
 
     async def written() -> None:
+        await asyncio.sleep(2 * PAUSE_S)  # the journal's timer is older than this one
         with suppress(RedisAway):
             await runner.announcer._line.ask(("PING",))
 

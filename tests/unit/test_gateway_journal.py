@@ -75,7 +75,7 @@ class World:
         self.claims: list[ClaimLedger] = []
 
     def claim(self) -> ClaimLedger:
-        journal = Journal(self.line).of(JOB, len(self.claims) + 1)  # type: ignore[arg-type]
+        journal = Journal(self.line, pause_s=0).of(JOB, len(self.claims) + 1)  # type: ignore[arg-type]
         self.claims.append(ClaimLedger(journal))
         return self.claims[-1]
 
@@ -242,7 +242,7 @@ async def test_redis_flushed_or_away_means_that_it_is_bought_again() -> None:
     assert (await world.classify()).data == OTHER
     world.line.away = True
     assert (await world.classify()).data == GOOD
-    assert world.claims[2].own.removal == ()
+    assert world.claims[2].own.stored() == ()
     world.claims[2].own.forget()
 
 
@@ -255,9 +255,9 @@ async def test_without_a_journal_nothing_is_kept() -> None:
 
 async def test_what_is_stored_is_removed() -> None:
     world = World(said(GOOD))
-    assert world.claim().own.removal == ()
+    assert world.claim().own.stored() == ()
     await world.classify()
-    assert world.claims[1].own.removal == (("DEL", KEY),)
+    assert world.claims[1].own.stored() == (("DEL", KEY),)
     world.claims[1].own.forget()
     assert world.line.kept == {}
 
@@ -266,7 +266,7 @@ async def test_a_later_claim_removes_what_it_has_found() -> None:
     world = World(said(GOOD))
     await world.classify()
     await world.classify()
-    assert world.claims[1].own.removal == (("DEL", KEY),)
+    assert world.claims[1].own.stored() == (("DEL", KEY),)
 
 
 async def test_an_answer_too_large_is_not_kept_and_counted(caplog: pytest.LogCaptureFixture) -> None:
