@@ -7,25 +7,37 @@ stock parts and the usual advice, no artificial slowness.
 from __future__ import annotations
 
 import asyncio
+import re
 import sys
 from collections.abc import Callable
 from typing import Any
 from uuid import UUID
 
 from celery.signals import worker_process_init, worker_process_shutdown
+from sqlalchemy import TextClause, text
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 
 from gateway.breaker.health import Health
 from gateway.calls import admission
 from gateway.calls.admission import Admission
+from ops.bench.processes import BenchFailure
 from ops.migrate import sqlalchemy_url
+from tasks import store
+from tasks.dispatch import Dispatcher
 from tasks.headroom import NoLimits
 from tasks.run import Ending
+from tasks.sql import statement
 from workers import build, dispatcher, worker
 from workers.app import app
 from workers.events import EventBatches
 from workers.runtime import Runtime, install_runtime
+
+FENCE = re.compile(
+    r"WHERE id = :id AND (?:release = :release|claim_no = :claim_no) AND state IS NOT DISTINCT FROM '(?:queued|running)'"
+)
+"""How a write on one job is kept from those who do not own it: the condition that `without_fence` takes away."""
+UNFENCED: dict[str, TextClause] = {}
 
 
 class LoopPerJob(Runtime):
@@ -98,6 +110,16 @@ def without_breaker() -> None:
     _replace(admission, "health_of", lambda _: Health.SILENT)
 
 
+def without_fence() -> None:
+    """Whoever has a message runs the job, and whoever has run it writes its end, whosesoever it is by now."""
+    for name in ("claim", "succeed", "fail", "reschedule"):
+        unfenced, fences = FENCE.subn("WHERE id = :id", statement(name).text)
+        if not fences:
+            raise BenchFailure(f"{name}.sql has another fence than this bench knows: it would stay on unnoticed")
+        UNFENCED[name] = text(unfenced)
+    _replace(store, "statement", lambda name: UNFENCED[name] if name in UNFENCED else statement(name))
+
+
 def without_headroom() -> None:
     """The dispatcher releases by slots alone, and the workers' calls are admitted as ever."""
     _replace(dispatcher, "LimitHeadroom", lambda *_: NoLimits())
@@ -113,6 +135,15 @@ def without_loop() -> None:
     """A loop per job. Its connections to Postgres are not kept either (the usual advice for it is NullPool)."""
     _replace(build, "create_engine", _unpooled)
     _replace(worker, "Runtime", LoopPerJob)
+
+
+def without_republish() -> None:
+    """A message is sent once: what nobody claims stays `queued`."""
+
+    async def nothing(_: Dispatcher) -> int:
+        return 0
+
+    _replace(Dispatcher, "republish", nothing)
 
 
 def without_threads() -> None:
@@ -139,9 +170,11 @@ MECHANISMS: dict[str, Callable[[], None]] = {
     "aiohttp": without_aiohttp,
     "batches": without_batches,
     "breaker": without_breaker,
+    "fence": without_fence,
     "headroom": without_headroom,
     "limiter": without_limiter,
     "loop": without_loop,
+    "republish": without_republish,
     "threads": without_threads,
 }
 
