@@ -27,7 +27,7 @@ from ops.bench.faults.links import Links
 from ops.bench.faults.ours import NIGHT, NIGHT_JOBS, OURS_POSTGRES, OURS_REDIS, OurProducer, OurSystem, Size, marker
 from ops.bench.faults.outcome import Outcome, report, waits, worst
 from ops.bench.faults.peer import PEER_POSTGRES, PEER_REDIS, CelerySystem
-from ops.bench.faults.plan import GAP_S, Fault, Kind, edges, plan
+from ops.bench.faults.plan import DRAWN, GAP_S, Drawn, Fault, Kind, edges, plan
 from ops.bench.faults.producer import Producer
 from ops.bench.faults.provider import Provider
 from ops.bench.faults.records import LAST_MOVE, WORKERS, Records
@@ -55,7 +55,7 @@ OWN_SERVERS_ONLY = frozenset({Kind.KILL_VALKEY, Kind.KILL_POSTGRES})
 class Course:
     """How a run goes. Seconds unless the name says otherwise.
 
-    jobs, per_s: how many, and how many are handed over in a second. kinds, gap_s: see `plan`. takes_s: a call, from and
+    jobs, per_s: how many, and how many are handed over in a second. drawn, gap_s: see `plan`. takes_s: a call, from and
     to. calm_s: the last fault is undone so long before the last job is handed over. still_s: where no job has moved for
     so long, the rest has been left to lie; drain_s: it is not waited for longer in any case. passed_s: see `Acts`.
     """
@@ -63,7 +63,7 @@ class Course:
     jobs: int = JOBS
     per_s: float = PER_S
     size: Size = field(default_factory=Size)
-    kinds: Sequence[Kind] = tuple(Kind)
+    drawn: Mapping[Kind, Drawn] = field(default_factory=lambda: DRAWN)
     gap_s: tuple[float, float] = GAP_S
     takes_s: tuple[float, float] = (0.5, 1.5)
     calm_s: float = 15.0
@@ -78,7 +78,7 @@ class Course:
 
     def plan(self, seed: int) -> tuple[Fault, ...]:
         """The faults of a seed."""
-        return plan(seed, self.faults_s, self.size.fleet, self.kinds, self.gap_s)
+        return plan(seed, self.faults_s, self.size.fleet, self.drawn, self.gap_s)
 
 
 def course_of(jobs: int) -> Course:
@@ -101,7 +101,7 @@ def measure(options: Options, course: Course) -> Report:
     Raises:
         ConfigurationError: it kills servers, and `options.servers` are somebody else's.
     """
-    if options.servers is not None and OWN_SERVERS_ONLY & set(course.kinds):
+    if options.servers is not None and OWN_SERVERS_ONLY & course.drawn.keys():
         raise ConfigurationError("servers that somebody else keeps are not killed")
     outcomes: list[Outcome] = []
     first = SEED if options.seed is None else options.seed
@@ -165,7 +165,7 @@ class _Run:
             took_s, busy = time.monotonic() - begun, cores.busy_percent()
             moves = self._records.moves()
             found = self._judged(moves, took_s)
-        recoveries = waits(moves, lives, self._acts.deeds, self._course.kinds)
+        recoveries = waits(moves, lives, self._acts.deeds, self._course.drawn)
         figures = {
             "seed": self._seed,
             **self._figures(found, moves),

@@ -6,10 +6,9 @@ started, what was stopped goes on.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from itertools import pairwise
 from random import Random
 
 GAP_S = (2.0, 4.0)
@@ -124,7 +123,7 @@ def plan(
     seed: int,
     seconds: float,
     fleet: Fleet,
-    kinds: Sequence[Kind] = tuple(Kind),
+    drawn: Mapping[Kind, Drawn] = DRAWN,
     gap_s: tuple[float, float] = GAP_S,
 ) -> tuple[Fault, ...]:
     """Draw a plan: every kind at least once, in the order of time.
@@ -133,32 +132,32 @@ def plan(
         seed: equal seeds, equal plans.
         seconds: all faults are undone by then.
         fleet: what there is to strike.
-        kinds: those that are drawn from.
+        drawn: the kinds that there are, and how each is drawn.
         gap_s: from one fault to the next, drawn from this span.
 
     Raises:
         ValueError: there is no room for every kind in so few seconds.
     """
     for draw in range(DRAWS):
-        faults = tuple(_drawn(Random(f"chaos {seed} {draw}"), seconds, fleet, kinds, gap_s))
-        if {fault.kind for fault in faults} == set(kinds):
+        faults = tuple(_dealt(Random(f"chaos {seed} {draw}"), seconds, fleet, drawn, gap_s))
+        if {fault.kind for fault in faults} == drawn.keys():
             return faults
-    raise ValueError(f"{seconds:g} s are too few for {len(kinds)} kinds of faults, one each {gap_s[1]:g} s")
+    raise ValueError(f"{seconds:g} s are too few for {len(drawn)} kinds of faults, one each {gap_s[1]:g} s")
 
 
-def _drawn(
-    rng: Random, seconds: float, fleet: Fleet, kinds: Sequence[Kind], gap_s: tuple[float, float]
+def _dealt(
+    rng: Random, seconds: float, fleet: Fleet, drawn: Mapping[Kind, Drawn], gap_s: tuple[float, float]
 ) -> Iterator[Fault]:
     """Deal each time the first card of a deck that may be played then. One of each kind lies on top."""
     times = list(_times(rng, seconds, gap_s))
-    weights = [DRAWN[kind].weight for kind in kinds]
+    kinds, weights = list(drawn), [one.weight for one in drawn.values()]
     deck = [*rng.sample(kinds, len(kinds)), *rng.choices(kinds, weights, k=max(0, len(times) - len(kinds)))]
     free_s: dict[str, float] = {}
     for at_s in times:
         for place, kind in enumerate(deck):
-            fault = _of(rng, kind, at_s, fleet)
-            taken = dict(_taken(fault))
-            if fault.ends_s <= seconds and all(free_s.get(one, 0.0) <= at_s for one in (*taken, DRAWN[kind].needs)):
+            fault = _of(rng, kind, drawn[kind], at_s, fleet)
+            taken = dict(_taken(fault, drawn[kind]))
+            if fault.ends_s <= seconds and all(free_s.get(one, 0.0) <= at_s for one in (*taken, drawn[kind].needs)):
                 free_s.update(taken)
                 del deck[place]
                 yield fault
@@ -172,15 +171,13 @@ def _times(rng: Random, seconds: float, gap_s: tuple[float, float]) -> Iterator[
         at_s += rng.uniform(*gap_s)
 
 
-def _of(rng: Random, kind: Kind, at_s: float, fleet: Fleet) -> Fault:
-    drawn = DRAWN[kind]
+def _of(rng: Random, kind: Kind, drawn: Drawn, at_s: float, fleet: Fleet) -> Fault:
     place = rng.randrange(fleet.of(drawn.strikes)) if drawn.strikes else 0
     return Fault(at_s, kind, rng.uniform(*drawn.lasts_s), place, rng.uniform(*drawn.amount))
 
 
-def _taken(fault: Fault) -> Iterator[tuple[str, float]]:
+def _taken(fault: Fault, drawn: Drawn) -> Iterator[tuple[str, float]]:
     """What no other fault may have beside this one, and until when, in seconds of the run."""
-    drawn = DRAWN[fault.kind]
     yield fault.kind, fault.ends_s + drawn.apart_s
     if drawn.takes:
         yield drawn.takes, fault.ends_s + SETTLE_S
@@ -198,7 +195,3 @@ def edges(faults: Sequence[Fault]) -> list[tuple[float, Fault, bool]]:
         key=lambda edge: (edge[0], edge[2]),
     )
 
-
-def gaps_s(faults: Sequence[Fault]) -> list[float]:
-    """Seconds between each two faults."""
-    return [later.at_s - earlier.at_s for earlier, later in pairwise(faults)]

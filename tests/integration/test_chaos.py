@@ -1,0 +1,154 @@
+"""The chaos bench in a small size: it finds nothing, and with a mechanism switched off it finds what that mechanism is for.
+
+Nobody has time to be taken for dead: what a silence of twenty seconds does is had by putting back its beginning.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+from zoneinfo import ZoneInfo
+
+import psycopg
+import pytest
+
+from gateway.errors import ConfigurationError
+from ops.bench import BENCHES, chaos
+from ops.bench.faults.judge import VIOLATIONS
+from ops.bench.faults.ours import Size, marker, numbered, zone_of_night
+from ops.bench.faults.plan import DRAWN, Kind
+from ops.bench.faults.producer import Producer
+from ops.bench.processes import until
+from ops.bench.report import Options, Report, Servers
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+SKIPPED_S = 14.0
+"""Of the fifteen seconds after which a message is sent again, and of the twenty after which a worker counts as dead."""
+SERVER_IS_OLD_ENOUGH = "SELECT pg_sleep(greatest(0, 21 - extract(epoch FROM now() - pg_postmaster_start_time())))"
+
+FROZEN = replace(DRAWN[Kind.FREEZE_WORKER], lasts_s=(9.0, 9.0))
+ON_SHARED_SERVERS = {
+    kind: FROZEN if kind is Kind.FREEZE_WORKER else DRAWN[kind]
+    for kind in (
+        Kind.KILL_WORKER,
+        Kind.FREEZE_WORKER,
+        Kind.KILL_DISPATCHER,
+        Kind.RESET_REDIS,
+        Kind.FLUSH,
+        Kind.COPIES,
+        Kind.CLOCK,
+    )
+}
+SMALL = chaos.Course(
+    jobs=150,
+    per_s=12.0,
+    size=Size(workers=1, slots=8, beats=0),
+    drawn=ON_SHARED_SERVERS,
+    gap_s=(1.0, 1.4),
+    takes_s=(0.1, 0.4),
+    calm_s=0.5,
+    still_s=25.0,
+    drain_s=60.0,
+    passed_s=SKIPPED_S,
+)
+"""As long as it takes a stopped worker to be taken for dead, and to go on."""
+
+
+@pytest.fixture
+def measured(database_url: str, redis_url: str, postgres_admin_url: str) -> Callable[[chaos.Course, str | None], Report]:
+    """Runs the bench on the session's servers, once they are old enough for anybody to be taken for dead."""
+
+    def run(course: chaos.Course, without: str | None) -> Report:
+        with psycopg.connect(postgres_admin_url) as connection:
+            connection.execute(SERVER_IS_OLD_ENOUGH)
+        options = Options(seed=1, without=without, peers=False, servers=Servers(database_url, redis_url))
+        return chaos.measure(options, course)
+
+    return run
+
+
+def test_nothing_is_lost_doubled_or_unwritten(measured: Callable[[chaos.Course, str | None], Report]) -> None:
+    report = measured(SMALL, None)
+    found = {check.what: check.value for check in report.checks}
+    assert {name: found[name] for name in VIOLATIONS} == dict.fromkeys(VIOLATIONS, 0), report.notes
+    [figures] = report.rounds
+    assert figures["jobs"] == figures["succeeded"] == SMALL.jobs
+    assert figures["rescued"] > 0
+    assert figures["ended_unasked"] == 0
+    [deeds] = report.tables.values()
+    assert {deed["fault"] for deed in deeds} == set(ON_SHARED_SERVERS)
+    assert all(check.value is not None for check in report.checks)
+
+
+FEW = replace(SMALL, jobs=20, per_s=10.0, takes_s=(0.8, 1.0), gap_s=(0.9, 1.0), still_s=3.0)
+
+
+@pytest.mark.parametrize(
+    ("without", "kind", "slots", "breaks"),
+    [
+        pytest.param("rescue", Kind.KILL_WORKER, 8, ["jobs lost"], id="rescue"),
+        # More jobs than slots: some wait in the queue when it is emptied.
+        pytest.param("republish", Kind.FLUSH, 2, ["jobs lost"], id="republish"),
+        pytest.param("fence", Kind.COPIES, 8, ["results doubled", "jobs in an illegal state"], id="fence"),
+    ],
+)
+def test_it_fails_without(
+    without: str,
+    kind: Kind,
+    slots: int,
+    breaks: Sequence[str],
+    measured: Callable[[chaos.Course, str | None], Report],
+) -> None:
+    course = replace(FEW, size=replace(SMALL.size, slots=slots, dispatchers=1), drawn={kind: DRAWN[kind]})
+    report = measured(course, without)
+    assert not report.ok
+    assert not report.checks[0].ok
+    broken = [check.what for check in report.checks if check.what in VIOLATIONS and not check.ok]
+    assert set(breaks) <= set(broken), report.notes
+
+
+def test_servers_of_others_are_not_killed() -> None:
+    with pytest.raises(ConfigurationError, match="servers that somebody else keeps"):
+        BENCHES["chaos"](Options(servers=Servers("postgresql://nobody", "redis://nobody")))
+
+
+def test_a_producer_insists_and_says_how_often() -> None:
+    """Twice it is told nothing, though the jobs may have been taken: the same numbers come again."""
+
+    class Flaky:
+        def __init__(self) -> None:
+            self.heard: list[list[int]] = []
+
+        def __call__(self, numbers: Sequence[int]) -> None:
+            self.heard.append(list(numbers))
+            if len(self.heard) < 3:
+                raise OSError("away")
+
+        def close(self) -> None:
+            self.heard.append([])
+
+    flaky = Flaky()
+    producer = Producer("test", flaky, 20, 1_000.0)
+    until(lambda: producer.done, 10.0, "the last number")
+    producer.end()
+    producer.check()
+    assert (producer.taken, producer.tries_failed) == (20, 2)
+    assert flaky.heard[0] == flaky.heard[1] == flaky.heard[2]
+    assert [number for numbers in flaky.heard[2:] for number in numbers] == list(range(20))
+    assert flaky.heard[-1] == []
+
+
+def test_jobs_are_numbered_by_lane_and_chain() -> None:
+    jobs = [numbered(number) for number in range(6)]
+    assert [job.lane for job in jobs] == ["interactive", "bulk", "bulk"] * 2
+    assert len({tuple(job.chain or ()) for job in jobs}) == 2
+    assert [job.idempotency_key for job in jobs] == [marker(number) for number in range(6)]
+
+
+@pytest.mark.parametrize("hour", range(24))
+def test_it_is_always_night_somewhere(hour: int) -> None:
+    now = datetime(2026, 11, 21, hour, 30, tzinfo=UTC)
+    assert now.astimezone(ZoneInfo(zone_of_night(now))).hour == 2
