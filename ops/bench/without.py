@@ -34,7 +34,8 @@ from workers.events import EventBatches
 from workers.runtime import Runtime, install_runtime
 
 FENCE = re.compile(
-    r"WHERE id = :id AND (?:release = :release|claim_no = :claim_no) AND state IS NOT DISTINCT FROM '(?:queued|running)'"
+    r"WHERE id = :id AND (?:release = :release|claim_no = :claim_no)"
+    r" AND state IS NOT DISTINCT FROM '(?:queued|running)'"
 )
 """How a write on one job is kept from those who do not own it: the condition that `without_fence` takes away."""
 UNFENCED: dict[str, TextClause] = {}

@@ -1,4 +1,4 @@
-"""The provider of the chaos bench, over the wire, as our adapter sees it; what it writes down; and that a seed decides."""
+"""The provider of the chaos bench: over the wire, as our adapter sees it; what it writes down; that a seed decides."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The judge of the chaos bench: forged records, one for each kind of violation, and clean ones that it must let pass."""
+"""The judge of the chaos bench: forged records, one for each kind of violation, and clean ones that must pass."""
 
 from __future__ import annotations
 
@@ -58,7 +58,10 @@ def test_a_job_run_again_after_its_worker_died_breaks_nothing() -> None:
     ("job", "said"),
     [
         (None, "a: taken, and not there"),
-        (changed(state="queued", reason="release", moves=MOVES[:1], written=0, result=None), "is queued still (release)"),
+        (
+            changed(state="queued", reason="release", moves=MOVES[:1], written=0, result=None),
+            "is queued still (release)",
+        ),
         (
             changed(
                 state="failed",

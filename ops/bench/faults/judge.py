@@ -19,7 +19,7 @@ OPEN_ENDED = frozenset({"unknown", "abandoned", "failed"})
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One call that arrived at the provider: its name there, its job's marker, how it was treated. Seconds since 1970."""
+    """One call that came to the provider: its name there, its job's marker, how it was treated. Seconds since 1970."""
 
     name: str
     marker: str
@@ -108,7 +108,7 @@ class Records:
 
 
 def lost(records: Records) -> Iterator[str]:
-    """Jobs that were taken and are not there, have not ended, or ended badly: the provider was well at the third try."""
+    """Jobs that were taken and are not there, have not ended, or ended badly: a third call is always well."""
     for marker in records.asked:
         if marker not in records.by_marker:
             yield f"{marker}: taken, and not there"

@@ -1,4 +1,4 @@
-"""Assayline in the bench `chaos`: the processes of `assayline up` several times over, at two providers, and its producer."""
+"""Assayline in the bench `chaos`: the processes of `assayline up` several times over, two providers, its producer."""
 
 from __future__ import annotations
 
@@ -76,8 +76,7 @@ class OurSystem:
         # Every other worker is at the second provider.
         self.workers = [self._place("worker", number) for number in range(size.fleet.workers)]
         self.beats = [self._place("beat", number) for number in range(size.beats)]
-        for worker in self.workers:
-            until(lambda place=worker: self._lives(place), START_S, f"a heartbeat of {worker.name}")
+        until(lambda: all(map(self._lives, self.workers)), START_S, "the workers' heartbeats")
         stack.await_catalog()
 
     @property

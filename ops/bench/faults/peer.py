@@ -87,7 +87,7 @@ class CelerySystem:
         """Messages in Redis: in the queue, or taken and not acknowledged."""
         try:
             with Redis.from_url(self._broker_url) as client:
-                return int(client.llen(celery_peer.QUEUE)) + int(client.hlen(UNACKED))  # type: ignore[arg-type]
+                return int(client.llen(celery_peer.QUEUE)) + int(client.hlen(UNACKED))
         except RedisError:
             return 1
 

@@ -1,5 +1,6 @@
-"""Processes that are kept alive, each in a place of its own: what ends unasked is started again, what is killed stays away
-until it is told to come back.
+"""Processes that are kept alive, each in a place of its own.
+
+What ends unasked is started again; what is killed stays away until it is told to come back.
 """
 
 from __future__ import annotations

@@ -194,4 +194,3 @@ def edges(faults: Sequence[Fault]) -> list[tuple[float, Fault, bool]]:
         ((at_s, fault, ends) for fault in faults for at_s, ends in ((fault.at_s, False), (fault.ends_s, True))),
         key=lambda edge: (edge[0], edge[2]),
     )
-

@@ -1,6 +1,7 @@
-"""Starts an `assayline` process whose wall clock can be set: `python -m ops.bench.faults.process CLOCK MECHANISM worker …`.
+"""Starts an `assayline` process whose wall clock can be set.
 
-CLOCK is a file of `ops.bench.faults.clock`. MECHANISM is switched off (`ops.bench.without`); "" for none.
+`python -m ops.bench.faults.process CLOCK MECHANISM worker …`: CLOCK is a file of `ops.bench.faults.clock`; MECHANISM is
+switched off (`ops.bench.without`), "" for none.
 """
 
 from __future__ import annotations

@@ -192,7 +192,9 @@ async def serve(server_ports: Mapping[str, int], say: Callable[[str], object]) -
     control = await asyncio.start_server(obey, LOOPBACK, 0)
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
-    say(json.dumps({"control": control.sockets[0].getsockname()[1]} | {name: link.port for name, link in links.items()}))
+    say(
+        json.dumps({"control": control.sockets[0].getsockname()[1]} | {name: link.port for name, link in links.items()})
+    )
     await stop.wait()
 
 

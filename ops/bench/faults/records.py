@@ -27,16 +27,16 @@ CREATE SCHEMA chaos;
 CREATE SCHEMA peer;
 CREATE TABLE peer.results (marker text NOT NULL, data text NOT NULL, at timestamptz NOT NULL DEFAULT clock_timestamp());
 CREATE TABLE chaos.moves (
-    seq bigint GENERATED ALWAYS AS IDENTITY, at timestamptz NOT NULL, id uuid NOT NULL, was text NOT NULL, is_now text NOT NULL,
-    reason text NOT NULL, was_release integer NOT NULL, release integer NOT NULL, was_claim_no integer NOT NULL,
-    claim_no integer NOT NULL, incarnation uuid
+    seq bigint GENERATED ALWAYS AS IDENTITY, at timestamptz NOT NULL, id uuid NOT NULL, was text NOT NULL,
+    is_now text NOT NULL, reason text NOT NULL, was_release integer NOT NULL, release integer NOT NULL,
+    was_claim_no integer NOT NULL, claim_no integer NOT NULL, incarnation uuid
 );
 CREATE TABLE chaos.written (job_id uuid NOT NULL);
 CREATE FUNCTION chaos.note_move() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     INSERT INTO chaos.moves (at, id, was, is_now, reason, was_release, release, was_claim_no, claim_no, incarnation)
-    VALUES (clock_timestamp(), new.id, old.state, new.state, new.reason, old.release, new.release, old.claim_no, new.claim_no,
-            new.incarnation);
+    VALUES (clock_timestamp(), new.id, old.state, new.state, new.reason, old.release, new.release, old.claim_no,
+            new.claim_no, new.incarnation);
     RETURN NULL;
 END $$;
 CREATE FUNCTION chaos.note_result() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -60,7 +60,8 @@ JOBS = f"""
       LEFT JOIN (SELECT job_id, count(*) AS times FROM chaos.written GROUP BY job_id) w ON w.job_id = j.id ORDER BY j.id
 """
 MOVES = """
-    SELECT id, extract(epoch FROM at)::float8, was, is_now, reason, was_release, release, was_claim_no, claim_no, incarnation
+    SELECT id, extract(epoch FROM at)::float8, was, is_now, reason, was_release, release, was_claim_no, claim_no,
+           incarnation
       FROM chaos.moves ORDER BY seq
 """
 LEDGER = "SELECT job_id, outcome, provider_request_id FROM assayline.calls ORDER BY job_id, claim_no, call_no"
@@ -128,7 +129,15 @@ class Records:
         announced = self._announced([row[0] for row in rows])
         return [
             Stored(
-                marker, job_id, state, reason, moves.get(job_id, ()), ledger[job_id], written, data, announced.get(job_id)
+                marker,
+                job_id,
+                state,
+                reason,
+                moves.get(job_id, ()),
+                ledger[job_id],
+                written,
+                data,
+                announced.get(job_id),
             )
             for job_id, marker, state, reason, data, written in rows
         ]

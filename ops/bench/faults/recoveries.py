@@ -1,7 +1,7 @@
-"""How long it took until work went on, from the records: after a worker's death, a broker's return, a dispatcher's death.
+"""How long it took until work went on: after a worker's death, a broker's return, a dispatcher's death. Pure.
 
-Times are seconds since 1970. What is measured begins with the fault, or with the end of the last outage of a server that
-came before the work went on: with no Postgres nobody can take a job, however well he is.
+Times are seconds since 1970. What is measured begins with the fault, or with the end of the last outage of a server
+that came before the work went on: with no Postgres nobody can take a job, however well he is.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Outage:
 
 @dataclass(frozen=True, slots=True)
 class Life:
-    """One worker incarnation. ended_s: when it was killed, or ended; troubles_s: when it was stopped; infinite: never."""
+    """One worker incarnation. ended_s: when it was killed, or ended; stopped_s: when it was stopped. Infinite: no."""
 
     incarnation: str
     began_s: float
