@@ -111,8 +111,8 @@ def measure(options: Options, course: Course) -> Report:
         options.say(f"seed {seed}: {outcome.figures}")
         outcomes.append(outcome)
     remark = (
-        f"{course.per_s:g} jobs a second; all faults were over by second {course.faults_s:.0f}; the goals count a"
-        " recovery from the end of the last outage of a server meanwhile, the columns of the rounds from the fault"
+        f"{course.per_s:g} jobs a second; all faults were over by second {course.faults_s:.0f}; the goals leave out"
+        " of a recovery what servers were away meanwhile, and begin anew when Postgres did; the columns of the rounds do not"
     )
     return report(options, outcomes, [remark])
 

@@ -33,9 +33,21 @@ def test_an_attempt_that_died_with_its_worker_ran_again() -> None:
     assert reruns({"a": LOST}, [KILLED, LIVING], []) == [Wait(21.5, 21.5)]
 
 
-def test_from_the_end_of_an_outage_on_it_counts_against_us() -> None:
-    outages = [Outage(90.0, 95.0), Outage(105.0, 108.0), Outage(200.0, 201.0)]
-    assert reruns({"a": LOST}, [KILLED, LIVING], outages) == [Wait(21.5, 13.5)]
+@pytest.mark.parametrize(
+    ("outages", "own_s"),
+    [
+        ([Outage(90.0, 95.0), Outage(200.0, 201.0)], 21.5),
+        ([Outage(105.0, 108.0)], 18.5),
+        ([Outage(105.0, 108.0), Outage(106.0, 109.0), Outage(106.0, 107.0)], 17.5),
+        ([Outage(95.0, 102.0)], 19.5),
+        ([Outage(120.0, 130.0)], 20.0),
+        ([Outage(105.0, 108.0, anew=True)], 13.5),
+        ([Outage(105.0, 108.0, anew=True), Outage(104.0, 106.0), Outage(107.0, 109.0), Outage(111.0, 112.0)], 11.5),
+        ([Outage(90.0, 95.0, anew=True)], 21.5),
+    ],
+)
+def test_what_servers_were_away_is_left_out(outages: list[Outage], own_s: float) -> None:
+    assert reruns({"a": LOST}, [KILLED, LIVING], outages) == [Wait(21.5, own_s)]
 
 
 def test_what_ended_before_the_kill_or_was_anothers_is_no_rerun() -> None:
@@ -60,12 +72,12 @@ def test_how_long_each_worker_took_to_consume_again() -> None:
     lives = [KILLED, LIVING, Life("late", 55.0)]
     assert consuming(claims, lives, [50.0], [], 10.0) == [Wait(4.0, 4.0), Wait(1.0, 1.0)]
     # Postgres was away for most of it.
-    assert consuming(claims, lives, [50.0], [Outage(50.5, 53.0)], 10.0) == [Wait(4.0, 1.0), Wait(1.0, 1.0)]
+    assert consuming(claims, lives, [50.0], [Outage(50.5, 53.0)], 10.0) == [Wait(4.0, 1.5), Wait(1.0, 0.5)]
 
 
 def test_a_worker_that_never_consumes_again_is_seen() -> None:
     claims = [claim(40.0, "w1"), claim(51.0, "w2"), claim(90.0, "w2")]
-    assert consuming(claims, [Life("w1", 0.0), LIVING], [50.0], [], 10.0) == [Wait(math.inf, math.inf), Wait(1.0, 1.0)]
+    assert consuming(claims, [Life("w1", 0.0), LIVING], [50.0], [], 10.0) == [Wait(40.0, math.inf), Wait(1.0, 1.0)]
 
 
 def test_a_worker_that_was_killed_soon_says_nothing_and_later_a_lot() -> None:
@@ -77,7 +89,7 @@ def test_a_worker_that_was_killed_soon_says_nothing_and_later_a_lot() -> None:
 
 def test_the_next_release_after_a_dispatchers_death() -> None:
     releases = [99.9, 100.5, 103.0, 110.0]
-    assert releasing(releases, [100.0, 105.0, 111.0], [Outage(104.0, 109.5)]) == [
+    assert releasing(releases, [100.0, 105.0, 111.0], [Outage(104.0, 109.5, anew=True)]) == [
         Wait(0.5, 0.5),
         Wait(5.0, 0.5),
     ]

@@ -15,7 +15,7 @@ from ops.bench.faults.clock import set_clock
 from ops.bench.faults.links import Links
 from ops.bench.faults.places import Place
 from ops.bench.faults.plan import Fleet
-from ops.bench.processes import Running, until
+from ops.bench.processes import ASSAYLINE, Running, until
 from ops.bench.stack import ANALYSIS, START_S, Stack, content
 from tasks.producer import Client, Job
 
@@ -106,7 +106,9 @@ class OurSystem:
 
     def _started(self, kind: str, number: int) -> Running:
         name = f"{kind} {number + 1}"
-        argv = [sys.executable, "-m", "ops.bench.faults.process", str(self._clock(name)), self._mechanism(kind)]
+        # Beat keeps its last runs by pickling datetimes, which a clock that is shifted from within cannot bear.
+        clocked = (sys.executable, "-m", "ops.bench.faults.process", str(self._clock(name)), self._mechanism(kind))
+        argv = ASSAYLINE if kind == "beat" else clocked
         provider = (FIRST, SECOND)[number % 2]
         more = {
             "worker": ["--provider", provider, "--slots", str(self._size.slots)],

@@ -1,7 +1,7 @@
 """How long it took until work went on: after a worker's death, a broker's return, a dispatcher's death. Pure.
 
-Times are seconds since 1970. What is measured begins with the fault, or with the end of the last outage of a server
-that came before the work went on: with no Postgres nobody can take a job, however well he is.
+Times are seconds since 1970. The time in which a server was away is none of ours: with no Redis nobody can take a job,
+however well he is. And with Postgres's own restart all begins anew: for twenty seconds nobody is taken for dead.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import math
 from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 from ops.bench.faults.judge import Move
@@ -19,10 +19,11 @@ from tasks.states import TERMINAL
 
 @dataclass(frozen=True, slots=True)
 class Outage:
-    """A server was away, for the workers or for all."""
+    """A server was away, for the workers or for all. anew: with its end all waiting begins anew."""
 
     since_s: float
     until_s: float
+    anew: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +38,11 @@ class Life:
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """How long something took: from the fault, and from the last outage's end where there was one meanwhile."""
+    """How long something took: from the fault, and without what outages made of it. told: whose it was, and how."""
 
     whole_s: float
     own_s: float
+    told: str = field(default="", compare=False)
 
 
 def reruns(moves: Mapping[str, Sequence[Move]], lives: Iterable[Life], outages: Sequence[Outage]) -> list[Wait]:
@@ -50,14 +52,15 @@ def reruns(moves: Mapping[str, Sequence[Move]], lives: Iterable[Life], outages: 
     """
     killed_s = {life.incarnation: life.ended_s for life in lives if life.ended_s < math.inf}
     found: list[Wait] = []
-    for own in moves.values():
+    for job, own in moves.items():
         for place, move in enumerate(own):
             at_s = killed_s.get(move.incarnation or "", -math.inf)
             if move.is_claim and move.at_s < at_s and (place + 1 == len(own) or own[place + 1].at_s > at_s):
                 later = own[place + 1 :]
                 again_s = next((other.at_s for other in later if other.is_claim), math.inf)
                 if not (again_s == math.inf and later and later[-1].now in TERMINAL):
-                    found.append(_wait(at_s, again_s, outages))
+                    steps = (f"{other.reason} +{other.at_s - at_s:.1f}" for other in later if other.at_s <= again_s)
+                    found.append(_wait(at_s, again_s, outages, f"job {job}: {', '.join(steps)}"))
     return found
 
 
@@ -84,11 +87,11 @@ def consuming(
             if not life.began_s < back_s < gone_s:
                 continue
             first_s = _first_since(back_s, taken[life.incarnation])
-            watched = _wait(back_s, min(first_s, gone_s, next_s), outages)
+            watched = _wait(back_s, min(first_s, gone_s, next_s), outages, f"worker {life.incarnation}")
             if first_s <= min(gone_s, next_s):
                 found.append(watched)
             elif watched.own_s > most_s:
-                found.append(Wait(math.inf, math.inf) if next_s == last_s < gone_s else watched)
+                found.append(replace(watched, own_s=math.inf) if next_s == last_s < gone_s else watched)
     return found
 
 
@@ -102,9 +105,15 @@ def releasing(releases: Sequence[float], killed_s: Iterable[float], outages: Seq
     return found
 
 
-def _wait(since_s: float, until_s: float, outages: Sequence[Outage]) -> Wait:
-    ends = (outage.until_s for outage in outages if since_s < outage.until_s <= until_s)
-    return Wait(until_s - since_s, until_s - max([since_s, *ends]))
+def _wait(since_s: float, until_s: float, outages: Sequence[Outage], told: str = "") -> Wait:
+    anew_s = (outage.until_s for outage in outages if outage.anew and since_s < outage.until_s <= until_s)
+    begun_s = reached_s = max([since_s, *anew_s])
+    away_s = 0.0
+    for outage in sorted(outages, key=lambda one: one.since_s):
+        ended_s = min(outage.until_s, until_s)
+        away_s += max(0.0, ended_s - max(outage.since_s, reached_s))
+        reached_s = max(reached_s, ended_s)
+    return Wait(until_s - since_s, until_s - begun_s - away_s, told)
 
 
 def _first_since(since_s: float, times_s: Sequence[float]) -> float:
