@@ -34,8 +34,9 @@ from ops.bench.faults.records import LAST_MOVE, WORKERS, Records
 from ops.bench.faults.recoveries import Life
 from ops.bench.faults.stores import OwnStores, Stores
 from ops.bench.proc import Cores
+from ops.bench.processes import until
 from ops.bench.report import Options, Report
-from ops.bench.stack import Stack, opened
+from ops.bench.stack import START_S, Stack, opened
 from tasks.states import State
 
 JOBS = 10_000
@@ -55,7 +56,8 @@ OWN_SERVERS_ONLY = frozenset({Kind.KILL_VALKEY, Kind.KILL_POSTGRES})
 class Course:
     """How a run goes. Seconds unless the name says otherwise.
 
-    jobs, per_s: how many, and how many are handed over in a second. drawn, gap_s: see `plan`. takes_s: a call, from and
+    jobs, per_s: how many, and how many are handed over in a second. drawn, gap_s: see `plan`; it begins with the first
+    call. takes_s: a call, from and
     to. calm_s: the last fault is undone so long before the last job is handed over. still_s: where no job has moved for
     so long, the rest has been left to lie; drain_s: it is not waited for longer in any case. passed_s: see `Acts`.
     """
@@ -112,7 +114,7 @@ def measure(options: Options, course: Course) -> Report:
         outcomes.append(outcome)
     remark = (
         f"{course.per_s:g} jobs a second; all faults were over by second {course.faults_s:.0f}; the goals leave out"
-        " of a recovery what servers were away meanwhile, and begin anew when Postgres did; the columns of the rounds do not"
+        " of a recovery what servers were away meanwhile, and begin anew when Postgres did; the rounds' columns do not"
     )
     return report(options, outcomes, [remark])
 
@@ -156,6 +158,7 @@ class _Run:
         cores, begun = Cores(), time.monotonic()
         with closing(self._records):
             try:
+                until(lambda: self._provider.count() > 0, START_S, "the first call")
                 self._do(self._course.plan(self._seed))
                 self._drain()
                 lives = list(self._lives())
