@@ -57,9 +57,9 @@ class Course:
     """How a run goes. Seconds unless the name says otherwise.
 
     jobs, per_s: how many, and how many are handed over in a second. drawn, gap_s: see `plan`; it begins with the first
-    call. takes_s: a call, from and
-    to. calm_s: the last fault is undone so long before the last job is handed over. still_s: where no job has moved for
-    so long, the rest has been left to lie; drain_s: it is not waited for longer in any case. passed_s: see `Acts`.
+    call. takes_s: a call, from and to. calm_s: the last fault is undone so long before the last job is handed over.
+    still_s: where no job has moved for so long, the rest has been left to lie; drain_s: it is not waited for longer in
+    any case. passed_s: see `Acts`.
     """
 
     jobs: int = JOBS
