@@ -5,6 +5,7 @@ Nobody has time to be taken for dead: what a silence of twenty seconds does is h
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -12,6 +13,8 @@ from zoneinfo import ZoneInfo
 
 import psycopg
 import pytest
+from redis import Redis
+from redis.exceptions import RedisError
 
 from gateway.errors import ConfigurationError
 from ops.bench import BENCHES, chaos
@@ -19,11 +22,13 @@ from ops.bench.faults.judge import VIOLATIONS
 from ops.bench.faults.ours import Size, marker, numbered, zone_of_night
 from ops.bench.faults.plan import DRAWN, Kind
 from ops.bench.faults.producer import Producer
+from ops.bench.faults.stores import OwnStores
 from ops.bench.processes import until
 from ops.bench.report import Options, Report, Servers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from pathlib import Path
 
     Measure = Callable[[chaos.Course, str | None], Report]
 
@@ -145,3 +150,30 @@ def test_jobs_are_numbered_by_lane_and_chain() -> None:
 def test_it_is_always_night_somewhere(hour: int) -> None:
     now = datetime(2026, 11, 21, hour, 30, tzinfo=UTC)
     assert now.astimezone(ZoneInfo(zone_of_night(now))).hour == 2
+
+
+def test_servers_that_are_killed_come_back_with_what_they_had(tmp_path: Path) -> None:
+    own = OwnStores(tmp_path, durable=False)
+    servers = own.servers
+    try:
+        with (
+            psycopg.connect(servers.database_url, autocommit=True) as postgres,
+            closing(Redis.from_url(servers.redis_url)) as valkey,
+        ):
+            postgres.execute("CREATE TABLE kept AS SELECT 7 AS n")
+            valkey.set("kept", "7")
+            own.kill_postgres()
+            with pytest.raises(psycopg.OperationalError):
+                postgres.execute("SELECT 1")
+            own.kill_valkey()
+            with pytest.raises(RedisError):
+                valkey.ping()
+        own.start_postgres()
+        own.start_valkey()
+        assert own.servers == servers
+        with psycopg.connect(servers.database_url) as postgres, closing(valkey):
+            assert postgres.execute("SELECT n FROM kept").fetchall() == [(7,)]
+            own.flush()
+            assert not valkey.exists("kept")
+    finally:
+        own.stop()

@@ -34,11 +34,11 @@ class Stores:
 
 
 class OwnStores(Stores):
-    """Servers of the run's own, with their durable settings; `stop` them."""
+    """Servers of the run's own; `stop` them."""
 
-    def __init__(self, directory: Path) -> None:
-        """Start them."""
-        self._postgres = EmbeddedPostgres(directory / "postgres")
+    def __init__(self, directory: Path, *, durable: bool = True) -> None:
+        """Start them; `durable`: as in life, where a commit waits for the disk."""
+        self._postgres = EmbeddedPostgres(directory / "postgres", durable=durable)
         self._valkey = EmbeddedValkey(directory / "valkey")
         self._postgres.start()
         try:
