@@ -160,6 +160,7 @@ def test_servers_that_are_killed_come_back_with_what_they_had(tmp_path: Path) ->
             psycopg.connect(servers.database_url, autocommit=True) as postgres,
             closing(Redis.from_url(servers.redis_url)) as valkey,
         ):
+            postgres.execute("SET synchronous_commit TO on")
             postgres.execute("CREATE TABLE kept AS SELECT 7 AS n")
             valkey.set("kept", "7")
             own.kill_postgres()
