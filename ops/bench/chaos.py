@@ -30,7 +30,7 @@ from ops.bench.faults.peer import PEER_POSTGRES, PEER_REDIS, CelerySystem
 from ops.bench.faults.plan import DRAWN, GAP_S, Drawn, Fault, Kind, edges, plan
 from ops.bench.faults.producer import Producer
 from ops.bench.faults.provider import Provider
-from ops.bench.faults.records import LAST_MOVE, WORKERS, Records
+from ops.bench.faults.records import LAST_MOVE, OVERDUE, WORKERS, Records
 from ops.bench.faults.recoveries import Life
 from ops.bench.faults.stores import OwnStores, Stores
 from ops.bench.proc import Cores
@@ -168,10 +168,11 @@ class _Run:
             took_s, busy = time.monotonic() - begun, cores.busy_percent()
             moves = self._records.moves()
             found = self._judged(moves, took_s)
+            counted = self._figures(found, moves)
         recoveries = waits(moves, lives, self._acts.deeds, self._course.drawn)
         figures = {
             "seed": self._seed,
-            **self._figures(found, moves),
+            **counted,
             **{f"{name}_s": worst(own, whole=True) for name, own in recoveries.items()},
             "took_s": took_s,
             "cores_busy_%": busy,
@@ -255,11 +256,12 @@ class _Run:
             "succeeded": sum(job.state == State.SUCCEEDED for job in found.jobs),
             "faults": len(self._acts.deeds),
             "rescued": reasons.count("rescue"),
+            "of_them_overdue": self._records.number(OVERDUE),
             "republished": reasons.count("republish"),
             "calls": len(found.calls),
             "paid": sum(call.paid for call in found.calls),
             "paid_again": again["calls"],
-            "of_them_reasked": again["reasked"],
+            "reasked": again["reasked"],
             "unknown_rows": outcomes.count("unknown"),
             "handed_over_again": self._producers[0].tries_failed,
             "ended_unasked": sum(place.ended_unasked for place in self._ours.places),

@@ -67,6 +67,11 @@ MOVES = """
 LEDGER = "SELECT job_id, outcome, provider_request_id FROM assayline.calls ORDER BY job_id, claim_no, call_no"
 WORKERS = "SELECT incarnation, pid, extract(epoch FROM started_at)::float8 FROM assayline.workers ORDER BY started_at"
 NOT_ENDED = "SELECT count(*) FROM assayline.jobs WHERE state IN ('scheduled', 'queued', 'running')"
+OVERDUE = """
+    SELECT count(*) FROM assayline.jobs j, jsonb_array_elements(j.causes) AS c(cause)
+     WHERE c.cause ->> 'error' = 'attempt_overdue'
+"""
+"""Rescues from a worker that lived: the reply to its claim was lost, or the attempt hung."""
 LAST_MOVE = "SELECT last_value FROM chaos.moves_seq_seq"
 RECENT = "SELECT id, release, provider, lane FROM assayline.jobs WHERE release > 0 ORDER BY id DESC LIMIT %s"
 AGE_WORKER = """
