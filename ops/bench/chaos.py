@@ -114,7 +114,8 @@ def measure(options: Options, course: Course) -> Report:
         outcomes.append(outcome)
     remark = (
         f"{course.per_s:g} jobs a second; all faults were over by second {course.faults_s:.0f}; the goals leave out"
-        " of a recovery what servers were away meanwhile, and begin anew when Postgres did; the rounds' columns do not"
+        " of a recovery what servers were away meanwhile, begin anew when Postgres did, and pass over jobs that another"
+        " fault hit again (republished); the rounds' columns do none of that"
     )
     return report(options, outcomes, [remark])
 

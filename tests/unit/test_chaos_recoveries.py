@@ -50,6 +50,15 @@ def test_what_servers_were_away_is_left_out(outages: list[Outage], own_s: float)
     assert reruns({"a": LOST}, [KILLED, LIVING], outages) == [Wait(21.5, own_s)]
 
 
+def test_a_job_whose_message_was_lost_too_is_no_measure() -> None:
+    again = Move(136.0, "queued", "queued", "republish")
+    hit = reruns({"a": [*LOST[:2], again, claim(140.0, "w2")]}, [KILLED, LIVING], [])
+    assert hit == [Wait(40.0, 40.0, hit_again=True)]
+    assert hit[0].told == "job a: rescue +20.0, republish +36.0, claim +40.0"
+    assert (worst(hit), worst(hit, whole=True)) == (None, 40.0)
+    assert worst([*hit, Wait(21.5, 21.5)]) == 21.5
+
+
 def test_what_ended_before_the_kill_or_was_anothers_is_no_rerun() -> None:
     moves = {
         "ended": [claim(98.0, "w1"), end(99.0, "w1")],

@@ -63,11 +63,11 @@ def waits(
 
 
 def worst(found: Iterable[Wait], *, whole: bool = False) -> float | None:
-    """The longest, None where there is none, or one that never ended. `whole`: outages meanwhile counted in."""
+    """The longest, None where there is none, or one that never ended. `whole`: whatever else happened counted in."""
     known = list(found)
-    if not known or any(wait.own_s == math.inf for wait in known):
+    if any(wait.own_s == math.inf for wait in known):
         return None
-    return max(wait.whole_s if whole else wait.own_s for wait in known)
+    return max((wait.whole_s if whole else wait.own_s for wait in known if whole or not wait.hit_again), default=None)
 
 
 def report(options: Options, outcomes: Sequence[Outcome], remarks: Sequence[str]) -> Report:
@@ -80,7 +80,7 @@ def report(options: Options, outcomes: Sequence[Outcome], remarks: Sequence[str]
         _, what, goal_s = RECOVERIES[name]
         found = sorted(chain.from_iterable(one.waits[name] for one in outcomes), key=lambda wait: -wait.own_s)
         checks.append(Check(what, worst(found), "s", "<=", goal_s))
-        slow += [f"{what}: {wait.own_s:.1f} s, {wait.told}" for wait in found[:MOST_TOLD] if wait.own_s > goal_s]
+        slow += [f"{what}: {wait.own_s:.1f} s, {wait.told}" for wait in found if wait.own_s > goal_s][:MOST_TOLD]
     return Report(
         "chaos",
         checks,

@@ -63,7 +63,7 @@ REDIS, POSTGRES = "redis", "postgres"
 DRAWN: dict[Kind, Drawn] = {
     Kind.KILL_WORKER: Drawn(20, (0.2, 1.0), strikes=WORKER),
     Kind.FREEZE_WORKER: Drawn(2, (24.0, 28.0), strikes=WORKER, apart_s=10.0),
-    Kind.KILL_DISPATCHER: Drawn(4, (0.2, 1.0), strikes=DISPATCHER, apart_s=10.0),
+    Kind.KILL_DISPATCHER: Drawn(4, (0.2, 1.0), strikes=DISPATCHER, needs=POSTGRES, apart_s=10.0),
     Kind.RESET_REDIS: Drawn(5, needs=REDIS),
     Kind.RESET_POSTGRES: Drawn(5, needs=POSTGRES),
     Kind.REFUSE_REDIS: Drawn(2, (1.0, 4.0), takes=REDIS),

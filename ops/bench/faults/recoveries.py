@@ -38,10 +38,14 @@ class Life:
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """How long something took: from the fault, and without what outages made of it. told: whose it was, and how."""
+    """How long something took: from the fault, and without what outages made of it. told: whose it was, and how.
+
+    hit_again: another fault took a job's message meanwhile; that wait is no measure of the first one.
+    """
 
     whole_s: float
     own_s: float
+    hit_again: bool = False
     told: str = field(default="", compare=False)
 
 
@@ -59,8 +63,10 @@ def reruns(moves: Mapping[str, Sequence[Move]], lives: Iterable[Life], outages: 
                 later = own[place + 1 :]
                 again_s = next((other.at_s for other in later if other.is_claim), math.inf)
                 if not (again_s == math.inf and later and later[-1].now in TERMINAL):
-                    steps = (f"{other.reason} +{other.at_s - at_s:.1f}" for other in later if other.at_s <= again_s)
-                    found.append(_wait(at_s, again_s, outages, f"job {job}: {', '.join(steps)}"))
+                    way = [other for other in later if other.at_s <= again_s]
+                    steps = ", ".join(f"{other.reason} +{other.at_s - at_s:.1f}" for other in way)
+                    wait = _wait(at_s, again_s, outages, f"job {job}: {steps}")
+                    found.append(replace(wait, hit_again=any(other.reason == "republish" for other in way)))
     return found
 
 
@@ -113,7 +119,7 @@ def _wait(since_s: float, until_s: float, outages: Sequence[Outage], told: str =
         ended_s = min(outage.until_s, until_s)
         away_s += max(0.0, ended_s - max(outage.since_s, reached_s))
         reached_s = max(reached_s, ended_s)
-    return Wait(until_s - since_s, until_s - begun_s - away_s, told)
+    return Wait(until_s - since_s, until_s - begun_s - away_s, told=told)
 
 
 def _first_since(since_s: float, times_s: Sequence[float]) -> float:
