@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import chain
@@ -93,23 +93,25 @@ def run(options: Options) -> Report:
     return measure(options, course_of(options.n or JOBS))
 
 
-def measure(options: Options, course: Course) -> Report:
+def measure(options: Options, course: Course, *, without: Collection[str] | None = None) -> Report:
     """Measure.
 
     Args:
         options: as for every bench.
         course: how it goes.
+        without: the mechanisms to switch off together, for tests; None: that of the options.
 
     Raises:
         ConfigurationError: it kills servers, and `options.servers` are somebody else's.
     """
     if options.servers is not None and OWN_SERVERS_ONLY & course.drawn.keys():
         raise ConfigurationError("servers that somebody else keeps are not killed")
+    switched_off = [options.without] if options.without else [] if without is None else without
     outcomes: list[Outcome] = []
     first = SEED if options.seed is None else options.seed
     for seed in range(first, first + (options.rounds or 1)):
         with _stores(options) as stores, opened(replace(options, servers=stores.servers)) as stack:
-            outcome = _Run(stack, stores, options, course, seed).outcome()
+            outcome = _Run(stack, stores, options, course, seed, switched_off).outcome()
         options.say(f"seed {seed}: {outcome.figures}")
         outcomes.append(outcome)
     remark = (
@@ -136,7 +138,15 @@ def _stores(options: Options) -> Iterator[Stores]:
 class _Run:
     """One seed on one stack."""
 
-    def __init__(self, stack: Stack, stores: Stores, options: Options, course: Course, seed: int) -> None:
+    def __init__(
+        self,
+        stack: Stack,
+        stores: Stores,
+        options: Options,
+        course: Course,
+        seed: int,
+        without: Collection[str],
+    ) -> None:
         self._stack = stack
         self._course = course
         self._seed = seed
@@ -146,7 +156,7 @@ class _Run:
         theirs = {PEER_REDIS: servers.redis_url, PEER_POSTGRES: servers.database_url} if options.peers else {}
         self._links = Links(stack, mine | theirs)
         self._provider = Provider(stack, "provider", seed, course.takes_s)
-        self._ours = OurSystem(stack, self._links, self._provider.port, course.size, options.without)
+        self._ours = OurSystem(stack, self._links, self._provider.port, course.size, without)
         self._peer: CelerySystem | None = None
         if options.peers:
             provider = Provider(stack, "celery-provider", seed, course.takes_s)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -57,7 +57,9 @@ class Size:
 class OurSystem:
     """Workers, dispatchers and beats, each kept alive in its place."""
 
-    def __init__(self, stack: Stack, links: Links, endpoint_port: int, size: Size, without: str | None) -> None:
+    def __init__(
+        self, stack: Stack, links: Links, endpoint_port: int, size: Size, without: Collection[str] = ()
+    ) -> None:
         """Start everything and wait until it lives.
 
         Args:
@@ -65,7 +67,7 @@ class OurSystem:
             links: through which the workers reach Redis and Postgres; dispatchers and beats reach them directly.
             endpoint_port: of the provider.
             size: see there.
-            without: the mechanism to switch off, None for none.
+            without: the mechanisms to switch off.
         """
         self._stack = stack
         self._links = links
@@ -112,7 +114,7 @@ class OurSystem:
         provider = (FIRST, SECOND)[number % 2]
         more = {
             "worker": ["--provider", provider, "--slots", str(self._size.slots)],
-            "dispatcher": ["--no-rescue"] if self._without == "rescue" else [],
+            "dispatcher": ["--no-rescue"] if "rescue" in self._without else [],
             "beat": ["--state", str(self._stack.directory / f"beat-{number}")],
         }[kind]
         return self._stack.start(name.replace(" ", "-"), [*argv, kind, *more], **self._stores(kind))
@@ -126,8 +128,8 @@ class OurSystem:
         }
 
     def _mechanism(self, kind: str) -> str:
-        at = {"fence": "worker", "republish": "dispatcher"}.get(self._without or "")
-        return str(self._without) if at == kind else ""
+        mechanism = {"worker": "fence", "dispatcher": "republish"}.get(kind, "")
+        return mechanism if mechanism in self._without else ""
 
     def _clock(self, name: str) -> Path:
         return self._stack.directory / f"clock-{name.replace(' ', '-')}"
