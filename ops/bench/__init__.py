@@ -25,6 +25,7 @@ SWITCHES: dict[str, tuple[str, ...]] = {
     "limits": ("limiter",),
     "steady": ("headroom",),
     "failover": ("breaker",),
+    "chaos": ("fence", "rescue", "republish"),
 }
 """The mechanisms that each bench can do without, to show what they are worth."""
 

@@ -50,6 +50,11 @@ class Running:
         """Its process id: the tether becomes the command."""
         return self._process.pid
 
+    @property
+    def ended(self) -> bool:
+        """Whether it has."""
+        return self._process.poll() is not None
+
     def check(self) -> None:
         """Raise if it has ended unasked.
 

@@ -36,12 +36,14 @@ class Options:
     without: the mechanism to switch off; see `ops.bench.SWITCHES`.
     peers: whether the peers run too. with_litellm: also LiteLLM, in a virtual environment of its own.
     say: hears one line of progress at a time.
+    seed: what a bench draws by chance, it draws from this.
     seconds, loads, plot: how long a run takes, which loads there are, and where a plot of use over time is written
         (SVG), for the benches of limits.
     """
 
     n: int | None = None
     rounds: int | None = None
+    seed: int | None = None
     without: str | None = None
     peers: bool = True
     with_litellm: bool = False
@@ -84,7 +86,7 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """A bench's answer. `checks[0]` is its headline; it is ok only if all are."""
+    """A bench's answer. `checks[0]` is its headline; it is ok only if all are. tables: what else is told, by title."""
 
     name: str
     checks: Sequence[Check]
@@ -92,6 +94,7 @@ class Report:
     peers: Mapping[str, Figures] = field(default_factory=dict)
     without: str | None = None
     notes: Sequence[str] = ()
+    tables: Mapping[str, Sequence[Figures]] = field(default_factory=dict)
 
     @property
     def ok(self) -> bool:
@@ -112,10 +115,13 @@ class Report:
             "peers": {name: _plain(figures) for name, figures in self.peers.items()},
             "rounds": [_plain(figures) for figures in self.rounds],
             "notes": list(self.notes),
+            "tables": {title: [_plain(figures) for figures in rows] for title, rows in self.tables.items()},
         }
 
     def print(self, console: Console) -> None:
-        """Print the report for people: every round, the peers beside it, then each goal."""
+        """Print the report for people: its tables, every round, the peers beside it, then each goal."""
+        for title, rows in self.tables.items():
+            console.print(_table(title, {str(number): figures for number, figures in enumerate(rows, 1)}))
         console.print(_table("rounds", {str(number): figures for number, figures in enumerate(self.rounds, 1)}))
         if self.peers:
             console.print(_table("peers", self.peers))

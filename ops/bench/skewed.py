@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime
 import sys
 import time
+from collections.abc import Callable
 from typing import Any
 
 REAL = datetime.datetime
@@ -26,7 +27,12 @@ class _Instances(type):
 
 def shift(skew_s: float) -> None:
     """Shift this process's wall clock, for all that is imported from now on."""
-    time_s, time_ns, skew = time.time, time.time_ns, datetime.timedelta(seconds=skew_s)
+    shift_by(lambda: skew_s)
+
+
+def shift_by(skew_s: Callable[[], float]) -> None:
+    """Shift it by what `skew_s` says each time the clock is looked at: a clock that is set while the process runs."""
+    time_s, time_ns = time.time, time.time_ns
 
     class Skewed(REAL, metaclass=_Instances):
         """A datetime whose now is another."""
@@ -36,15 +42,15 @@ def shift(skew_s: float) -> None:
         @classmethod
         def now(cls, tz: datetime.tzinfo | None = None) -> Any:
             """The shifted time, as a real datetime."""
-            return REAL.now(tz) + skew
+            return REAL.now(tz) + datetime.timedelta(seconds=skew_s())
 
         @classmethod
         def utcnow(cls) -> Any:
             """The shifted time, as a real datetime without a zone."""
-            return REAL.now(datetime.UTC).replace(tzinfo=None) + skew
+            return REAL.now(datetime.UTC).replace(tzinfo=None) + datetime.timedelta(seconds=skew_s())
 
-    time.time = lambda: time_s() + skew_s
-    time.time_ns = lambda: time_ns() + int(skew_s * 1e9)
+    time.time = lambda: time_s() + skew_s()
+    time.time_ns = lambda: time_ns() + int(skew_s() * 1e9)
     datetime.datetime = Skewed  # type: ignore[misc]
 
 

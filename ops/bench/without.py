@@ -7,6 +7,7 @@ stock parts and the usual advice, no artificial slowness.
 from __future__ import annotations
 
 import asyncio
+import re
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -14,20 +15,31 @@ from typing import Any
 from uuid import UUID
 
 from celery.signals import worker_process_init, worker_process_shutdown
+from sqlalchemy import TextClause, text
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 
 from gateway.breaker.health import Health
 from gateway.calls import admission
 from gateway.calls.admission import Admission
+from ops.bench.processes import BenchFailure
 from ops.migrate import sqlalchemy_url
-from tasks import dispatch_policy
+from tasks import dispatch_policy, store
+from tasks.dispatch import Dispatcher
 from tasks.headroom import NoLimits
 from tasks.run import Ending
+from tasks.sql import statement
 from workers import build, dispatcher, worker
 from workers.app import app
 from workers.events import EventBatches
 from workers.runtime import Runtime, install_runtime
+
+FENCE = re.compile(
+    r"WHERE id = :id AND (?:release = :release|claim_no = :claim_no)"
+    r" AND state IS NOT DISTINCT FROM '(?:queued|running)'"
+)
+"""How a write on one job is kept from those who do not own it: the condition that `without_fence` takes away."""
+UNFENCED: dict[str, TextClause] = {}
 
 
 class LoopPerJob(Runtime):
@@ -100,6 +112,16 @@ def without_breaker() -> None:
     _replace(admission, "health_of", lambda _: Health.SILENT)
 
 
+def without_fence() -> None:
+    """Whoever has a message runs the job, and whoever has run it writes its end, whosesoever it is by now."""
+    for name in ("claim", "succeed", "fail", "reschedule"):
+        unfenced, fences = FENCE.subn("WHERE id = :id", statement(name).text)
+        if not fences:
+            raise BenchFailure(f"{name}.sql has another fence than this bench knows: it would stay on unnoticed")
+        UNFENCED[name] = text(unfenced)
+    _replace(store, "statement", lambda name: UNFENCED[name] if name in UNFENCED else statement(name))
+
+
 def without_headroom() -> None:
     """The dispatcher releases by slots alone, and the workers' calls are admitted as ever."""
     _replace(dispatcher, "LimitHeadroom", lambda *_: NoLimits())
@@ -120,6 +142,15 @@ def without_loop() -> None:
 def without_portions() -> None:
     """A release moves one job."""
     _replace(dispatch_policy, "Policy", partial(dispatch_policy.Policy, most_per_pass=1))
+
+
+def without_republish() -> None:
+    """A message is sent once: what nobody claims stays `queued`."""
+
+    async def nothing(_: Dispatcher) -> int:
+        return 0
+
+    _replace(Dispatcher, "republish", nothing)
 
 
 def without_threads() -> None:
@@ -146,10 +177,12 @@ MECHANISMS: dict[str, Callable[[], None]] = {
     "aiohttp": without_aiohttp,
     "batches": without_batches,
     "breaker": without_breaker,
+    "fence": without_fence,
     "headroom": without_headroom,
     "limiter": without_limiter,
     "loop": without_loop,
     "portions": without_portions,
+    "republish": without_republish,
     "threads": without_threads,
 }
 

@@ -16,7 +16,12 @@ from ops.cli.troubles import BadInput
 def bench(
     name: Annotated[str, typer.Argument(help="One of: " + ", ".join(BENCHES))],
     rounds: Annotated[int | None, typer.Option(min=1, help="How many rounds. The bench's own figure.")] = None,
-    n: Annotated[int | None, typer.Option("-n", min=1, help="Jobs or calls over all rounds. The bench's own.")] = None,
+    n: Annotated[
+        int | None, typer.Option("-n", "--jobs", min=1, help="Jobs or calls over all rounds. The bench's own.")
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, help="chaos: the faults of the first round are drawn from it. 1.")
+    ] = None,
     without: Annotated[
         str | None,
         typer.Option(
@@ -51,6 +56,7 @@ def bench(
     options = Options(
         n=n,
         rounds=rounds,
+        seed=seed,
         without=without,
         peers=peers,
         with_litellm=with_litellm,

@@ -18,6 +18,8 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from gateway.errors import ConfigurationError
+from ops.bench import BENCHES
+from ops.bench.report import Check, Options, Report
 from ops.cli import main, target
 from ops.cli.doctor import installation, stores, work
 from ops.cli.doctor.finding import Verdict
@@ -90,6 +92,25 @@ def test_every_command_offers_json_and_tells_what_it_does(name: str) -> None:
 def test_help_holds_an_example(name: str) -> None:
     command = main.load(next(entry for entry in main.COMMANDS if entry.name == name))
     assert f"assayline {name}" in command.help
+
+
+def test_bench_is_told_how_many_jobs_and_which_seed(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`--jobs` is another name of `-n`."""
+    heard: list[Options] = []
+
+    def measure(options: Options) -> Report:
+        heard.append(options)
+        return Report(
+            "chaos", [Check("x", 0, "", "=", 0)], [{"a": 1}], tables={"faults of seed 7": [{"fault": "FLUSHALL"}]}
+        )
+
+    monkeypatch.setitem(BENCHES, "chaos", measure)
+    shown = cli("bench", "chaos", "--jobs", "50", "--seed", "7")
+    assert shown.exit_code == 0
+    assert "FLUSHALL" in shown.stdout
+    told = json.loads(cli("bench", "chaos", "-n", "50", "--seed", "7", "--json").stdout)
+    assert told["tables"] == {"faults of seed 7": [{"fault": "FLUSHALL"}]}
+    assert [(options.n, options.seed) for options in heard] == [(50, 7), (50, 7)]
 
 
 def test_bench_lists_the_benches(cli: Cli) -> None:
