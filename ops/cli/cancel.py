@@ -44,7 +44,7 @@ def _filter(text: str) -> Any:
 # Long, because each part of a filter is one parameter; there is nothing else in it.
 def cancel(
     ctx: typer.Context,
-    job_ids: Annotated[list[UUID] | None, typer.Argument(metavar="[ID]...")] = None,
+    job_ids: Annotated[list[UUID] | None, typer.Argument(metavar="ID")] = None,
     tenant: Annotated[str | None, _filter("Only this tenant's; with ids too.")] = None,
     analysis: Annotated[str | None, _filter("Only of this analysis.")] = None,
     provider: Annotated[str | None, _filter("Only those that wait for, or run at, this provider.")] = None,

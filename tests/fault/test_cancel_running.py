@@ -23,6 +23,8 @@ SOON_S = 2.0
 """From the commit of a cancellation to the end of the call."""
 NEVER_S = 3600.0
 MANY = 50
+KILLED_AFTER_S = 30.0
+"""What Kubernetes waits where nobody says otherwise."""
 
 
 def in_mid_call(setup: AssaylineSetup) -> tuple[UUID, str]:
@@ -149,7 +151,7 @@ def test_sigterm_under_load_hands_everything_back(celery_setup: AssaylineSetup) 
     worker.terminate()
     took_s = time.monotonic() - began
 
-    assert grace_s < took_s < grace_s + 4.0
+    assert grace_s < took_s < KILLED_AFTER_S
     assert "threads left: []" in worker.logs(), "it was not forced"
     assert setup.store.states() == {"scheduled": MANY}
     assert {call for job in jobs for call in setup.store.calls(job)} == {(1, 1, "abandoned")}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -13,7 +14,7 @@ import pytest
 from jobworld import JobWorld, job_world
 from psycopg.types.json import Jsonb
 
-from tasks.listen import ENDED, worker_channel
+from tasks.listen import ENDED, listen, worker_channel
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -121,6 +122,27 @@ async def test_of_a_portion_each_worker_is_told_its_own(world: JobWorld, databas
             (worker_channel(incarnation.id), f"cancel {claim.id} 1") for incarnation, claim in held
         )
     assert (portion["cancelled"], portion["running"]) == (3, 2)
+
+
+async def test_who_listens_knows_when_it_does(
+    world: JobWorld, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between two connections nothing is heard, so that one has to look."""
+    monkeypatch.setattr("tasks.listen.RECONNECT_S", 0.0)
+    said: asyncio.Queue[bool | str] = asyncio.Queue()
+    hearing = asyncio.create_task(listen(world.engine, ENDED, said.put_nowait, standing=said.put_nowait))
+    assert await said.get() is True
+    world.sql("SELECT pg_notify(%s, 'heard')", ENDED)
+    assert await said.get() == "heard"
+    world.sql(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'LISTEN%%'"
+        " AND datname = current_database()"
+    )
+    assert await said.get() is False
+    assert await said.get() is True
+    hearing.cancel()
+    await asyncio.wait([hearing])
+    assert await said.get() is False
 
 
 # What a heartbeat finds -------------------------------------------------------------------------------------------

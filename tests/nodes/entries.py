@@ -23,6 +23,7 @@ from workers.build import build_worker, load
 from workers.dispatcher import run_dispatcher
 from workers.health.server import Address
 from workers.health.thresholds import Thresholds
+from workers.leaving import Leaving
 from workers.publisher import CeleryPublisher
 from workers.runtime import Runtime
 from workers.worker import WorkerOptions, run_worker
@@ -58,11 +59,13 @@ class WorkerPlan:
     """How a worker is to run.
 
     `provoke`: a content with a word of `PROVOCATIONS` raises what belongs to it, one with `BLOCK` blocks the loop.
-    `alive_s`: how soon a killed worker's leases in the answer cache fall.
+    `alive_s`: how soon a killed worker's leases in the answer cache fall. `let_go_s`: how long Celery has to end; the
+    machine may be busy.
     """
 
     slots: int = 4
     grace_s: float = 10.0
+    let_go_s: float = 15.0
     heartbeat_s: float = 0.5
     alive_s: float = 2.0
     halt_at: Step | None = None
@@ -108,8 +111,9 @@ def work(env: Mapping[str, str], log_path: str, plan: WorkerPlan, pipe: Connecti
 
     told = partial(ToldRuntime, heartbeat_s=plan.heartbeat_s)
     shared = partial(SharedLayer, alive_s=plan.alive_s)
+    leaving = partial(Leaving, let_go_s=plan.let_go_s)
     with (
-        patch.multiple("workers.worker", build_worker=build, Runtime=told),
+        patch.multiple("workers.worker", build_worker=build, Runtime=told, Leaving=leaving),
         patch("gateway.build.SharedLayer", shared),
     ):
         options = WorkerOptions(
