@@ -63,6 +63,7 @@ KINDS = (
     Kind("redis.exceptions", "ConnectionError", CONFIGURATION, "Redis", START),
     Kind("redis.exceptions", "TimeoutError", CONFIGURATION, "Redis", START),
     Kind("kombu.exceptions", "OperationalError", CONFIGURATION, "broker", START),
+    Kind("amqp.exceptions", "AMQPError", CONFIGURATION, "broker", START),
 )
 
 

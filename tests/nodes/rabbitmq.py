@@ -11,6 +11,7 @@ from typing import Any
 
 import amqp
 
+from nodes.waiting import eventually
 from ops.embedded.service import EmbeddedService
 from ops.supervisor import ports, tether
 
@@ -101,7 +102,10 @@ class RabbitMq(EmbeddedService):
         (self.directory / "rabbitmq.conf").write_text(
             CONFIGURATION.format(host=ports.LOOPBACK, port=self.port, user=USER, password=self._password)
         )
-        # A port mapper of its own, in the foreground: the one that Erlang starts by itself outlives everybody.
+        self._start_port_mapper()
+
+    def _start_port_mapper(self) -> None:
+        """One of our own, in the foreground: the one that Erlang starts where it finds none outlives everybody."""
         epmd = shutil.which("epmd")
         assert epmd is not None
         self._epmd = subprocess.Popen(
@@ -111,6 +115,7 @@ class RabbitMq(EmbeddedService):
             stderr=subprocess.DEVNULL,
             start_new_session=True,
         )
+        eventually(lambda: not ports.is_free(self._epmd_port))
 
     def _environment(self) -> dict[str, Any]:
         loopback = ports.LOOPBACK.replace(".", ",")
@@ -133,6 +138,6 @@ class RabbitMq(EmbeddedService):
             "RABBITMQ_ENABLED_PLUGINS_FILE": str(self.directory / "plugins"),
             "RABBITMQ_ALLOW_INPUT": "1",  # the node itself, not a shell that waits for it
             "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": (
-                f"-noinput +S 1:1 +sbwt none -kernel inet_dist_use_interface {{{loopback}}}"
+                f"-noinput -start_epmd false +S 1:1 +sbwt none -kernel inet_dist_use_interface {{{loopback}}}"
             ),
         }
