@@ -494,6 +494,24 @@ async def test_another_account_pays_only_while_the_fence_holds(world: JobWorld) 
     assert [row["account"] for row in world.sql(accounts, claim.id)] == ["second"]
 
 
+async def test_a_call_that_is_not_made_for_its_claim_is_lost_is_closed(world: JobWorld) -> None:
+    """Cancelled between the claim and its call, and another account was to pay: else its line would stay `unknown`."""
+    job, incarnation, message = await world.released()
+
+    async def charged_too_late(claim: Claim, ledger: CallLedger) -> AnalysisResult:
+        number = await ledger.open(start(claim))
+        world.cancel(job)
+        try:
+            await ledger.charge(number, "second")
+        except ClaimLost:
+            await ledger.close(number, NOT_CALLED)
+            raise
+        raise AssertionError("the fence stood")
+
+    assert await world.runner(incarnation, charged_too_late).run(job, message.release, "one") is Ending.FENCED
+    assert (world.outcomes(job), world.job(job)["state"]) == ([(1, 1, "not_called")], "cancelled")
+
+
 async def test_a_call_opened_twice_is_one_call(world: JobWorld, monkeypatch: pytest.MonkeyPatch) -> None:
     """The first opening went through, and the connection broke before its reply came: it is tried again."""
     _, claim = await world.claimed(max_attempts=2)
