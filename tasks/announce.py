@@ -54,20 +54,22 @@ class Announcer:
 
         `others`: what else is to be said in that write, now that the end is committed.
         """
-        result = json.dumps({"id": str(job_id), "state": state, "data": data})
         try:
-            await self._line.ask(
-                ("SET", result_key(job_id), result, "EX", RESULT_TTL_S), _event(job_id, state), *others
-            )
+            await self._line.ask(*_told(job_id, state, data), *others)
         except (RedisAway, ResponseError):
             return
 
     async def all_ended(self, ends: Sequence[tuple[UUID, str]]) -> None:
-        """Publish the ends of jobs that have no result: id and state of each. In portions, for `LONGEST_S` at most."""
+        """The same for jobs that ended without a result, `AT_ONCE` to a write, for `LONGEST_S` seconds at most.
+
+        Args:
+            ends: id and state of each.
+        """
         try:
             async with asyncio.timeout(LONGEST_S):
                 for first in range(0, len(ends), AT_ONCE):
-                    await self._line.ask(*(_event(job, state) for job, state in ends[first : first + AT_ONCE]))
+                    some = ends[first : first + AT_ONCE]
+                    await self._line.ask(*(command for job_id, state in some for command in _told(job_id, state, None)))
         except (RedisAway, ResponseError, TimeoutError):
             return
 
@@ -86,6 +88,12 @@ class Announcer:
             return
         with suppress(RedisAway):
             self._line.post(*(_event(job, state) for job in jobs))
+
+
+def _told(job_id: UUID, state: str, data: dict[str, Any] | None) -> tuple[Command, Command]:
+    """The commands by which one end is told."""
+    result = json.dumps({"id": str(job_id), "state": state, "data": data})
+    return ("SET", result_key(job_id), result, "EX", RESULT_TTL_S), _event(job_id, state)
 
 
 def _event(job: UUID, state: str) -> Command:

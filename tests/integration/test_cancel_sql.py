@@ -390,4 +390,5 @@ async def test_where_a_walk_begins_whatever_there_is(world: JobWorld) -> None:
     world.sql("UPDATE assayline.jobs SET state = 'queued' WHERE id = %s", waiting[0])
     assert world.sql(begins, ["scheduled"], 2) == [{"at": waiting[1]}]
     assert world.sql(begins, list(OPEN), 2) == [{"at": waiting[0]}]
-    assert world.sql(begins, list(OPEN), 1) == [{"at": ended[0]}]
+    assert world.sql(begins, ["scheduled"], 0) == [{"at": waiting[1]}], "those that wait stand in tables of their own"
+    assert world.sql(begins, list(OPEN), 0) == [{"at": ended[0]}]

@@ -101,7 +101,9 @@ def test_a_dispatcher_has_a_pass_for_each_provider_and_each_chore() -> None:
     assert periods(["one", "two"], policy) == {
         "release one": policy.poll_s,
         "release two": policy.poll_s,
+        "promote": policy.poll_s,
         "republish": policy.republish_every_s,
+        "replay": policy.replay_every_s,
         "expire": policy.expire_every_s,
         "rescue": policy.rescue_every_s,
     }

@@ -18,7 +18,12 @@ from workers.health.worker import loop_is_late
 
 def periods(providers: Sequence[str], policy: Policy) -> dict[str, float]:
     """Every how many seconds each piece of work is done, by name."""
-    chores = {"promote": policy.poll_s, "republish": policy.republish_every_s, "expire": policy.expire_every_s}
+    chores = {
+        "promote": policy.poll_s,
+        "republish": policy.republish_every_s,
+        "expire": policy.expire_every_s,
+        "replay": policy.replay_every_s,
+    }
     if policy.rescue:
         chores["rescue"] = policy.rescue_every_s
     return {**{f"release {provider}": policy.poll_s for provider in providers}, **chores}
@@ -114,6 +119,12 @@ class WatchedDispatcher(Dispatcher):
         """See `Dispatcher.rescue`."""
         done = await super().rescue()
         self._health.passed("rescue")
+        return done
+
+    async def replay(self) -> int:
+        """See `Dispatcher.replay`."""
+        done = await super().replay()
+        self._health.passed("replay")
         return done
 
     async def expire(self) -> int:
