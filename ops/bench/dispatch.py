@@ -128,7 +128,7 @@ class Drain(threading.Thread):
 def run(options: Options) -> Report:
     """Measure; see the module. `n`: how many wait in the great backlog."""
     n = options.n or N
-    small = min(SMALL, max(200, n // 100))
+    small = min(SMALL, max(60, n // 100))
     rounds: list[Figures] = []
     checks: list[Check] = []
     for load in options.loads or tuple(LOADS):

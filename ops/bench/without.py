@@ -32,6 +32,7 @@ from tasks.sql import statement
 from workers import build, dispatcher, worker
 from workers.app import app
 from workers.events import EventBatches
+from workers.health.pulse import Pulse
 from workers.runtime import Runtime, install_runtime
 
 FENCE = re.compile(
@@ -63,8 +64,9 @@ class LoopPerJob(Runtime):
 class RuntimePerProcess:
     """Under a prefork pool: nothing in the parent, a runtime in each child, made after the fork."""
 
-    def __init__(self, build_services: Callable[[], Any]) -> None:
+    def __init__(self, build_services: Callable[[], Any], *, pulse: Pulse) -> None:
         self._build = build_services
+        self.pulse = pulse
         self._runtime: Runtime | None = None
 
     def start(self) -> None:
@@ -75,11 +77,17 @@ class RuntimePerProcess:
     def begin_stop(self, grace_s: float) -> None:
         """Nothing runs in the parent."""
 
+    def await_end(self) -> None:
+        """Nothing runs in the parent."""
+
+    def leave(self) -> None:
+        """The parent is on no list."""
+
     def stop(self) -> None:
         """Nothing runs in the parent."""
 
     def _begin(self, **_: Any) -> None:
-        self._runtime = Runtime(self._build)
+        self._runtime = Runtime(self._build, pulse=self.pulse)
         self._runtime.start()
         install_runtime(self._runtime)
 

@@ -46,7 +46,7 @@ def measured(database_url: str, redis_url: str) -> Callable[..., tuple[Report, R
 
 
 def test_latency_fails_without_listen(measured: Callable[..., tuple[Report, Report]]) -> None:
-    on, off = measured(BENCHES["latency"], "listen", 6)
+    on, off = measured(BENCHES["latency"], "listen", 4)
     assert not off.checks[0].ok
     assert 0 < on.checks[0].value < off.checks[0].value
     stages = ("to_row_ms", "to_queue_ms", "to_claim_ms", "to_call_ms")
@@ -62,7 +62,7 @@ def test_enqueue_fails_without_copy(measured: Callable[..., tuple[Report, Report
 
 def test_dispatch_fails_without_portions(measured: Callable[..., tuple[Report, Report]]) -> None:
     dispatch = BENCHES["dispatch"]
-    on, off = measured(lambda options: dispatch(replace(options, loads=("1,000 tenants",))), "portions", 240)
+    on, off = measured(lambda options: dispatch(replace(options, loads=("1,000 tenants",))), "portions", 120)
     assert not off.checks[0].ok
     assert 0 < off.checks[0].value < on.checks[0].value / 2
     assert all(found.ok for found in on.checks if found.what.endswith("released twice"))
