@@ -60,7 +60,7 @@ def settle(url: str, job_id: Any, state: str = "succeeded") -> None:
     with psycopg.connect(url) as connection:
         connection.execute(
             "INSERT INTO assayline.results SELECT id, '{\"skills\": [\"sql\"]}', NULL, false, provider, model, '1', 9,"
-            " 0, 20, 0.000120, 1.5, 1, now() FROM assayline.jobs WHERE id = %s",
+            " 0, 20, 0.000120, 1.5, 1, now() FROM assayline.jobs WHERE id = %s ON CONFLICT DO NOTHING",
             (job_id,),
         )
         connection.execute("UPDATE assayline.jobs SET state = %s, finished_at = now() WHERE id = %s", (state, job_id))

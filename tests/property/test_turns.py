@@ -69,6 +69,10 @@ class Model:
 @example(
     steps=[([("ada", "slow", "one/small", 1)] * 6 + [("bob", "quick", "one/wide", 0)], 3), ([], 5)], paused=frozenset()
 )
+@example(  # the one's many and the other's one: more than the rounds that were reckoned with
+    steps=[([("ada", "slow", "one/small", 1)] * 12, 0), ([("bob", "quick", "one/small", 0)], 6), ([], 9)],
+    paused=frozenset({"dee"}),
+)
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_a_release_takes_what_deficit_round_robin_would(
     database_url: str, steps: Sequence[tuple[list[Job], int]], paused: frozenset[str]

@@ -266,7 +266,7 @@ BEGIN
         ), rounds AS MATERIALIZED ( -- in so many turns of each the room is full, if each has enough
             SELECT s.no, ceil(min(g.n)::float8 / sum(s.weight))::integer AS n FROM served s JOIN given g USING (no) GROUP BY s.no
         ), heads AS (
-            SELECT s.no, s.place, s.tenant, s.weight, s.had, h.job_id,
+            SELECT s.no, s.place, s.tenant, s.weight, s.had, h.job_id, h.full,
                    row_number() OVER (PARTITION BY s.no, s.tenant ORDER BY h.priority, h.job_id) AS nth
               FROM served s JOIN rounds r USING (no) JOIN grouped m USING (no)
              CROSS JOIN LATERAL (
@@ -282,7 +282,8 @@ BEGIN
                 ) SELECT a.analysis FROM analyses a WHERE a.analysis <> ALL(paused_analyses)
              ) a
              CROSS JOIN LATERAL (
-                SELECT d.job_id, d.priority FROM assayline.due d
+                SELECT d.job_id, d.priority, row_number() OVER (ORDER BY d.priority, d.job_id) > r.n * s.weight AS full
+                  FROM assayline.due d
                  WHERE d.provider = at_provider AND d.lane = in_lane AND d.model = m.model AND d.tenant = s.tenant
                    AND d.analysis = a.analysis AND d.job_id <> ALL(avoid)
                  ORDER BY d.priority, d.job_id LIMIT r.n * s.weight + 1 -- one more: whether anything is left behind
@@ -303,7 +304,7 @@ BEGIN
                    (array_agg((c.nth - 1 + c.had) % c.weight + 1 ORDER BY c.rank DESC))[1]::integer AS taken
               FROM given g LEFT JOIN chosen c USING (no) LEFT JOIN moved m ON m.id = c.job_id GROUP BY g.no
         ), seen AS (
-            SELECT g.no, count(r.job_id) > count(c.job_id) AS more,
+            SELECT g.no, count(r.job_id) > count(c.job_id) OR coalesce(bool_or(r.full), false) AS more,
                    EXISTS (SELECT FROM walk w WHERE w.no = g.no AND w.seen >= g.tenants) AS cut,
                    (SELECT s.tenant FROM served s WHERE s.no = g.no ORDER BY s.place DESC LIMIT 1) AS last,
                    (SELECT s.weight FROM served s WHERE s.no = g.no ORDER BY s.place DESC LIMIT 1) AS weight
