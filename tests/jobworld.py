@@ -221,7 +221,13 @@ class JobWorld:
         return int(whole["Plan"]["Shared Hit Blocks"] + whole["Plan"]["Shared Read Blocks"])
 
     def rescuer(self) -> Dispatcher:
-        """A dispatcher that takes a worker for dead after 1 s: the tests' server is seldom up for the usual 20."""
+        """A dispatcher that takes a worker for dead after 1 s: the tests' server is seldom up for the usual 20.
+
+        It must be up for that long, or nobody is taken for dead.
+        """
+        self.sql(
+            "SELECT pg_sleep(greatest(0, 1.1 - extract(epoch FROM clock_timestamp() - pg_postmaster_start_time())))"
+        )
         return self.dispatcher(Policy(dead_after_s=1.0))
 
     def runner(self, incarnation: Incarnation, script: Analysis | None = None) -> Runner:
