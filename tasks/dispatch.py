@@ -217,10 +217,11 @@ class Dispatcher:
         except Exception as error:
             if away(error):
                 log.warning("%s: trying again", type(error).__name__)
+                if isinstance(error, SQLAlchemyError):
+                    self._blind_until = asyncio.get_running_loop().time() + self._policy.dead_after_s
             else:
+                # It says nothing of whether the living are heard: one that comes each second must not stop rescues.
                 log.error("a fault of ours, trying again: %s", whereabouts(error))
-            if isinstance(error, SQLAlchemyError):
-                self._blind_until = asyncio.get_running_loop().time() + self._policy.dead_after_s
             await asyncio.sleep(self._policy.poll_s)
 
     async def _write(self, name: str, **parameters: Any) -> Sequence[RowMapping]:

@@ -464,6 +464,19 @@ async def test_after_losing_sight_of_postgres_nobody_is_taken_for_dead(world: Jo
     assert not dispatcher._watching()
 
 
+async def test_a_fault_of_ours_stops_no_rescue(world: JobWorld) -> None:
+    """Whichever chore has it, each second: it says nothing of whether the living are heard."""
+    dispatcher = world.dispatcher()
+
+    async def wrong() -> None:
+        raise sqlalchemy.exc.ProgrammingError("SELECT", {}, Exception("no such column"))
+
+    dispatcher._policy = replace(dispatcher._policy, poll_s=0.0)
+    assert dispatcher._watching()
+    await dispatcher._tried(wrong)
+    assert dispatcher._watching()
+
+
 async def test_without_rescue_there_is_no_rescue(world: JobWorld) -> None:
     """The switch by which a bench shows what rescue is worth."""
     names = {chore.__name__ for _, chore in world.dispatcher(Policy(rescue=False))._chores()}
