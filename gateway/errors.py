@@ -30,6 +30,7 @@
     │   ├── MalformedCompletion   the response is not what the protocol promises
     │   ├── InvalidRequest        the provider does not accept the request
     │   └── ServerError           any other 5xx
+    ├── RepairDeferred            the model answered, and there was no room or time left to ask for the repair
     └── InvalidOutput             the model answered, paid for, and no rung of the repair ladder held
 
 Each class states four facts, so nobody needs an isinstance ladder:
@@ -262,6 +263,17 @@ class ServerError(ProviderError):
     try_next_model = True
     trips_breaker = True
     paid = None
+
+
+class RepairDeferred(GatewayError):
+    """The answer does not satisfy the analysis's schema, and its repair could not be asked for: no room, no time.
+
+    It says nothing of what the model can do. Where the answer lies in the journal, only the repair is asked for later.
+    """
+
+    retryable = True
+    try_next_model = True
+    paid = True
 
 
 class InvalidOutput(GatewayError):

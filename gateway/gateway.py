@@ -39,7 +39,7 @@ from gateway.messages import AnalysisResult, Completion, CompletionRequest, Json
 from gateway.providers.base import whole
 from gateway.question import Question, Wishes, write_question
 from gateway.response import Parsed, Unusable, reask_messages
-from gateway.results import entry_of, fresh_result, invalid_output, remembered_result, spared_call
+from gateway.results import entry_of, fresh_result, invalid_output, remembered_result, repair_deferred, spared_call
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -145,7 +145,9 @@ class Gateway:
             ExceedsLimit: the call needs more than a limit can ever hold.
             AnswerAwaited: an equal question was being asked until the deadline, and had no answer.
             ProviderError: the provider did not answer, or cut or refused the answer.
-            InvalidOutput: the answer stayed unusable; `raw_text` and the summed `usage` are kept.
+            RepairDeferred: the answer was unusable, and there was no room or no time left to have it mended.
+            InvalidOutput: the answer stayed unusable; of this and the one before `raw_text` and the summed `usage` are
+                kept.
         """
         started = self._clock()
         entry = self.analyses.get(analysis)
@@ -254,8 +256,11 @@ class Gateway:
         read = question.shape.read(first.completion.text)
         if isinstance(read, Parsed):
             return read, (first,)
-        left_s = min(deadline + first.waited_s, asking.ends_at) - self._clock()
-        second = found[1] if len(found) > 1 else await self._reask(asking, first, read, left_s)
+        if len(found) > 1:
+            second = found[1]
+        else:
+            left_s = min(deadline + first.waited_s, asking.ends_at) - self._clock()
+            second = await self._reask(asking, first, read, left_s, unpaid=bool(found))
         read_again = question.shape.read(second.completion.text)
         if isinstance(read_again, Unusable):
             raise invalid_output(read_again, (first, second))
@@ -266,14 +271,20 @@ class Gateway:
         terms = Terms(asking.lane, question.likeness, asking.ends_at - self._clock(), retry=asking.retry)
         return await self._caller.call(question.hop, question.request, asking.ledger, CallKind.ANSWER, terms)
 
-    async def _reask(self, asking: _Asking, first: Answered, problem: Unusable, left_s: float) -> Answered:
+    async def _reask(
+        self, asking: _Asking, first: Answered, problem: Unusable, left_s: float, *, unpaid: bool
+    ) -> Answered:
         """Show the model what is wrong with its answer, as a call of its own.
 
+        `unpaid`: this analysis has made no call so far, for the answer was found.
+
         Raises:
-            InvalidOutput: there is no time, no budget or no room in the limits left for it.
+            RepairDeferred: there is no time or no room left for it now. Where nothing has been paid for, the error that
+                says so is raised instead: nobody has lost anything by waiting.
+            InvalidOutput: there is no budget for it, or its limit could never hold it.
         """
         if left_s <= 0:
-            raise invalid_output(problem, (first,))
+            raise repair_deferred(problem, first)
         question = asking.question
         messages = reask_messages(question.request.messages, first.completion.text, problem)
         request = replace(question.request, messages=messages, timeout_s=left_s)
@@ -281,8 +292,12 @@ class Gateway:
         terms = Terms(asking.lane, question.likeness, left_s, patient=True)
         try:
             return await self._caller.call(question.hop, request, asking.ledger, CallKind.REPAIR, terms)
-        except (BudgetSpent, LimitReached, BreakerOpen, DayBudgetSpent, ExceedsLimit) as error:
+        except (BudgetSpent, ExceedsLimit) as error:
             raise invalid_output(problem, (first,)) from error
+        except (LimitReached, BreakerOpen, DayBudgetSpent) as error:
+            if unpaid:
+                raise
+            raise repair_deferred(problem, first) from error
 
 
 def _in_what_is_left(question: Question, waited_s: float) -> Question:

@@ -5,10 +5,10 @@ Pure. Sums what the calls of one analysis used and cost; decides that a repaired
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gateway.cache.entry import Entry
-from gateway.errors import InvalidOutput
+from gateway.errors import InvalidOutput, RepairDeferred
 from gateway.ledger import CallEnd, CallKind, CallOutcome, CallStart
 from gateway.messages import AnalysisResult, Usage
 from gateway.pricing import NOTHING_USD, total_usd
@@ -82,13 +82,21 @@ def spared_call(question: Question, result: AnalysisResult) -> tuple[CallStart, 
 
 def invalid_output(problem: Unusable, answers: Sequence[Answered]) -> InvalidOutput:
     """Return the error of an answer that stayed unusable, with all that was paid for."""
+    return InvalidOutput(f"{'; '.join(problem.errors)} (calls: {len(answers)})", **_paid_for(answers))
+
+
+def repair_deferred(problem: Unusable, first: Answered) -> RepairDeferred:
+    """Return the error of an answer that is unusable so far, with what was paid for."""
+    return RepairDeferred(f"to be repaired: {'; '.join(problem.errors)}", **_paid_for((first,)))
+
+
+def _paid_for(answers: Sequence[Answered]) -> dict[str, Any]:
     last = answers[-1].completion
-    return InvalidOutput(
-        f"{'; '.join(problem.errors)} (calls: {len(answers)})",
-        usage=_total_usage(answers),
-        provider_request_id=last.provider_request_id,
-        raw_text=last.text,
-    )
+    return {
+        "usage": _total_usage(answers),
+        "provider_request_id": last.provider_request_id,
+        "raw_text": last.text,
+    }
 
 
 def _total_usage(answers: Sequence[Answered]) -> Usage:

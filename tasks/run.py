@@ -241,8 +241,8 @@ class Runner:
         if isinstance(decided, DeadLetter):
             await self.announcer.ended(claim.id, "failed", None, *ledger.stored())
             return Ending.FAILED
-        if ledger.journal is not None:
-            ledger.journal.forget()
+        if isinstance(decided, Fallback) and ledger.journal is not None:
+            ledger.journal.forget()  # another model is asked; the same one only for what is missing
         return Ending.RESCHEDULED
 
     def _tell(self, decided: Verdict, claim: Claim) -> None:

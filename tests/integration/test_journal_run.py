@@ -10,7 +10,7 @@ from dictline import DictLine
 from jobworld import COST, USAGE, answer, job_world, start
 
 from gateway.calls.end import Answered, success
-from gateway.errors import InvalidOutput, Timeout
+from gateway.errors import InvalidOutput, RepairDeferred
 from gateway.journal.journal import PREFIX, Journal
 from gateway.ledger import CallKind
 from gateway.messages import Completion, FinishReason
@@ -110,9 +110,23 @@ async def test_a_dead_letter_keeps_its_text_in_postgres_and_not_in_the_journal(w
 
 
 async def test_a_job_that_goes_on_without_its_answer_has_none_in_the_journal(world: JobWorld, line: DictLine) -> None:
-    _, ending = await run(world, line, but_then(Timeout("no answer to the repair")))
+    """It goes to another model. With the same one it may go on from the answer it has."""
+    _, ending = await run(world, line, but_then(InvalidOutput("broken", raw_text="fine")))
     assert ending is Ending.RESCHEDULED
     assert line.kept == {}
+
+
+async def test_a_job_that_stays_with_its_model_goes_on_from_the_answer_it_has(world: JobWorld, line: DictLine) -> None:
+    job, ending = await run(world, line, but_then(RepairDeferred("no field x", raw_text="fine")))
+    assert ending is Ending.RESCHEDULED
+    world.sql("UPDATE assayline.jobs SET not_before = now() WHERE id = %s", job)
+    assert await world.dispatcher().release("one") == 1
+
+    assert await goes_on(world, line) is Ending.SUCCEEDED
+
+    assert world.outcomes(job) == [(1, 1, "succeeded"), (2, 1, "not_called")]
+    row = world.job(job)
+    assert (row["attempts_used"], [why["error"] for why in row["causes"]]) == (1, ["repair_deferred"])
 
 
 async def test_an_end_that_is_refused_leaves_the_answer_to_whom_it_belongs(world: JobWorld, line: DictLine) -> None:

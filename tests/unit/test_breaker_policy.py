@@ -23,6 +23,7 @@ SAYS_SOMETHING = {
     "quota_exhausted": Health.EXHAUSTED,
     "content_refused": Health.WORKS,
     "output_truncated": Health.WORKS,
+    "repair_deferred": Health.WORKS,
     "invalid_output": Health.WORKS,
 }
 

@@ -42,6 +42,7 @@ FACTS = {
     "malformed_completion": (True, True, False, None),
     "invalid_request": (False, False, False, False),
     "server_error": (True, True, True, None),
+    "repair_deferred": (True, True, False, True),
     "invalid_output": (False, True, False, True),
 }
 

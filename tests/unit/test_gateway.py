@@ -27,6 +27,7 @@ from gateway.errors import (
     InvalidOutput,
     OutputTruncated,
     PromptError,
+    RepairDeferred,
     RequestError,
     Throttled,
     Timeout,
@@ -239,7 +240,7 @@ async def test_without_budget_for_a_reask_the_first_answer_is_the_last():
     assert len(ends(ledger)) == 1
 
 
-async def test_without_time_for_a_reask_the_first_answer_is_the_last():
+async def test_without_time_for_a_reask_it_is_left_to_a_later_attempt():
     clock = Clock()
 
     def slow(_: CompletionRequest) -> Answer:
@@ -247,9 +248,9 @@ async def test_without_time_for_a_reask_the_first_answer_is_the_last():
         return answer("no idea")
 
     provider = FakeProvider(ProviderConfig("openai", "fake"), script=slow)
-    with pytest.raises(InvalidOutput):
+    with pytest.raises(RepairDeferred) as caught:
         await classify(gateway_over(provider, clock), timeout_s=30)
-    assert provider.calls == 1
+    assert (provider.calls, caught.value.raw_text, caught.value.usage) == (1, "no idea", USAGE)
 
 
 async def test_the_reask_has_only_the_time_that_is_left():

@@ -8,14 +8,16 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from callworld import Sleep, Told
 from dictline import DictLine
 
 from gateway.analyses.registry import AnalysisRegistry, load_analyses
 from gateway.cache.answers import AnswerCache
 from gateway.cache.memory import MemoryLayer
+from gateway.calls.admission import Admission
 from gateway.calls.end import Answered
 from gateway.catalog import load_catalog
-from gateway.errors import ContentRefused, InvalidOutput, OutputTruncated, Throttled
+from gateway.errors import BreakerOpen, ContentRefused, InvalidOutput, OutputTruncated, RepairDeferred, Throttled
 from gateway.gateway import Gateway
 from gateway.journal.entry import MAX_ENTRY_BYTES, Kept, encoded
 from gateway.journal.journal import COUNTS, PREFIX, ClaimJournal, Journal
@@ -27,6 +29,11 @@ from gateway.providers.fake.provider import Answer, FakeProvider
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from gateway.catalog_entries import Lane
+    from gateway.limits.group import LimitGroup
+    from gateway.limits.rates import Need
+    from gateway.limits.reservation import Reservation
 
 ENV = {"OPENAI_API_KEY": "k"}
 MINI, LUNA = ModelRef("openai", "gpt-5.4-mini"), ModelRef("openai", "gpt-6-luna")
@@ -66,12 +73,16 @@ class World:
     """A job whose claims are made by process after process, over one Redis."""
 
     def __init__(
-        self, *answers: Answer, registry: AnalysisRegistry = REGISTRY, cache: AnswerCache | None = None
+        self,
+        *answers: Answer,
+        registry: AnalysisRegistry = REGISTRY,
+        cache: AnswerCache | None = None,
+        admission: Admission | None = None,
     ) -> None:
         self.line = DictLine()
         self.provider = FakeProvider(ProviderConfig("openai", "fake"), script=answers)
         providers = ProviderSet({"openai": [self.provider.config]}, lambda _: self.provider)
-        self.gateway = Gateway(load_catalog(None, ENV), registry, providers, cache=cache)
+        self.gateway = Gateway(load_catalog(None, ENV), registry, providers, cache=cache, admission=admission)
         self.claims: list[ClaimLedger] = []
 
     def claim(self) -> ClaimLedger:
@@ -130,6 +141,36 @@ async def test_killed_in_mid_repair_only_the_repair_is_asked_for() -> None:
     assert kinds(world.claims[1]) == [CallKind.REPAIR]
     assert result.usage == Usage(2_000, 200)
     assert "no idea" in world.provider.requests[2].messages[-2].content
+
+
+@dataclass(slots=True)
+class Shuts(Told):
+    """Lets the first call in, and after `refusals` refusals the others."""
+
+    refusals: int = 2
+
+    async def reserve(
+        self, group: LimitGroup, need: Need, lane: Lane, *, may_wait: bool = True, retry: bool = False
+    ) -> Reservation:
+        if self.asked:
+            self.says = [BreakerOpen("lately failed")] if len(self.asked) <= self.refusals else []
+        return await super(Shuts, self).reserve(group, need, lane, may_wait=may_wait, retry=retry)
+
+
+async def test_a_repair_that_found_no_room_is_all_that_is_asked_for_later() -> None:
+    """And while there is still none, the job waits like one that has made no call: this time it has not."""
+    admission = Admission(Shuts(), sleep=Sleep())  # type: ignore[arg-type]
+    world = World(said("no idea"), said(GOOD), admission=admission)
+    with pytest.raises(RepairDeferred) as deferred:
+        await world.classify()
+    assert (deferred.value.raw_text, deferred.value.usage) == ("no idea", USAGE)
+
+    with pytest.raises(BreakerOpen):
+        await world.classify()
+    assert world.provider.calls == 1
+
+    result = await world.classify()
+    assert (result.data, result.repaired, world.provider.calls) == (GOOD, True, 2)
 
 
 async def test_killed_after_the_repair_nothing_is_asked_for() -> None:

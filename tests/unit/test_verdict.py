@@ -68,6 +68,7 @@ FIRST_CHOICE = {
     "malformed_completion": ("retry", "retry"),
     "server_error": ("retry", "retry"),
     "answer_awaited": ("retry", "retry"),
+    "repair_deferred": ("retry", "retry"),
     "limit_reached": ("snooze", "snooze"),
     "retries_spent": ("fallback", "snooze"),
     "breaker_open": ("fallback", "snooze"),
