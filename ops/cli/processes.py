@@ -47,7 +47,7 @@ def worker(
         float | None,
         typer.Option(
             min=0,
-            help="Seconds that open calls get after SIGTERM, before they are handed back; 9 s later the process is gone.",
+            help="Seconds that open calls get after SIGTERM, before they are handed back. It is gone within 9 s more.",
             show_default="20",
         ),
     ] = None,
@@ -62,8 +62,8 @@ def worker(
     Example: [bold]assayline worker --provider openai --slots 100[/bold]
     """
     settings, catalog = begin(directory)
-    from workers.logs import keep_from_celery
     from workers.departure import Departure
+    from workers.logs import keep_from_celery
     from workers.worker import WorkerOptions, chosen, run_worker
 
     keep_from_celery()
