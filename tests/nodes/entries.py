@@ -85,6 +85,7 @@ class DispatcherPlan:
 
     halt_at: Step | None = None
     gone_within_s: float = 60.0
+    health_port: int | None = None
     policy: Policy = field(
         default_factory=lambda: Policy(
             poll_s=0.2, dead_after_s=4.0, republish_after_s=1.0, rescue_every_s=0.1, republish_every_s=0.1
@@ -142,7 +143,8 @@ def dispatch(env: Mapping[str, str], log_path: str, plan: DispatcherPlan, pipe: 
         patch.object(CeleryPublisher, "publish", publish),
         patch("workers.dispatcher.GONE_WITHIN_S", plan.gone_within_s),
     ):
-        run_dispatcher(*load(), plan.policy)
+        health = Address(plan.health_port) if plan.health_port else None
+        run_dispatcher(*load(), plan.policy, health=health)
     _leave(0)
 
 
