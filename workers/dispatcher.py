@@ -19,11 +19,11 @@ from gateway.settings import Settings
 from tasks.announce import Announcer
 from tasks.dispatch import Dispatcher
 from tasks.dispatch_policy import Policy
+from tasks.engine import create_engine
 from tasks.headroom import LimitHeadroom
 from tasks.listen import ENDED, listen
 from tasks.mirror import mirror
 from tasks.patience import patiently
-from tasks.store import create_engine
 from workers.app import app
 from workers.build import configured, mirrored, required
 from workers.celery_settings import SYSTEM_QUEUE

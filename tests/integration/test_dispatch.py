@@ -18,12 +18,13 @@ from jobworld import ANALYSES, MODELS, PROVIDERS, JobWorld, job_world
 
 from tasks.dispatch import Dispatcher
 from tasks.dispatch_policy import Policy
+from tasks.engine import create_engine
 from tasks.mirror import MirroredAnalysis, mirror
 from tasks.poison import Suspicion
 from tasks.rescue import LONGEST_GAP_S
 from tasks.sql import statement
 from tasks.states import State
-from tasks.store import UNHELD_AFTER_S, create_engine
+from tasks.store import UNHELD_AFTER_S
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence

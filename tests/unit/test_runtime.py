@@ -53,7 +53,14 @@ def started(stuck: Stuck) -> Iterator[Runtime]:
     attempts = SimpleNamespace(tasks=set())
     store = SimpleNamespace(retire=nothing)
     runner = SimpleNamespace(
-        store=store, incarnation=None, run=stuck, hand_back=nothing, beat=nothing, attempts=attempts, stopping=False
+        store=store,
+        incarnation=None,
+        run=stuck,
+        hand_back=nothing,
+        beat=nothing,
+        give_back_unheld=nothing,
+        attempts=attempts,
+        stopping=False,
     )
 
     async def build() -> Services:
@@ -124,7 +131,7 @@ class HangingPostgres:
             await self.back.wait()
         return 0
 
-    beat = hand_back = statement
+    beat = hand_back = give_back_unheld = statement
 
     async def run(self, *_: object) -> None:
         self.begun.set()
@@ -191,7 +198,7 @@ class Beats:
     async def nothing(self, *_: object, **__: object) -> int:
         return 0
 
-    hand_back = nothing
+    hand_back = give_back_unheld = nothing
 
     async def beat(self, **_: object) -> None:
         with self.came:
