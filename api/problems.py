@@ -14,6 +14,7 @@ from fastapi import Response
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from api.limits import MAX_ERRORS, MAX_TEXT, RETRY_AFTER_S
+from tasks.words import BRANCHES
 
 MEDIA_TYPE = "application/problem+json"
 URN = "urn:assayline:problem:"
@@ -172,10 +173,6 @@ def tidy(text: str) -> str:
     """Text of others, cut, and without what JSON or a terminal cannot take (lone surrogates, control characters)."""
     cut = text if len(text) <= MAX_TEXT else f"{text[:MAX_TEXT]}…"
     return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in cut)
-
-
-BRANCHES = frozenset({"float", "str", "constrained-float", "constrained-str"})
-"""How pydantic names the branches of a field that takes a number or a text; no field is called so."""
 
 
 def _place(parts: Sequence[str | int]) -> str:

@@ -8,8 +8,9 @@ from uuid import UUID
 
 from pydantic import Field
 
-from api.answers import Answer, JsonMap
+from api.answers import Answer
 from tasks.replay.book import ReplayState
+from tasks.words import JsonMap
 
 
 class ReplayLine(Answer):

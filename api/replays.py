@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import asdict
 from typing import Annotated, Any
-from urllib.parse import urlencode
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, Path, Query
@@ -18,6 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from api.door import ReplayBody
 from api.jobs import once
 from api.limits import PLAN_WITHIN_S
+from api.listing import next_address
 from api.openapi import LINK, REPLAY_LOCATION, answers, body
 from api.problems import (
     INVALID,
@@ -31,12 +31,13 @@ from api.problems import (
     Problem,
 )
 from api.replay_answers import LeftOut, PlanAnswer, ReplayAnswer, ReplayLine, ReplaysAnswer, Skipped
-from api.requests import IdText, ReplayPage, WhichTenant
+from api.requests import ReplayPage, WhichTenant
 from api.services import Here, Services
 from tasks.replay import book
 from tasks.replay.costs import priced_by
 from tasks.replay.plan import Bearings, Plan
 from tasks.replay.request import ReplayRequest
+from tasks.words import IdText
 
 REPLAYS = "/v1/replays"
 QUERY_CANCELED = "57014"
@@ -81,10 +82,8 @@ async def listed(here: Here, wanted: Annotated[ReplayPage, Query()]) -> JSONResp
     asked: dict[str, Any] = {"states": wanted.state, "tenant": wanted.tenant, "before": wanted.before}
     async with here.connection() as connection:
         found = await book.page(connection, **asked, limit=wanted.limit + 1)
-    shown, following = found[: wanted.limit], None
-    if len(found) > wanted.limit:
-        said = wanted.model_dump(mode="json", exclude_none=True, exclude={"cursor"})
-        following = f"{REPLAYS}?{urlencode({**said, 'cursor': shown[-1].id}, doseq=True)}"
+    shown = found[: wanted.limit]
+    following = next_address(REPLAYS, wanted, str(shown[-1].id)) if len(found) > wanted.limit else None
     page = ReplaysAnswer(replays=[_line(one) for one in shown], next=following)
     headers = {"Link": f'<{following}>; rel="next"'} if following else {}
     return JSONResponse(page.model_dump(mode="json"), headers=headers)
