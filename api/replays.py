@@ -32,7 +32,7 @@ from api.problems import (
 )
 from api.replay_answers import LeftOut, PlanAnswer, ReplayAnswer, ReplayLine, ReplaysAnswer, Skipped
 from api.requests import ReplayPage, WhichTenant
-from api.services import Here, Services
+from api.services import Here, Services, no_parameters
 from tasks.replay import book
 from tasks.replay.costs import priced_by
 from tasks.replay.plan import Bearings, Plan
@@ -51,6 +51,7 @@ router = APIRouter(tags=["replays"], dependencies=[Depends(once)])
     REPLAYS,
     status_code=202,
     summary="Replay jobs that have ended",
+    dependencies=[Depends(no_parameters)],
     openapi_extra=body(ReplayRequest),
     responses=answers(
         {
