@@ -6,6 +6,8 @@ more when the replay is made.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -23,7 +25,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from tasks.words import BRANCHES, Closed, Hops, IdText, Lane, MaxAttempts, MaxTokens, Priority, Usd, Word, word
+from tasks.words import BRANCHES, Closed, Hops, IdText, Key, Lane, MaxAttempts, MaxTokens, Priority, Usd, Word, word
 
 MAX_IDS = 1_000
 """Jobs that can be named one by one."""
@@ -80,7 +82,8 @@ class ReplayFilter(Closed):
     )
     state: Annotated[list[Ended], Field(min_length=1, max_length=4)] | None = Field(
         None,
-        description="How they ended. Where it is not said: failed; of named jobs, anything but succeeded",
+        description="How they ended. Where it is not said: failed; of named jobs, anything but succeeded. Where it says"
+        " succeeded, and nothing else says which jobs, `all` must be said too",
     )
     error: Words | None = Field(
         None, description="What their last attempt ended with (`last_error` of a list), or the reason they stand with"
@@ -184,7 +187,9 @@ class ReplayRequest(Closed):
         }
     )
 
-    all: bool = Field(False, description="Every job that failed; instead of a filter")
+    all: bool = Field(
+        False, description="Every job that failed, or that ended as `filter.state` says; then there is no other filter"
+    )
     filter: ReplayFilter = Field(default_factory=ReplayFilter, validate_default=True)
     changes: ReplayChanges = Field(default_factory=ReplayChanges)
     again: bool = Field(False, description="Also jobs of which a replay waits, runs or has succeeded")
@@ -197,16 +202,33 @@ class ReplayRequest(Closed):
     dry_run: bool = Field(False, description="Say what would be replayed and what it may cost, and do nothing")
     made_by: Word | None = Field(None, description="Who asks for it")
     note: Annotated[str, word(500, shortest=1)] | None = Field(None, description="Why, in your words")
+    idempotency_key: Key | None = Field(
+        None,
+        description="The same key and request again is answered with the replay that it made; also as the header"
+        " Idempotency-Key. A key belongs to `filter.tenant`",
+    )
 
     @field_validator("filter")
     @classmethod
     def _says_which(cls, given: ReplayFilter, info: ValidationInfo) -> ReplayFilter:
-        everything = info.data.get("all")
-        if not given.said and not everything:
+        everything, alone = info.data.get("all"), given.said.keys() <= {"state"}
+        if everything and not alone:
+            raise PydanticCustomError("which", "either a filter or all, not both; a state alone may go with all")
+        if not everything and not given.said:
             raise PydanticCustomError("which", "say which jobs, or say all, for every job that failed")
-        if given.said and everything:
-            raise PydanticCustomError("which", "either a filter or all, not both")
+        if not everything and alone and "succeeded" in given.states:
+            raise PydanticCustomError("ever", "all that ever succeeded? Say which of them, or say all, too")
         return given
+
+    @property
+    def fingerprint(self) -> bytes:
+        """The hash of what is asked for, by which a repeated idempotency key is told from a conflicting one.
+
+        Who asks, and whether it is only tried, make no difference. Fields that are as they are where nobody names them
+        are left out, so that a request keeps its fingerprint when there are new ones.
+        """
+        asked = self.model_dump(mode="json", exclude_defaults=True, exclude={"made_by", "dry_run", "idempotency_key"})
+        return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).digest()
 
 
 def place_of(found: Mapping[str, Any]) -> str:
