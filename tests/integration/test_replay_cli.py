@@ -186,8 +186,9 @@ def test_a_key_makes_the_same_command_the_same_replay(cli: Cli, link: Link) -> N
 def test_another_bound_of_tokens_makes_the_estimate_less_sure(cli: Cli, link: Link) -> None:
     link.execute(
         "INSERT INTO assayline.calls (job_id, claim_no, call_no, kind, outcome, tenant, analysis, provider, account,"
-        " model, incarnation, started_at, input_tokens, output_tokens, cost_usd) SELECT id, 1, 1, 'answer', 'succeeded',"
-        " tenant, analysis, provider, 'main', model, id, now(), 9, 9, 0.5 FROM assayline.jobs WHERE id = %s",
+        " model, incarnation, started_at, input_tokens, output_tokens, cost_usd)"
+        " SELECT id, 1, 1, 'answer', 'succeeded', tenant, analysis, provider, 'main', model, id, now(), 9, 9, 0.5"
+        " FROM assayline.jobs WHERE id = %s",
         (failed(link),),
     )
     told = [cli("replay", "--all", "--dry-run", *more).stdout for more in ((), ("--with-max-tokens", "9000"))]
