@@ -15,12 +15,10 @@ import logging
 import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict
 from functools import partial
 from typing import Any
 
 from sqlalchemy import RowMapping
-from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from tasks.announce import Announcer
@@ -33,13 +31,11 @@ from tasks.poison import Suspicion
 from tasks.promotion import Promotions
 from tasks.release import LANES, Releases
 from tasks.replay.copy import copy
+from tasks.rescue import Answers, Rescuer
 from tasks.sql import statement
 from tasks.whereabouts import whereabouts
 
 log = logging.getLogger(__name__)
-
-LONGEST_GAP_S = 10.0
-"""A pause between two looks for dead workers beyond which the dispatcher no longer trusts what it sees."""
 
 
 class Dispatcher:
@@ -56,21 +52,20 @@ class Dispatcher:
         weights: Mapping[str, int] | None = None,
         announcer: Announcer | None = None,
         suspicion: Suspicion | None = None,
+        answers: Answers | None = None,
     ) -> None:
         self._engine = engine
         self._providers = tuple(providers)
         self._policy = policy or Policy()
-        self._suspicion = suspicion or Suspicion()
         self._outbox = Outbox(engine, publisher, republish_after_s=self._policy.republish_after_s, announcer=announcer)
         self._releases = Releases(
             engine, self._outbox, self._policy, headroom=headroom, weights=weights, on_out=self._on_out
         )
         self._promotions = Promotions(engine, self._policy)
+        self._rescuer = Rescuer(engine, self._policy, suspicion, answers)
         self._woken: dict[str, tuple[str, ...]] = {}
         self._wake = asyncio.Event()
         self._poll_due = 0.0
-        self._looked_at: float | None = None
-        self._blind_until = 0.0
 
     async def run(self, stop: asyncio.Event) -> None:
         """Work until `stop` is set. Survives the absence of Postgres and of the broker."""
@@ -108,12 +103,7 @@ class Dispatcher:
 
     async def rescue(self) -> int:
         """Put the jobs of dead workers and of stuck attempts back to wait; returns how many."""
-        if not self._watching():
-            return 0
-        policy = self._policy
-        rows = await self._write(
-            "rescue", dead_after_s=policy.dead_after_s, most=policy.most_per_pass, **asdict(self._suspicion)
-        )
+        rows = await self._rescuer.rescue()
         for row in rows:
             log.warning(
                 "job %s of a lost worker or stuck attempt is %s now (%s)", row["id"], row["state"], row["reason"]
@@ -121,17 +111,6 @@ class Dispatcher:
         self._on_due(*{row["provider"] for row in rows})
         await self._outbox.tell_ended(rows)
         return len(rows)
-
-    def _watching(self) -> bool:
-        """Whether this dispatcher has seen Postgres without a gap for as long as a dead worker's silence lasts.
-
-        After a failover or a stall of its own the living have had no chance to be heard.
-        """
-        now = asyncio.get_running_loop().time()
-        if self._looked_at is not None and now - self._looked_at > LONGEST_GAP_S + self._policy.rescue_every_s:
-            self._blind_until = now + self._policy.dead_after_s
-        self._looked_at = now
-        return now >= self._blind_until
 
     async def expire(self) -> int:
         """End the jobs whose `expires_at` or `deadline_at` passed while they waited."""
@@ -217,10 +196,7 @@ class Dispatcher:
         except Exception as error:
             if away(error):
                 log.warning("%s: trying again", type(error).__name__)
-                if isinstance(error, SQLAlchemyError):
-                    self._blind_until = asyncio.get_running_loop().time() + self._policy.dead_after_s
             else:
-                # It says nothing of whether the living are heard: one that comes each second must not stop rescues.
                 log.error("a fault of ours, trying again: %s", whereabouts(error))
             await asyncio.sleep(self._policy.poll_s)
 

@@ -20,7 +20,7 @@ from sqlalchemy.event import listens_for
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import AsyncAdaptedQueuePool
 
-from gateway.ledger import CallEnd, CallKind, CallStart
+from gateway.ledger import NOT_CALLED, CallEnd, CallKind, CallStart
 from gateway.messages import AnalysisResult, JsonObject, Usage
 from tasks.job import Claim
 from tasks.listen import LIVE_LINK
@@ -81,6 +81,10 @@ def create_engine(
 
 STATEMENT_TIMEOUT_S = 30.0
 """A statement that takes longer counts as Postgres being away. They take half a millisecond."""
+CLAIM_TIMEOUT_S = 10.0
+"""A claim's: nothing is lost by giving it up."""
+UNHELD_AFTER_S = CLAIM_TIMEOUT_S + 5.0
+"""So long after it was made a claim's reply has come, or comes no more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +112,8 @@ class Totals:
 class LastCall:
     """A claim's latest call and what is known of it, for a claim that is handed back."""
 
-    claim: Claim
+    job_id: UUID
+    claim_no: int
     call_no: int
     end: CallEnd
 
@@ -135,10 +140,11 @@ class JobStore:
         """Claim a released job and open its first call, or return None where the message is stale.
 
         `lease_s`: seconds after which the dispatcher takes the attempt for stuck. Not tried again on a lost
-        connection: the dispatcher republishes what stays `queued`, and rescues what stays `running`.
+        connection: the dispatcher republishes what stays `queued`, and the heartbeat finds what stays `running`.
         """
         rows = await self._all(
             "claim",
+            within_s=CLAIM_TIMEOUT_S,
             id=job_id,
             release=release,
             incarnation=incarnation.id,
@@ -291,10 +297,18 @@ class JobStore:
 
     async def hand_back(self, incarnation: Incarnation, ends: Sequence[LastCall]) -> int:
         """Give back every job the incarnation still runs; `ends` says what is known of their latest calls."""
+        return await self._hand_back(incarnation, ends, every=True)
+
+    async def hand_back_unheld(self, incarnation: Incarnation, claims: Sequence[tuple[UUID, int]]) -> int:
+        """Give back claims of which the incarnation had no reply, so that it has made no call under them."""
+        return await self._hand_back(incarnation, [LastCall(*claim, 1, NOT_CALLED) for claim in claims], every=False)
+
+    async def _hand_back(self, incarnation: Incarnation, ends: Sequence[LastCall], *, every: bool) -> int:
         rows = await self._patiently(
             "hand_back",
             incarnation=incarnation.id,
             providers=list(incarnation.providers),
+            every=every,
             ends=json.dumps(storable([_last_call(end) for end in ends])),
         )
         return int(rows[0]["count"])
@@ -317,6 +331,22 @@ class JobStore:
         )
         return Beat(bool(rows[0]["fresh"]), tuple(held[place - 1] for place in rows[0]["lost"]))
 
+    async def unheld(self, incarnation: Incarnation, held: Sequence[tuple[UUID, int]]) -> Sequence[tuple[UUID, int]]:
+        """Return the claims that are the incarnation's, and that are not among those it holds: no reply came.
+
+        Claims are job and `claim_no`. Those so young that their replies may still come are left out.
+        """
+        rows = await self._all(
+            "unheld",
+            engine=self._beats,
+            incarnation=incarnation.id,
+            providers=list(incarnation.providers),
+            jobs=[job_id for job_id, _ in held],
+            claims=[claim_no for _, claim_no in held],
+            unheld_after_s=UNHELD_AFTER_S,
+        )
+        return [(row["id"], row["claim_no"]) for row in rows]
+
     async def retire(self, incarnation: Incarnation) -> None:
         """Take a stopped incarnation off the list."""
         async with self._engine.connect() as connection:
@@ -334,8 +364,10 @@ class JobStore:
     async def _patiently(self, name: str, **parameters: Any) -> Sequence[RowMapping]:
         return await patiently(lambda: self._all(name, **parameters))
 
-    async def _all(self, name: str, engine: AsyncEngine | None = None, **parameters: Any) -> Sequence[RowMapping]:
-        async with asyncio.timeout(STATEMENT_TIMEOUT_S), (engine or self._engine).connect() as connection:
+    async def _all(
+        self, name: str, engine: AsyncEngine | None = None, within_s: float = STATEMENT_TIMEOUT_S, **parameters: Any
+    ) -> Sequence[RowMapping]:
+        async with asyncio.timeout(within_s), (engine or self._engine).connect() as connection:
             return (await connection.execute(statement(name), parameters)).mappings().all()
 
 
@@ -358,8 +390,8 @@ def _call_end(end: CallEnd) -> dict[str, Any]:
 
 def _last_call(last: LastCall) -> JsonObject:
     return {
-        "job_id": str(last.claim.id),
-        "claim_no": last.claim.claim_no,
+        "job_id": str(last.job_id),
+        "claim_no": last.claim_no,
         "call_no": last.call_no,
         **_end_as_json(last.end),
     }

@@ -50,7 +50,6 @@ COST = Decimal("0.25")
 USAGE = Usage(10, 5, 2)
 ANSWERED = CallEnd(CallOutcome.SUCCEEDED, 0.5, USAGE, COST, "stop", "req-1")
 TIMED_OUT = CallEnd(CallOutcome.FAILED, 0.5, error="timeout", error_message="no answer")
-NOT_CALLED = CallEnd(CallOutcome.NOT_CALLED, 0.0)
 TOTALS = Totals(USAGE, COST, 0.5, 1)
 CAUSE: dict[str, Any] = {"error": "timeout", "move": "fail"}
 LEGAL_BY_NAME = {move.name: move for move in MOVES}

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import signal
+from collections.abc import Coroutine
+from typing import Any
 
 import uvloop
 
 from gateway.analyses.registry import load_analyses
 from gateway.catalog import Catalog
+from gateway.journal.journal import Journal
 from gateway.limits.groups import LimitGroups
 from gateway.limits.limiter import Limiter
 from gateway.redis_line import RedisLine
@@ -18,6 +21,7 @@ from tasks.dispatch_policy import Policy
 from tasks.headroom import LimitHeadroom
 from tasks.listen import ENDED, listen
 from tasks.mirror import mirror
+from tasks.patience import patiently
 from tasks.store import create_engine
 from workers.app import app
 from workers.build import configured, mirrored, required
@@ -71,7 +75,9 @@ async def _dispatch(settings: Settings, catalog: Catalog, policy: Policy, health
     headroom = LimitHeadroom(Limiter(line, "dispatcher"), LimitGroups(catalog))
     telling = asyncio.create_task(listen(engine, ENDED, Announcer(line).pass_on))
     try:
-        await mirror(engine, *mirrored(catalog, load_analyses()))
+        entries = mirrored(catalog, load_analyses())
+        if not await _unless(stop, patiently(lambda: mirror(engine, *entries))):
+            return
         dispatcher = WatchedDispatcher(
             engine,
             publisher,
@@ -80,6 +86,7 @@ async def _dispatch(settings: Settings, catalog: Catalog, policy: Policy, health
             headroom=headroom,
             weights=catalog.weights(),
             announcer=Announcer(line),
+            answers=Journal(line) if settings.journal_enabled else None,
             health=health,
         )
         health.loop.start()
@@ -90,3 +97,15 @@ async def _dispatch(settings: Settings, catalog: Catalog, policy: Policy, health
         await line.aclose()
         await asyncio.to_thread(publisher.close)
         await engine.dispose()
+
+
+async def _unless(stop: asyncio.Event, work: Coroutine[Any, Any, None]) -> bool:
+    """Do what may have to wait for Postgres; whether it was done before one was told to stop."""
+    doing, told = asyncio.create_task(work), asyncio.create_task(stop.wait())
+    await asyncio.wait({doing, told}, return_when=asyncio.FIRST_COMPLETED)
+    told.cancel()
+    if not doing.done():
+        doing.cancel()
+        return False
+    doing.result()
+    return True
