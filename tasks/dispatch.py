@@ -53,7 +53,22 @@ class Dispatcher:
         announcer: Announcer | None = None,
         suspicion: Suspicion | None = None,
         answers: Answers | None = None,
+        passed: Callable[[str], object] = lambda work: None,
     ) -> None:
+        """Take what it works with.
+
+        Args:
+            engine: `create_engine(…, durable=False)`.
+            publisher: sends messages.
+            providers: whose jobs it releases.
+            policy: figures.
+            headroom: what the limits have room for; None: whatever the slots bear.
+            weights: of tenants whose turns are not single.
+            announcer: tells those who wait of what the dispatcher ends; None: nobody.
+            suspicion: when a job is taken for poison.
+            answers: where those lie that were not stored.
+            passed: called with the name of each piece of work that went well, see `Policy.periods_s`.
+        """
         self._engine = engine
         self._providers = tuple(providers)
         self._policy = policy or Policy()
@@ -63,6 +78,7 @@ class Dispatcher:
         )
         self._promotions = Promotions(engine, self._policy)
         self._rescuer = Rescuer(engine, self._policy, suspicion, answers)
+        self._passed = passed
         self._woken: dict[str, tuple[str, ...]] = {}
         self._wake = asyncio.Event()
         self._poll_due = 0.0
@@ -72,7 +88,7 @@ class Dispatcher:
         jobs = [
             self._release_for_ever(),
             self._promote_for_ever(),
-            *(self._repeat(every, chore) for every, chore in self._chores()),
+            *(self._repeat(name, chore) for name, chore in self._chores().items()),
         ]
         if self._policy.listen:
             jobs.append(listen(self._engine, "assayline_due", self._on_due))
@@ -122,19 +138,15 @@ class Dispatcher:
         """Make the new jobs of replays, as their rates allow; returns how many portions there were."""
         return await copy(self._engine, self._policy.replay_portion)
 
-    def _chores(self) -> tuple[tuple[float, Callable[[], Awaitable[object]]], ...]:
-        policy = self._policy
-        chores: tuple[tuple[float, Callable[[], Awaitable[object]]], ...] = (
-            (policy.republish_every_s, self.republish),
-            (policy.expire_every_s, self.expire),
-            (policy.replay_every_s, self.replay),
-        )
-        return (*chores, (policy.rescue_every_s, self.rescue)) if policy.rescue else chores
+    def _chores(self) -> Mapping[str, Callable[[], Awaitable[object]]]:
+        """What is done at its times, by name."""
+        chores = {"republish": self.republish, "expire": self.expire, "replay": self.replay, "rescue": self.rescue}
+        return {name: chore for name, chore in chores.items() if name in self._policy.chores_s}
 
     async def _release_for_ever(self) -> None:
         while True:
             for provider, lanes in self._take_woken().items():
-                await self._tried(partial(self.release, provider, lanes))
+                await self._tried(f"release {provider}", partial(self.release, provider, lanes))
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._pause_s()):
                     await self._wake.wait()
@@ -147,7 +159,7 @@ class Dispatcher:
                 nonlocal next_in_s
                 next_in_s = await self.promote()
 
-            await self._tried(promote)
+            await self._tried("promote", promote)
             await asyncio.sleep(min(self._policy.poll_s, next_in_s))
 
     def _pause_s(self) -> float:
@@ -184,20 +196,21 @@ class Dispatcher:
         """Have those look that are well: they may take over. Two that are not would wake each other for ever."""
         self._on_due(*(f"{other}.{lane}" for other in self._providers if not self._releases.is_out(other)))
 
-    async def _repeat(self, every_s: float, chore: Callable[[], Awaitable[object]]) -> None:
+    async def _repeat(self, name: str, chore: Callable[[], Awaitable[object]]) -> None:
         while True:
-            await self._tried(chore)
-            await asyncio.sleep(every_s)
+            await self._tried(name, chore)
+            await asyncio.sleep(self._policy.chores_s[name])
 
-    async def _tried(self, work: Callable[[], Awaitable[object]]) -> None:
+    async def _tried(self, name: str, work: Callable[[], Awaitable[object]]) -> None:
         """Run one piece of work. Whatever goes wrong, the other work goes on, and this is tried again at its turn."""
         try:
             await work()
+            self._passed(name)
         except Exception as error:
             if away(error):
-                log.warning("%s: trying again", type(error).__name__)
+                log.warning("%s: %s, trying again", name, type(error).__name__)
             else:
-                log.error("a fault of ours, trying again: %s", whereabouts(error))
+                log.error("%s: a fault of ours, trying again: %s", name, whereabouts(error))
             await asyncio.sleep(self._policy.poll_s)
 
     async def _write(self, name: str, **parameters: Any) -> Sequence[RowMapping]:

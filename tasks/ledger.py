@@ -18,8 +18,9 @@ from gateway.ledger import NOT_CALLED, CallEnd, CallOutcome, CallStart
 from gateway.messages import Usage
 from gateway.pricing import NOTHING_USD
 from gateway.redis_line import Command
+from tasks.ends import Totals
 from tasks.job import Claim
-from tasks.store import JobStore, Totals
+from tasks.store import JobStore
 
 
 class JobLedger:

@@ -21,11 +21,12 @@ from gateway.ledger import CallLedger
 from gateway.messages import AnalysisResult, ModelRef
 from tasks.announce import Announcer
 from tasks.attempts import Attempts
+from tasks.ends import LastCall
 from tasks.job import Claim
 from tasks.ledger import JobLedger
 from tasks.patience import away
 from tasks.sparingly import Sparingly
-from tasks.store import Incarnation, JobStore, LastCall
+from tasks.store import Incarnation, JobStore
 from tasks.verdict import (
     ALL_FAILED,
     DeadLetter,

@@ -20,11 +20,13 @@ from gateway.ledger import CallEnd, CallKind, CallOutcome, CallStart
 from gateway.messages import AnalysisResult, ModelRef, Usage
 from tasks.dispatch import Dispatcher
 from tasks.dispatch_policy import Policy
+from tasks.ends import Totals
+from tasks.engine import create_engine
 from tasks.mirror import MirroredAnalysis, mirror
 from tasks.run import Runner
 from tasks.sql import statement
 from tasks.states import MOVES
-from tasks.store import Incarnation, JobStore, Totals, create_engine
+from tasks.store import Incarnation, JobStore
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence

@@ -17,16 +17,17 @@ from gateway.limits.limiter import Limiter
 from gateway.redis_line import RedisLine
 from gateway.settings import Settings
 from tasks.announce import Announcer
+from tasks.dispatch import Dispatcher
 from tasks.dispatch_policy import Policy
+from tasks.engine import create_engine
 from tasks.headroom import LimitHeadroom
 from tasks.listen import ENDED, listen
 from tasks.mirror import mirror
 from tasks.patience import patiently
-from tasks.store import create_engine
 from workers.app import app
 from workers.build import configured, mirrored, required
 from workers.celery_settings import SYSTEM_QUEUE
-from workers.health.dispatcher import DispatcherHealth, WatchedDispatcher, periods
+from workers.health.dispatcher import DispatcherHealth
 from workers.health.neighbours import Broker, postgres_answers
 from workers.health.server import Address, answering
 from workers.health.thresholds import Thresholds
@@ -56,7 +57,7 @@ def run_dispatcher(
     policy = policy or Policy()
     database_url = required(settings.database_url, "ASSAYLINE_DATABASE_URL")
     watched = DispatcherHealth(
-        periods(configured(catalog), policy),
+        policy.periods_s(configured(catalog)),
         Broker(app, [SYSTEM_QUEUE]),
         lambda: postgres_answers(database_url),
         thresholds=thresholds or Thresholds(),
@@ -78,7 +79,7 @@ async def _dispatch(settings: Settings, catalog: Catalog, policy: Policy, health
         entries = mirrored(catalog, load_analyses())
         if not await _unless(stop, patiently(lambda: mirror(engine, *entries))):
             return
-        dispatcher = WatchedDispatcher(
+        dispatcher = Dispatcher(
             engine,
             publisher,
             configured(catalog),
@@ -87,7 +88,7 @@ async def _dispatch(settings: Settings, catalog: Catalog, policy: Policy, health
             weights=catalog.weights(),
             announcer=Announcer(line),
             answers=Journal(line) if settings.journal_enabled else None,
-            health=health,
+            passed=health.passed,
         )
         health.loop.start()
         await dispatcher.run(stop)

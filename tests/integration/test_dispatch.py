@@ -18,12 +18,13 @@ from jobworld import ANALYSES, MODELS, PROVIDERS, JobWorld, job_world
 
 from tasks.dispatch import Dispatcher
 from tasks.dispatch_policy import Policy
+from tasks.engine import create_engine
 from tasks.mirror import MirroredAnalysis, mirror
 from tasks.poison import Suspicion
 from tasks.rescue import LONGEST_GAP_S
 from tasks.sql import statement
 from tasks.states import State
-from tasks.store import UNHELD_AFTER_S, create_engine
+from tasks.store import UNHELD_AFTER_S
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -454,9 +455,30 @@ async def test_what_was_not_published_goes_out_at_once_when_the_broker_is_back(w
 
 async def test_without_rescue_there_is_no_rescue(world: JobWorld) -> None:
     """The switch by which a bench shows what rescue is worth."""
-    names = {chore.__name__ for _, chore in world.dispatcher(Policy(rescue=False))._chores()}
+    names = set(world.dispatcher(Policy(rescue=False))._chores())
     assert names == {"republish", "expire", "replay"}
-    assert {chore.__name__ for _, chore in world.dispatcher()._chores()} == names | {"rescue"}
+    assert set(world.dispatcher()._chores()) == names | {"rescue"}
+
+
+async def test_what_goes_well_is_told_and_what_does_not_is_tried_again(world: JobWorld) -> None:
+    passed: list[str] = []
+    policy = Policy(poll_s=0.01, republish_every_s=0.01)
+    dispatcher = Dispatcher(world.engine, world.broker, PROVIDERS, policy, passed=passed.append)
+    failed = asyncio.Event()
+
+    async def fails() -> int:
+        if len(passed) > 20:
+            failed.set()
+        raise sqlalchemy.exc.ProgrammingError("SELECT", {}, Exception("no such column"))
+
+    dispatcher.republish = fails  # type: ignore[method-assign]
+    stop = asyncio.Event()
+    async with asyncio.TaskGroup() as group:
+        group.create_task(dispatcher.run(stop))
+        async with asyncio.timeout(10.0):
+            await failed.wait()
+        stop.set()
+    assert set(passed) == set(policy.periods_s(PROVIDERS)) - {"republish"}
 
 
 # The mirror -------------------------------------------------------------------------------------------------------

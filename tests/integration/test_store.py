@@ -50,13 +50,14 @@ from tasks.clock.runs import Runs
 from tasks.clock.schedule import Schedule
 from tasks.clock.window import Window
 from tasks.diversion import Diversion, Spare
+from tasks.ends import LastCall
 from tasks.headroom import GroupRoom
 from tasks.job import Claim
 from tasks.ledger import JobLedger
 from tasks.pauses import PauseKind, pause
 from tasks.run import Ending
 from tasks.states import MOVES, State
-from tasks.store import Incarnation, JobStore, LastCall
+from tasks.store import Incarnation, JobStore
 from tasks.upkeep import upkeep
 
 if TYPE_CHECKING:

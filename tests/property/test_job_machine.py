@@ -36,9 +36,9 @@ from gateway.errors import (
     Timeout,
 )
 from gateway.ledger import CallKind
+from tasks.ends import LastCall
 from tasks.ledger import JobLedger
 from tasks.states import LEGAL, TERMINAL
-from tasks.store import LastCall
 from tasks.verdict import Rules, Snooze, Verdict, verdict
 
 if TYPE_CHECKING:

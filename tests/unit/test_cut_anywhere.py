@@ -30,9 +30,10 @@ from gateway.messages import AnalysisResult, ModelRef
 from gateway.provider_set import ProviderSet
 from gateway.providers.base import ProviderConfig
 from gateway.providers.fake.provider import FakeProvider
+from tasks.ends import LastCall
 from tasks.job import Claim
 from tasks.run import Ending, Runner
-from tasks.store import Beat, Incarnation, LastCall
+from tasks.store import Beat, Incarnation
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
