@@ -15,7 +15,7 @@ from sqlalchemy.pool import QueuePool
 from api import replays as routes
 from api.limits import PLANS_AT_ONCE
 from api.replay_answers import PlanAnswer, ReplayAnswer, ReplayLine
-from tasks.store import POOL_SIZE
+from tasks.engine import POOL_SIZE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

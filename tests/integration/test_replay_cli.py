@@ -25,7 +25,7 @@ from gateway.analyses import registry
 from gateway.analyses.registry import AnalysisRegistry
 from ops.cli import replays as watching
 from ops.cli.main import app
-from tasks import store
+from tasks import engine
 from tasks.replay import book
 
 OURS = ("ASSAYLINE_", "OPENAI_", "LLM_", "LOG_", "TRACE_")
@@ -206,7 +206,7 @@ def test_while_another_replay_is_made_the_message_is_true(
     assert (told.exit_code, "another replay is being made" in told.stderr) == (1, True)
     with link.transaction():
         link.execute("LOCK TABLE assayline.replays")
-        monkeypatch.setattr(store, "SESSION", "SET lock_timeout TO '50ms'")
+        monkeypatch.setattr(engine, "SESSION", "SET lock_timeout TO '50ms'")
         held = cli("replays")
     assert (held.exit_code, "others hold what it needs" in held.stderr) == (1, True)
     assert "is the server running" not in told.stderr + held.stderr
