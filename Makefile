@@ -3,10 +3,10 @@
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check bench up lock clean
+.PHONY: help setup demo test test-brokers check bench up lock clean
 
 help: ## list the commands
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## build .venv from the lock files (instant when nothing changed)
 	@PYTHON="$(PYTHON)" sh ops/setup.sh
@@ -16,6 +16,15 @@ demo: setup ## start everything, run real jobs, show their results, stop
 
 test: setup ## run all tests, two files at a time
 	@$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile $(ARGS)
+
+# Those with workers, a dispatcher and a broker between them; of the deaths at every step those that a message survives.
+KILLED := tests/fault/test_kill_at_every_step.py::test_killed
+BROKER_TESTS := tests/integration/test_worker.py tests/fault/test_messages.py tests/fault/test_shutdown.py \
+	$(KILLED)_before_the_end_is_written $(KILLED)_in_mid_call $(KILLED)_once_the_end_is_written
+
+test-brokers: setup ## run the tests that go through a broker over RabbitMQ, and over Redis behind Sentinels
+	@for broker in rabbitmq sentinel; do echo "over $$broker:"; ASSAYLINE_TEST_BROKER=$$broker \
+		$(BIN)/python -m pytest -rs --numprocesses=2 --dist=loadfile $(BROKER_TESTS) $(ARGS) || exit 1; done
 
 check: setup ## lint, format, types, layers
 	@$(BIN)/ruff check .

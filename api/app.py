@@ -14,7 +14,7 @@ from sqlalchemy.exc import TimeoutError as NoConnection
 from starlette.exceptions import HTTPException
 from starlette.routing import Route
 
-from api import calls, cancellations, health, jobs, metrics, providers, reference, replays
+from api import calls, cancellations, health, jobs, metrics, pauses, providers, reference, replays
 from api.guard import Guard
 from api.openapi import document
 from api.problems import (
@@ -42,6 +42,7 @@ ROUTERS = (
     jobs.router,
     cancellations.router,
     replays.router,
+    pauses.router,
     calls.router,
     reference.router,
     providers.router,

@@ -29,7 +29,7 @@ from api.problems import (
     Kind,
     ProblemDocument,
 )
-from api.requests import CancellationRequest, JobRequest
+from api.requests import CancellationRequest, JobRequest, PauseRequest
 from tasks.replay.request import ReplayRequest
 
 Json = dict[str, Any]
@@ -58,7 +58,7 @@ OF_STATUS: Mapping[int, Json] = {
 }
 """Headers that come with a status."""
 
-BODIES: tuple[type[BaseModel], ...] = (JobRequest, CancellationRequest, ReplayRequest)
+BODIES: tuple[type[BaseModel], ...] = (JobRequest, CancellationRequest, ReplayRequest, PauseRequest)
 """Request bodies, which `api.door` reads and FastAPI does not know of."""
 
 
@@ -75,7 +75,7 @@ WITH_KEY = (UNAUTHORIZED, BUSY, STOPPING, TOO_SLOW, TOO_LARGE)
 """And what any request that needs the key may meet."""
 
 WITH_STORE = (STORE_AWAY, NOT_MIGRATED)
-STORED = ("/v1/jobs", "/v1/cancellations", "/v1/replays", "/v1/calls", "/metrics")
+STORED = ("/v1/jobs", "/v1/cancellations", "/v1/replays", "/v1/calls", "/v1/pauses", "/metrics")
 """Beginnings of the addresses that ask Postgres, and may meet these."""
 
 ABOUT = f"""Hands LLM analysis jobs to Assayline and tells what became of them.

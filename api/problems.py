@@ -46,6 +46,7 @@ WRONG_METHOD = Kind("method-not-allowed", 405, "This address does not take this 
 TOO_SLOW = Kind("body-timeout", 408, "The body did not arrive in time")
 CONFLICT = Kind("idempotency-conflict", 409, "The idempotency key was used for another request")
 REPLAY_ENDED = Kind("replay-ended", 409, "The replay is done, or was stopped")
+PAUSE_BLOCKED = Kind("pause-blocked", 409, "A release, or another change of pauses, does not end; nothing is changed")
 TOO_LARGE = Kind("too-large", 413, "More bytes than are taken")
 WRONG_MEDIA_TYPE = Kind("unsupported-media-type", 415, "The body must be application/json")
 INVALID = Kind("invalid", 422, "A field cannot be accepted")
@@ -63,8 +64,8 @@ STOPPING = Kind("stopping", 503, "The service is being stopped")
 KINDS = (
     NOT_HTTP,
     NOT_JSON, UNAUTHORIZED, NO_SUCH_PAGE, NO_SUCH_JOB, NO_SUCH_REPLAY, NO_SUCH_ANALYSIS, NO_SUCH_PROMPT, WRONG_METHOD,
-    TOO_SLOW, CONFLICT, REPLAY_ENDED, TOO_LARGE, WRONG_MEDIA_TYPE, INVALID, UNKNOWN_ANALYSIS, UNKNOWN_MODEL, TOO_MUCH,
-    FAULT, STORE_AWAY, NOT_MIGRATED, REPLAY_BEING_MADE, NOT_READY, BUSY, STOPPING,
+    TOO_SLOW, CONFLICT, REPLAY_ENDED, PAUSE_BLOCKED, TOO_LARGE, WRONG_MEDIA_TYPE, INVALID, UNKNOWN_ANALYSIS,
+    UNKNOWN_MODEL, TOO_MUCH, FAULT, STORE_AWAY, NOT_MIGRATED, REPLAY_BEING_MADE, NOT_READY, BUSY, STOPPING,
 )  # fmt: skip
 
 

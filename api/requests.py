@@ -12,6 +12,7 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, Field
 
 from api.limits import MAX_PAGE, MAX_WAIT_S, PAGE
+from tasks.pauses import MOST_NAME, MOST_WHY, PauseKind
 from tasks.producer.errors import MAX_BYTES
 from tasks.producer.jobs import Job
 from tasks.replay.book import ReplayState
@@ -136,6 +137,18 @@ class CancellationRequest(Closed):
         return self.model_dump(exclude={"dry_run", "cursor"})
 
 
+class PauseRequest(Closed):
+    """What to stop."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"kind": "queue", "name": "openai.bulk", "why": "ann"}]})
+
+    kind: Literal["provider", "queue", "analysis", "tenant"]
+    name: Annotated[str, word(MOST_NAME, shortest=1)] = Field(
+        description="Which one: `openai`, `openai.bulk`, `code_quality`, or a tenant's name"
+    )
+    why: Annotated[str, word(MOST_WHY)] = Field("", description="A remark for whoever finds the jobs waiting")
+
+
 class Parameters(BaseModel):
     """Base of query parameters: unknown ones are refused. They come as text, so numbers are read out of it."""
 
@@ -146,6 +159,13 @@ class WhichTenant(Parameters):
     """Whose job it must be."""
 
     tenant: Word | None = Field(None, description="Only if it is this tenant's; else there is no such job")
+
+
+class WhichPause(Parameters):
+    """Which pause."""
+
+    kind: PauseKind
+    name: Annotated[str, word(MOST_NAME, shortest=1)] = Field(description="Which one, as it was paused")
 
 
 class Waiting(WhichTenant):
@@ -198,5 +218,7 @@ class ReplayPage(Paged):
     )
 
 
-ONCE = frozenset({"wait", "tenant", "analysis", "subject", "tag", "limit", "cursor", "outcome", "provider"})
+ONCE = frozenset(
+    {"wait", "tenant", "analysis", "subject", "tag", "limit", "cursor", "outcome", "provider", "kind", "name"}
+)
 """Parameters that have one value: given twice, one reader takes the first and the next the last."""

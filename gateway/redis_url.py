@@ -30,6 +30,10 @@ SENTINEL_TIMEOUT_S = 0.3
 `RedisLine` gives the whole exchange. They answer from memory, in a fraction of a millisecond."""
 PARAMETERS = ("master_name", "sentinel_username", "sentinel_password")
 
+BY_TLS = ("sentinels", "rediss+sentinel", "redis+sentinels", "sentinel+rediss", "sentinel+ssl")
+"""How other libraries write Sentinels that are spoken to by TLS."""
+NO_TLS = "TLS to Sentinels is not supported; docs/brokers.md says what is"
+
 _HOST = re.compile(r"(?P<host>\[[0-9A-Fa-f:.%]+\]|[^\[\]:,\s]+)(?::(?P<port>\d{1,5}))?")
 
 
@@ -102,6 +106,16 @@ def scheme_of(url: str) -> str:
     return scheme if separator else ""
 
 
+def refuse_tls(url: str, variable: str) -> None:
+    """Say of a URL that means Sentinels by TLS that there are none, rather than that it is of no known kind.
+
+    Raises:
+        ConfigurationError: it means them; the message names `variable`.
+    """
+    if scheme_of(url) in BY_TLS:
+        raise ConfigurationError(f"{variable}: {NO_TLS}")
+
+
 def checked(url: str, variable: str) -> str:
     """Return a URL that leads to a Redis.
 
@@ -109,6 +123,7 @@ def checked(url: str, variable: str) -> str:
         ConfigurationError: it does not; the message names `variable` and holds nothing of the URL.
     """
     scheme = scheme_of(url)
+    refuse_tls(url, variable)
     if scheme not in SCHEMES:
         raise ConfigurationError(f"{variable} must begin with {PLAIN_SCHEMES[0]}:// (or {_others(SCHEMES[1:])})")
     if scheme == SENTINEL:
@@ -126,6 +141,8 @@ def place_of(url: str) -> str:
 
 def _parameters(query: str, variable: str) -> dict[str, str]:
     given = dict(parse_qsl(query, keep_blank_values=True))
+    if any(name.startswith("ssl") for name in given):
+        raise ConfigurationError(f"{variable}: {NO_TLS}")
     if given.keys() - set(PARAMETERS):  # not named: of a URL badly encoded it could be a part of the password
         raise ConfigurationError(f"{variable}: after the ? it may say {', '.join(PARAMETERS)}, nothing else")
     if not given.get("master_name"):

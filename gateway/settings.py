@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from gateway.errors import ConfigurationError
 from gateway.redis_url import SCHEMES as REDIS_SCHEMES
-from gateway.redis_url import SENTINEL, Sentinels, scheme_of
+from gateway.redis_url import SENTINEL, Sentinels, refuse_tls, scheme_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -153,7 +153,10 @@ def _without_driver(url: str | None) -> str | None:
 
 def _redis_url(url: str | None) -> str | None:
     """Check what Sentinels are said to be. Other kinds are judged by who connects, which may know more of them."""
-    if url is not None and scheme_of(url) == SENTINEL:
+    if url is None:
+        return None
+    refuse_tls(url, "ASSAYLINE_REDIS_URL")
+    if scheme_of(url) == SENTINEL:
         Sentinels.parse(url, "ASSAYLINE_REDIS_URL")
     return url
 
@@ -161,6 +164,7 @@ def _redis_url(url: str | None) -> str | None:
 def _broker_url(url: str | None) -> str | None:
     if url is None:
         return None
+    refuse_tls(url, "ASSAYLINE_BROKER_URL")
     scheme = scheme_of(url)
     if scheme not in BROKER_SCHEMES:
         known = ", ".join(f"{name}://" for name in BROKER_SCHEMES)

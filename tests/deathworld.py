@@ -61,10 +61,12 @@ def judge(
     suspicion: Suspicion,
     *,
     dead_after_s: float = DEAD_AFTER_S,
+    gone: int = -1,
 ) -> list[tuple[Job, str, bool]]:
     """What becomes of the jobs that died with a worker: each with its move, and whether it is kept apart.
 
     `dead`: when each worker died so far, this one included, and which. Deaths in `Job.deaths` are the earlier ones.
+    `gone`: the most deaths of a job that an earlier pass has moved already; -1: there was none.
     """
     found = []
     most = max((len(job.deaths) for job in lost), default=0)
@@ -75,7 +77,7 @@ def judge(
         first_at = job.deaths[0][0] if job.deaths else math.inf
         others = sum(number not in own and at >= first_at - dead_after_s for at, number in dead)
         calm = deaths > 0 and others <= deaths + 1
-        alone = deaths == most and as_many[deaths] == 1
+        alone = deaths == most and as_many[deaths] == 1 and deaths > gone
         move = "bury" if job.attempts >= max_attempts else "rescue"
         if deaths >= suspicion.rescues and ((calm and alone) or deaths + 1 >= suspicion.certain):
             move = "poison"

@@ -18,6 +18,7 @@ from sqlalchemy import text
 
 from gateway.ledger import CallEnd, CallKind, CallOutcome, CallStart
 from gateway.messages import AnalysisResult, ModelRef, Usage
+from tasks import pauses
 from tasks.dispatch import Dispatcher
 from tasks.dispatch_policy import Policy
 from tasks.ends import Totals
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from gateway.redis_line import Command
     from tasks.headroom import Headroom
     from tasks.job import Claim, Released
+    from tasks.pauses import PauseKind
 
     Analysis = Callable[[Claim, CallLedger], Awaitable[AnalysisResult]]
 
@@ -189,6 +191,17 @@ class JobWorld:
     def cancel(self, job: UUID) -> str:
         [row] = self.sql("SELECT assayline_cancel(%s) AS state", job)
         return str(row["state"])
+
+    async def pause(self, kind: PauseKind, name: str, why: str = "") -> int:
+        """Pause something of which nothing is locked; how many jobs wait again."""
+        async with self.engine.connect() as connection:
+            done = await pauses.pause(connection, kind, name, why)
+        assert done.held == 0
+        return done.jobs
+
+    async def resume(self, kind: PauseKind, name: str) -> bool:
+        async with self.engine.connect() as connection:
+            return await pauses.resume(connection, kind, name)
 
     async def worker(self, slots: int = 4, providers: tuple[str, ...] = PROVIDERS) -> Incarnation:
         """A new incarnation that has sent its first heartbeat."""

@@ -98,7 +98,9 @@ def wait_until_served(database_url: str, gone: Callable[[], bool]) -> None:
 
 def _drop_leftovers(connection: Any) -> None:
     """Cancel what a demo that was killed left behind: its jobs would run now, before ours."""
-    left = store.page(connection, states=OPEN, tenant=None, analysis=None, before=None, limit=MOST_LEFTOVERS)
+    left = store.page(
+        connection, states=OPEN, tenant=None, analysis=None, provider=None, before=None, limit=MOST_LEFTOVERS
+    )
     for row in left:
         if row["source"] == SOURCE_NAME:
             connection.execute("SELECT public.assayline_cancel(%s)", [row["id"]])

@@ -5,36 +5,25 @@ It looks for progress, not for a process id: a worker that lives and no longer s
 
 from __future__ import annotations
 
-import socket
 import time
+from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import psycopg
 import typer
 
 from ops.cli import target
 from ops.cli.exit_codes import FAILED, OK
-from ops.cli.liveness import complaint
+from ops.cli.liveness import complaint, dispatchers, workers
 from ops.cli.screen import DEFAULT_DIRECTORY, AsJson, Directory, Screen
 from ops.cli.troubles import BadInput
 from ops.supervisor import ports
+from tasks.dispatch_policy import Policy
 
 BEAT_SILENCE_S = 600.0
 """Celery's beat writes down when it last ticked every three minutes; three times that is silence."""
-
-WORKER = """
-SELECT count(*) FROM assayline.workers
- WHERE hostname = %s AND NOT stopping AND heartbeat_at > clock_timestamp() - interval '20 seconds'
-"""
-
-# A dispatcher listens on this channel for as long as it lives. The one meant has the address that we have.
-DISPATCHER = """
-SELECT count(*) FROM pg_stat_activity
- WHERE datname = current_database() AND application_name LIKE 'assayline%' AND query LIKE 'LISTEN%assayline_due%'
-   AND client_addr IS NOT DISTINCT FROM inet_client_addr()
-"""
 
 
 class Process(StrEnum):
@@ -99,23 +88,26 @@ def _seen(process: Process, url: str, state: Path | None, directory: Path) -> st
     """What is seen of a process from outside."""
     match process:
         case Process.WORKER:
-            unheard = "no worker of this host has been heard of for 20 s"
-            return _counted(WORKER, [socket.gethostname()], directory, unheard)
+            return _counted(_workers_here, directory, "no worker of this host has been heard of for 20 s")
         case Process.DISPATCHER:
-            return _counted(DISPATCHER, None, directory, "no dispatcher of this address listens to the database")
+            unheard = "no dispatcher of this address listens to the database"
+            return _counted(lambda link: dispatchers(link)["here"], directory, unheard)
         case Process.BEAT:
             return _ticked(state or directory / "beat")
         case Process.API:
             return _answers(f"{url}/health")
 
 
-def _counted(query: str, parameters: list[str] | None, directory: Path, problem: str) -> str | None:
+def _workers_here(link: psycopg.Connection[Any]) -> int:
+    return sum(row["here"] for row in workers(link, Policy().dead_after_s).values())
+
+
+def _counted(count: Callable[[psycopg.Connection[Any]], int], directory: Path, problem: str) -> str | None:
     try:
         with psycopg.connect(target.database_url(directory), connect_timeout=3) as connection:
-            row = connection.execute(query.encode(), parameters).fetchone()
+            return None if count(connection) > 0 else problem
     except psycopg.Error as error:
         return f"Postgres cannot be asked: {type(error).__name__}"
-    return None if row is not None and row[0] > 0 else problem
 
 
 def _ticked(state: Path) -> str | None:

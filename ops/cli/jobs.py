@@ -20,6 +20,9 @@ def jobs(
     state: Annotated[list[State] | None, typer.Option(help="Only in this state. May be repeated.")] = None,
     tenant: Tenant = None,
     analysis: Annotated[str | None, typer.Option(help="Only of this analysis.")] = None,
+    provider: Annotated[
+        str | None, typer.Option(help="Only those that stand at this provider; with --unknown, only calls to it.")
+    ] = None,
     limit: Annotated[int, typer.Option(min=1, max=1000, help="How many.")] = 20,
     after: Annotated[UUID | None, typer.Option(help="The page after this job: the last id of the page before.")] = None,
     unknown: Annotated[
@@ -36,24 +39,26 @@ def jobs(
     Example: [bold]assayline jobs --state failed --limit 50[/bold]
     """
     from ops.cli import store
+    from ops.cli.store import Which
     from ops.cli.view import jobs_table
 
     screen = Screen(as_json=as_json)
+    which = Which(tenant=tenant, analysis=analysis, provider=provider, before=after)
     if unknown:
         if state:
             raise BadInput("--unknown lists calls, of jobs in whichever state: leave --state out")
         from ops.cli.unknown import show_unknown
 
-        return show_unknown(screen, directory, tenant=tenant, analysis=analysis, jobs=limit, before=after)
+        return show_unknown(screen, directory, jobs=limit, **which)
     states = [one.value for one in state] if state else None
     with store.connected(target.database_url(directory)) as connection:
-        rows = store.page(connection, states=states, tenant=tenant, analysis=analysis, before=after, limit=limit)
+        rows = store.page(connection, states=states, **which, limit=limit)
     for row in rows:
         screen.document(row)
     if rows:
         screen.show(jobs_table(rows))
     else:
-        screen.say("no jobs" + (" of this kind" if state or tenant or analysis or after else " yet"))
+        screen.say("no jobs" + (" of this kind" if state or any(which.values()) else " yet"))
     if len(rows) == limit:
         screen.say(f"more: --after {rows[-1]['id']}")
     return OK

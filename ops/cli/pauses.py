@@ -13,7 +13,12 @@ from ops.cli.troubles import BadInput
 from tasks.pauses import MOST_NAME, MOST_WHY, PauseKind
 
 if TYPE_CHECKING:
-    from tasks.pauses import Pause
+    from pathlib import Path
+
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from gateway.catalog import Catalog
+    from tasks.pauses import Pause, Paused
 
 Name = Annotated[str, typer.Argument(help="openai, openai.bulk, code_quality, or a tenant's name.")]
 
@@ -31,25 +36,24 @@ def pause(
 
     Example: [bold]assayline pause tenant acme --why "their bill is being checked"[/bold]
     """
-    from ops.cli import store
+    from ops.cli.visit import visit
     from tasks import pauses
 
     screen = Screen(as_json=as_json)
-    with store.connected(target.database_url(directory)) as link:
-        if kind is None:
-            _list(screen, pauses.pauses(link))
-            return OK
-        checked = _checked(kind, name)
-        if len(why) > MOST_WHY:
-            raise BadInput(f"--why: at most {MOST_WHY} characters, not {len(why)}")
-        there_are = pauses.unknown(link, kind, checked)
-        if there_are is not None:
-            raise BadInput(
-                f"no {kind} {checked!r}; there are {', '.join(there_are) or 'none: start a dispatcher first'}"
-            )
-        jobs = pauses.pause(link, kind, checked, why)
-    screen.show(f"{kind} {checked} is paused" + (f"; {jobs} queued jobs wait again" if jobs else ""))
-    screen.document({"kind": kind, "name": checked, "paused": True, "waiting_again": jobs})
+    if kind is None:
+        _list(screen, visit(directory, pauses.pauses))
+        return OK
+    checked = _checked(kind, name)
+    if len(why) > MOST_WHY:
+        raise BadInput(f"--why: at most {MOST_WHY} characters, not {len(why)}")
+    done = visit(directory, lambda connection: _pause(connection, kind, checked, why, directory))
+    screen.show(f"{kind} {checked} is paused" + (f"; {done.jobs} queued jobs wait again" if done.jobs else ""))
+    if done.held:
+        screen.say(
+            f"{done.held} queued jobs are locked by a transaction that was left open, and may still run:"
+            " end it (pg_stat_activity names it), and pause again"
+        )
+    screen.document({"kind": kind, "name": checked, "paused": True, "waiting_again": done.jobs, "held": done.held})
     return OK
 
 
@@ -63,15 +67,32 @@ def resume(
 
     Example: [bold]assayline resume tenant acme[/bold]
     """
-    from ops.cli import store
+    from ops.cli.visit import visit
     from tasks import pauses
 
-    screen = Screen(as_json=as_json)
-    with store.connected(target.database_url(directory)) as link:
-        ended = pauses.resume(link, kind, _checked(kind, name))
+    screen, checked = Screen(as_json=as_json), _checked(kind, name)
+    ended = visit(directory, lambda connection: pauses.resume(connection, kind, checked))
     screen.show(f"{kind} {name} goes on" if ended else f"{kind} {name} was not paused")
     screen.document({"kind": kind, "name": name, "paused": False, "was_paused": ended})
     return OK
+
+
+async def _pause(connection: AsyncConnection, kind: PauseKind, name: str, why: str, directory: Path) -> Paused:
+    from tasks import pauses
+
+    there_are = await pauses.unknown(connection, kind, name, lambda: _catalog(directory))
+    if there_are is not None:
+        raise BadInput(f"no {kind} {name!r}; there are {', '.join(there_are)}")
+    return await pauses.pause(connection, kind, name, why)
+
+
+def _catalog(directory: Path) -> Catalog:
+    """The catalog of whoever asks, with what no dispatcher has mirrored: providers without a key."""
+    from gateway.catalog import load_catalog
+    from gateway.settings import Settings
+
+    env = target.environment(directory)
+    return load_catalog(Settings.from_env(env).catalog_path, env)
 
 
 def _checked(kind: PauseKind, name: str | None) -> str:
@@ -85,8 +106,8 @@ def _checked(kind: PauseKind, name: str | None) -> str:
 def _list(screen: Screen, found: list[Pause]) -> None:
     for one in found:
         screen.show(
-            f"{one.kind} {one.name}  since {one.since:%Y-%m-%d %H:%M:%S %Z}" + (f"  {one.why}" if one.why else "")
+            f"{one.kind} {one.name}  since {one.since:%Y-%m-%d %H:%M:%S} UTC" + (f"  {one.why}" if one.why else "")
         )
-        screen.document({"kind": one.kind, "name": one.name, "why": one.why, "since": one.since})
+        screen.document(one.fields)
     if not found:
         screen.say("nothing is paused")

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
@@ -13,14 +15,14 @@ from uuid import UUID
 
 import typer
 
-from ops.cli import target
 from ops.cli.exit_codes import FAILED, OK
 from ops.cli.jobs import Tenant
 from ops.cli.screen import DEFAULT_DIRECTORY, AsJson, Directory, Screen
 from ops.cli.troubles import BadInput
+from ops.cli.visit import visit, visit_often
 
 if TYPE_CHECKING:
-    from sqlalchemy.ext.asyncio import AsyncConnection
+    from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
     from tasks.replay.book import Standing
 
@@ -79,6 +81,8 @@ def watched(
 ) -> int:
     """Show a replay until it and its new jobs have ended, it is paused, or the time is up; returns the exit code.
 
+    Postgres may be away meanwhile.
+
     Raises:
         BadInput: there is none.
         KeyboardInterrupt: Ctrl-C; the replay goes on, and the screen says so.
@@ -86,7 +90,8 @@ def watched(
     from ops.cli.replay_view import how_to, outcome_text, standing_row
 
     try:
-        last = _visit(directory, lambda connection: _watch(connection, replay_id, screen, timeout_s, tenant))
+        with _refused():
+            last = visit_often(directory, lambda engine: _watch(engine, replay_id, screen, timeout_s, tenant))
     except KeyboardInterrupt:
         screen.say(f"\nnot watched any more; it goes on:  assayline replays watch {replay_id}")
         raise
@@ -98,26 +103,58 @@ def watched(
 
 
 async def _watch(
-    connection: AsyncConnection, replay_id: UUID, screen: Screen, timeout_s: float | None, tenant: str | None
+    engine: AsyncEngine, replay_id: UUID, screen: Screen, timeout_s: float | None, tenant: str | None
 ) -> Standing:
     from ops.cli.replay_view import progress
-    from tasks.replay.book import ReplayState, standing
+    from tasks.replay.book import ReplayState
 
     began = time.monotonic()
     told = False
+    look = _Look(engine, replay_id, tenant, screen)
     with progress(screen) as show:
         while True:
             looked_at = time.monotonic()
-            last = await standing(connection, replay_id, tenant)
+            last = await look()
             show(last)
             now = time.monotonic()
             left_s = math.inf if timeout_s is None else began + timeout_s - now
-            if _over(last) or last.replay.state is ReplayState.PAUSED or left_s <= 0:
-                return last
-            if not told and now - began > SILENT_S and not last.replay.made + last.replay.skipped:
+            still = _over(last) or last.replay.state is ReplayState.PAUSED
+            if not (still or told) and now - began > SILENT_S and not last.replay.made + last.replay.skipped:
                 screen.say("nothing has been made yet: is a dispatcher running? `assayline doctor` says")
                 told = True
+            if still or left_s <= 0:
+                return last
             await asyncio.sleep(min(max(POLL_S, 10 * (now - looked_at)), left_s))
+
+
+@dataclass(slots=True)
+class _Look:
+    """Looks at a replay. Once it has been seen, a look that Postgres does not answer finds it as it stood before."""
+
+    engine: AsyncEngine
+    replay_id: UUID
+    tenant: str | None
+    screen: Screen
+    last: Standing | None = None
+    away: bool = False
+
+    async def __call__(self) -> Standing:
+        """See how it stands."""
+        from tasks.patience import away
+        from tasks.replay.book import standing
+
+        try:
+            async with self.engine.connect() as connection:
+                self.last = await standing(connection, self.replay_id, self.tenant)
+        except Exception as error:
+            if self.last is None or not away(error):
+                raise
+            if not self.away:
+                self.screen.say("Postgres does not answer; the replay goes on when it is back, and so does this")
+            self.away = True
+        else:
+            self.away = False
+        return self.last
 
 
 def _over(last: Standing) -> bool:
@@ -154,23 +191,21 @@ def _tell(order: Order, replay_id: UUID, screen: Screen, directory: Path, tenant
 
 
 def _visit(directory: Path, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
-    """Do something over a connection of its own.
+    """Do something over a connection of its own; raises as `_refused`."""
+    with _refused():
+        return visit(directory, work)
+
+
+@contextmanager
+def _refused() -> Iterator[None]:
+    """Raise what cannot be asked for as bad input.
 
     Raises:
         BadInput: there is no such replay, or it takes no more orders.
     """
-    from tasks.engine import create_engine
     from tasks.replay.book import ReplayEnded, ReplayNotFound
 
-    async def visit() -> T:
-        engine = create_engine(target.database_url(directory), pool_size=1)
-        try:
-            async with engine.connect() as connection:
-                return await work(connection)
-        finally:
-            await engine.dispose()
-
     try:
-        return asyncio.run(visit())
+        yield
     except (ReplayNotFound, ReplayEnded) as error:
         raise BadInput(str(error)) from error

@@ -49,8 +49,8 @@ class Link:
 class Stack:
     """Everything to run, in no order (each child names what it waits for), and what to tell the operator.
 
-    `env` is what the children get on top of our own environment: the URLs of the embedded services, and of a broker
-    that another variable names.
+    `env` is what the children get on top of our own environment: the URLs of the embedded services, and of those
+    servers that our environment names.
     """
 
     children: tuple[Child, ...]
@@ -80,8 +80,8 @@ def services(settings: Settings, catalog: Catalog, directory: Path, env: Mapping
     embedded = _prepared(_needed(settings, catalog, directory, env))
     try:
         added = {_VARIABLE[service.name]: service.url for service in embedded}
-        if broker := text(env, BROKER):
-            added[BROKER] = broker  # for other terminals: a worker started there must serve the same queues
+        # For other terminals: a worker or doctor started there must speak to the same servers.
+        added |= {name: url for name in (DATABASE, REDIS, BROKER) if (url := text(env, name))}
         names = tuple(service.name for service in embedded)
         database_url = added.get(DATABASE) or settings.database_url or ""
         workers = [_worker(directory, name, database_url) for name in catalog.configured({**env, **added})]

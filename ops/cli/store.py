@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypedDict, Unpack
 from uuid import UUID
 
 import psycopg
@@ -26,6 +26,7 @@ SELECT id, state, reason, analysis, tenant, lane, priority, provider, model, att
  WHERE (%(states)s::text[] IS NULL OR state = ANY (%(states)s::text[]))
    AND (%(tenant)s::text IS NULL OR tenant = %(tenant)s::text)
    AND (%(analysis)s::text IS NULL OR analysis = %(analysis)s::text)
+   AND (%(provider)s::text IS NULL OR provider = %(provider)s::text)
    AND (%(before)s::uuid IS NULL OR id < %(before)s::uuid)
  ORDER BY id DESC LIMIT %(limit)s
 """
@@ -40,6 +41,15 @@ SELECT id, state, reason, analysis, provider, model, attempts_used, max_attempts
 CONTENT = "SELECT content, context, messages, schema FROM assayline.job_contents WHERE job_id = %(id)s::uuid"
 
 REVISION = "SELECT version_num FROM assayline.alembic_version"
+
+
+class Which(TypedDict):
+    """Which jobs to list. None: whatever it is. `before`: only older ones than this."""
+
+    tenant: str | None
+    analysis: str | None
+    provider: str | None
+    before: UUID | None
 
 
 @contextmanager
@@ -59,14 +69,11 @@ def page(
     connection: psycopg.Connection[Row],
     *,
     states: Sequence[str] | None,
-    tenant: str | None,
-    analysis: str | None,
-    before: UUID | None,
     limit: int,
+    **which: Unpack[Which],
 ) -> list[Row]:
-    """A page of jobs, newest first; `before`: only older ones than this."""
-    wanted = {"states": states, "tenant": tenant, "analysis": analysis, "before": before, "limit": limit}
-    return connection.execute(PAGE, wanted).fetchall()
+    """A page of jobs, newest first."""
+    return connection.execute(PAGE, {"states": states, "limit": limit, **which}).fetchall()
 
 
 def standing(connection: psycopg.Connection[Row], ids: Sequence[UUID], tenant: str | None = None) -> dict[UUID, Row]:

@@ -54,6 +54,7 @@ KINDS = (
     Kind("tasks.producer.errors", "IdempotencyConflict", BAD_INPUT, "bad input"),
     Kind("tasks.producer.errors", "JobNotFound", BAD_INPUT, "bad input"),
     Kind("tasks.producer.errors", "WaitTimeout", FAILED, "not ended"),
+    Kind("tasks.pauses", "PauseBlocked", FAILED, "not paused"),
     Kind("tasks.producer.errors", "NotMigrated", CONFIGURATION, "database"),
     Kind("tasks.producer.errors", "DriverMissing", CONFIGURATION, "configuration"),
     Kind("psycopg.errors", "UndefinedTable", CONFIGURATION, "database", MIGRATE, "assayline"),

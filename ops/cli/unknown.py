@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from uuid import UUID
+from typing import Unpack
 
 from gateway.analyses.registry import load_analyses
 from gateway.catalog import load_catalog
@@ -15,20 +15,17 @@ from ops.cli.view import cost_text, unknown_table
 from tasks.unknown import LISTED, described, for_psycopg, wanted
 
 
-def show_unknown(
-    screen: Screen, directory: Path, *, tenant: str | None, analysis: str | None, jobs: int, before: UUID | None
-) -> int:
+def show_unknown(screen: Screen, directory: Path, *, jobs: int, **which: Unpack[store.Which]) -> int:
     """Write them, those of the newest `jobs` jobs that have any; with `--json` one line for each call."""
     env = target.environment(directory)
     catalog, registry = load_catalog(Settings.from_env(env).catalog_path, env), load_analyses()
-    given = wanted(jobs=jobs, tenant=tenant, analysis=analysis, before=before)
     with store.connected(target.database_url(directory)) as connection:
-        rows = connection.execute(for_psycopg(LISTED).encode(), given).fetchall()
+        rows = connection.execute(for_psycopg(LISTED).encode(), wanted(jobs=jobs, **which)).fetchall()
     calls = [described(row, catalog, registry) for row in rows]
     for call in calls:
         screen.document(call)
     if not calls:
-        screen.say("no call is unknown" + (" of this kind" if tenant or analysis or before else ""))
+        screen.say("no call is unknown" + (" of this kind" if any(which.values()) else ""))
         return OK
     screen.show(unknown_table(calls))
     known = [call["worst_usd"] for call in calls if call["worst_usd"] is not None]

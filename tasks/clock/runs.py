@@ -112,7 +112,8 @@ class Runs:
     async def defer(self, schedule: Schedule, opens_at: datetime) -> int:
         """Put the schedule's waiting jobs off to the next opening; return how many."""
         deferred = 0
-        while rows := await self._all("defer", source=schedule.source, opens_at=opens_at, most=DEFER_AT_ONCE):
+        whose = {"source": schedule.source, "tenant": schedule.tenant}
+        while rows := await self._all("defer", **whose, opens_at=opens_at, most=DEFER_AT_ONCE):
             deferred += len(rows)
         return deferred
 

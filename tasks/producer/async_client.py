@@ -31,7 +31,7 @@ from .statements import (
     enqueue_params,
     lookup_params,
 )
-from .watch import Watch, redis_module, redis_settings
+from .watch import Watch, no_sentinels, redis_module, redis_settings
 
 if TYPE_CHECKING:
     from .http_api import AsyncHttpApi
@@ -200,4 +200,4 @@ def _redis_client(url: str) -> Any:
     from redis.asyncio.retry import Retry
     from redis.backoff import NoBackoff
 
-    return Redis.from_url(url, **redis_settings(Retry(NoBackoff(), 0)))
+    return Redis.from_url(no_sentinels(url), **redis_settings(Retry(NoBackoff(), 0)))

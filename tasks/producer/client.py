@@ -30,7 +30,7 @@ from .statements import (
     enqueue_params,
     lookup_params,
 )
-from .watch import Watch, redis_module, redis_settings
+from .watch import Watch, no_sentinels, redis_module, redis_settings
 
 if TYPE_CHECKING:
     from .http_api import HttpApi
@@ -45,6 +45,7 @@ class Client:
             each job of `enqueue_many` is a transaction of its own, and `redis_url` is not needed.
         api_key: the HTTP service's key.
         redis_url: `redis://…`, so that `wait` hears of a job's end at once (needs redis-py). Else it polls Postgres.
+            For Sentinels give a client as `redis`.
         redis: a client of redis-py's shape in its place; it stays the caller's.
 
     Each call takes `connection`: the caller's own DB-API connection (psycopg, psycopg2, others with `%s`), SQLAlchemy
@@ -231,4 +232,4 @@ def _redis_client(url: str) -> Any:
     from redis.backoff import NoBackoff
     from redis.retry import Retry
 
-    return redis.Redis.from_url(url, **redis_settings(Retry(NoBackoff(), 0)))
+    return redis.Redis.from_url(no_sentinels(url), **redis_settings(Retry(NoBackoff(), 0)))

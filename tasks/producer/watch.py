@@ -75,6 +75,19 @@ def redis_settings(retry: Any) -> dict[str, Any]:
     return {"socket_connect_timeout": REDIS_TIMEOUT_S, "socket_timeout": REDIS_TIMEOUT_S, "retry": retry}
 
 
+def no_sentinels(url: str) -> str:
+    """Return a Redis URL as it is.
+
+    Raises:
+        ValueError: it names Sentinels, which redis-py has no URL for.
+    """
+    if "sentinel" in url.partition("://")[0]:
+        raise ValueError(
+            'redis_url names Sentinels: give `redis=Sentinel(…).master_for("NAME")` in its place; without, `wait` polls'
+        )
+    return url
+
+
 def redis_module() -> Any:
     """redis-py.
 

@@ -3,10 +3,10 @@
 -- Their calls stay `unknown`: nobody can say whether they were paid. Heartbeats are judged by this server's clock, and
 -- only once the server has been up long enough for the living to have sent one; nothing is, where this statement has
 -- waited for the server since `:looked_at`.
-WITH lost AS MATERIALIZED ( -- all of them, though a pass moves few: who died with whom must be seen whole
+WITH lost AS MATERIALIZED ( -- all that are left, though a pass moves few: who died with whom must be seen whole
     SELECT j.id, j.incarnation, j.provider, j.lane, j.claim_no, j.causes, d.dead,
            j.attempts_used >= j.max_attempts AND j.id = ANY (CAST(:answerless AS uuid[])) AS spent, least(j.expires_at, j.deadline_at) AS wanted_until,
-           greatest(0, extract(epoch FROM w.heartbeat_at - j.started_at)) AS ran_s,
+           greatest(0, extract(epoch FROM w.heartbeat_at - j.started_at)) AS ran_s, w.most_deaths,
            concat('worker ', j.incarnation, ' on ' || w.hostname || ', process ' || w.pid) AS worker
       FROM assayline.jobs j LEFT JOIN assayline.workers w ON w.incarnation = j.incarnation
      CROSS JOIN LATERAL (
@@ -31,10 +31,12 @@ WITH lost AS MATERIALIZED ( -- all of them, though a pass moves few: who died wi
       ) d
 ), weighed AS MATERIALIZED (
     -- calm: of the workers that died since the first of its own, at least half are its own.
-    -- alone: no other job that died with this worker has as many deaths behind it.
+    -- alone: no other job that died with this worker has as many deaths behind it, nor had one that an earlier pass has
+    -- moved: a pass is bounded, and passes by what somebody's open transaction has locked.
     SELECT c.*, c.deaths > 0 AND o.others <= c.deaths + 1 AS calm,
            rank() OVER (PARTITION BY c.incarnation ORDER BY c.deaths DESC) = 1
-           AND count(*) OVER (PARTITION BY c.incarnation, c.deaths) = 1 AS alone
+           AND count(*) OVER (PARTITION BY c.incarnation, c.deaths) = 1
+           AND c.deaths > coalesce(c.most_deaths, -1) AS alone
       FROM counted c CROSS JOIN LATERAL (
         SELECT count(*) AS others FROM assayline.workers w
          WHERE c.deaths > 0 AND w.incarnation <> c.incarnation AND w.incarnation <> ALL (c.incarnations)
@@ -57,6 +59,13 @@ WITH lost AS MATERIALIZED ( -- all of them, though a pass moves few: who died wi
                      ELSE 0 END AS wait_s
       FROM judged d WHERE d.id = ANY (ARRAY(SELECT h.id FROM held h))
     WINDOW kind AS (PARTITION BY d.provider, d.move = 'rescue' AND d.deaths > 0)
+), bereft AS MATERIALIZED ( -- in one order, or two rescuers would wait for each other
+    SELECT w.incarnation, (SELECT max(p.deaths) FROM put p WHERE p.incarnation = w.incarnation) AS deaths
+      FROM assayline.workers w WHERE w.incarnation = ANY (ARRAY(SELECT p.incarnation FROM put p WHERE p.dead))
+     ORDER BY w.incarnation FOR UPDATE
+), remembered AS (
+    UPDATE assayline.workers w SET most_deaths = greatest(w.most_deaths, b.deaths)
+      FROM bereft b WHERE b.incarnation = w.incarnation
 )
 UPDATE assayline.jobs j
    SET state = CASE p.move WHEN 'rescue' THEN 'scheduled' WHEN 'bury' THEN 'failed' WHEN 'poison' THEN 'failed' END,

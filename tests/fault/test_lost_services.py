@@ -151,7 +151,8 @@ def test_a_worker_whose_redis_hangs_still_ends_on_sigterm(
         os.kill(server, signal.SIGCONT)
 
     assert code == 0, worker.logs()
-    assert "the worker ends without it" in worker.logs()
+    # Another broker is there, and lets it go.
+    assert ("the worker ends without it" in worker.logs()) is (chosen() == "redis")
     assert setup.store.calls(job)[0] == (1, 1, "abandoned")
     assert setup.store.job(job)["reason"] != "rescue"
     assert setup.wire.hung_up(marker) == 1
@@ -195,6 +196,7 @@ def test_postgres_gone_in_mid_call(celery_setup: AssaylineSetup, own_postgres: E
     assert dispatcher.container.status == worker.container.status == "running"
 
 
+@THE_BROKER_TOO
 def test_a_worker_without_redis_is_left_alone_and_ready_again_afterwards(
     celery_setup: AssaylineSetup, own_valkey: EmbeddedValkey
 ) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
 import pytest
+import sqlalchemy
 from jobworld import JobWorld, job_world
 
 from tasks.clock.clock import Clock
@@ -19,6 +20,7 @@ from tasks.clock.runs import NightTaken, Runs
 from tasks.clock.schedule import Schedule
 from tasks.clock.window import Window
 from tasks.producer import AsyncClient
+from tasks.sql import statement
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
@@ -211,6 +213,24 @@ async def test_what_is_left_in_the_morning_waits_for_the_next_opening(night: Nig
     assert (job["state"], job["reason"], job["not_before"]) == ("scheduled", "defer", NEXT_OPENING)
     [untouched] = [j for j in night.jobs() if j["id"] == other]
     assert untouched["reason"] == "enqueued"
+
+
+async def test_once_put_off_a_look_reads_little_whatever_waits(night: Night) -> None:
+    """It is asked each minute: 4,000 jobs of its own that wait for the opening, as many due of other tenants."""
+    clock, sql, opens_at = night.clock(MORNING), night.world.sql, datetime.now(UTC) + timedelta(hours=15)
+    [schedule] = clock.schedules
+    whose = {"source": schedule.source, "tenant": schedule.tenant}
+    for options in (whose, {"tenant": "somebody else"}):
+        sql("SELECT assayline_enqueue('slow', n::text, %s) FROM generate_series(1, 4000) n", json.dumps(options))
+    assert await clock.runs.defer(schedule, opens_at) == 4000
+    assert sql("SELECT count(*) AS n FROM assayline.later") == [{"n": 4000}]
+    for table in ("jobs", "due", "later"):
+        sql(f"VACUUM ANALYZE assayline.{table}")
+    explain = sqlalchemy.text("EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) " + statement("defer").text)
+    async with night.world.engine.connect() as connection:
+        for _ in range(2):
+            [whole] = (await connection.execute(explain, {**whose, "opens_at": opens_at, "most": 500})).scalar_one()
+    assert whole["Plan"]["Shared Hit Blocks"] + whole["Plan"]["Shared Read Blocks"] < 50
 
 
 async def test_defer_leaves_alone_what_is_released_or_runs(night: Night) -> None:

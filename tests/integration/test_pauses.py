@@ -6,17 +6,24 @@ import asyncio
 import json
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import psycopg
 import pytest
 from jobworld import JobWorld, job_world
 
+from gateway.catalog import load_catalog
+from ops.cli.doctor import work
+from ops.cli.doctor.finding import Verdict
 from ops.cli.main import app
+from ops.cli.store import connected
 from tasks.dispatch_policy import Policy
-from tasks.pauses import PauseKind, pause, pauses, resume
+from tasks.pauses import PauseBlocked, Paused, PauseKind, pause, pauses, unknown
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+
+    from gateway.catalog import Catalog
 
 
 @pytest.fixture
@@ -55,12 +62,12 @@ async def test_only_what_is_named_waits_and_goes_on_when_it_is_resumed(
     stopped = {row["id"] for row in rows if all(row[column] == value for column, value in what.items())}
     assert 0 < len(stopped) < len(jobs)
     dispatcher = world.dispatcher()
-    pause(world.link, kind, name)
+    await world.pause(kind, name)
     for provider in ("one", "two"):
         await dispatcher.release(provider)
     assert released(world) == set(jobs) - stopped
-    assert resume(world.link, kind, name)
-    assert not resume(world.link, kind, name)
+    assert await world.resume(kind, name)
+    assert not await world.resume(kind, name)
     for provider in ("one", "two"):
         await dispatcher.release(provider)
     assert released(world) == stopped
@@ -68,12 +75,13 @@ async def test_only_what_is_named_waits_and_goes_on_when_it_is_resumed(
 
 async def test_what_was_queued_waits_again_and_its_message_is_stale(world: JobWorld) -> None:
     job, incarnation, message = await world.released(tenant="acme")
-    assert pause(world.link, PauseKind.TENANT, "acme", "their bill is being checked") == 1
+    assert await world.pause(PauseKind.TENANT, "acme", "their bill is being checked") == 1
     assert world.job(job)["state"] == "scheduled"
     assert await world.claim(incarnation, message) is None
-    [one] = pauses(world.link)
+    async with world.engine.connect() as connection:
+        [one] = await pauses(connection)
     assert (one.kind, one.name, one.why) == (PauseKind.TENANT, "acme", "their bill is being checked")
-    resume(world.link, PauseKind.TENANT, "acme")
+    await world.resume(PauseKind.TENANT, "acme")
     await world.dispatcher().release("one")
     [again] = world.broker.take()
     assert (again.id, again.release) == (job, message.release + 1)
@@ -81,7 +89,7 @@ async def test_what_was_queued_waits_again_and_its_message_is_stale(world: JobWo
 
 async def test_what_runs_is_let_run(world: JobWorld) -> None:
     _, claim = await world.claimed(tenant="acme")
-    assert pause(world.link, PauseKind.TENANT, "acme") == 0
+    assert await world.pause(PauseKind.TENANT, "acme") == 0
     assert world.job(claim.id)["state"] == "running"
 
 
@@ -91,7 +99,7 @@ async def test_a_pause_waits_for_a_release_that_is_under_way(world: JobWorld, da
     await world.worker()
     with psycopg.connect(database_url) as releasing:
         releasing.execute("SELECT pg_advisory_xact_lock_shared(hashtextextended('assayline.pauses', 0))")
-        waiting = asyncio.create_task(asyncio.to_thread(pause, world.link, PauseKind.TENANT, "acme"))
+        waiting = asyncio.create_task(world.pause(PauseKind.TENANT, "acme"))
         done, _ = await asyncio.wait([waiting], timeout=0.2)
         assert not done
         assert await world.dispatcher().release("one") == -1, "none begins meanwhile"
@@ -100,14 +108,88 @@ async def test_a_pause_waits_for_a_release_that_is_under_way(world: JobWorld, da
     assert await world.dispatcher().release("one") == 0
 
 
+async def test_a_transaction_that_was_left_open_holds_up_neither_a_pause_nor_any_release(
+    world: JobWorld, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has a queued job locked. The pause holds all the same, says so, and finds the job when it is made again."""
+    monkeypatch.setattr("tasks.pauses.TRIES", 2)
+    await world.worker(slots=100)
+    held, free, other = world.enqueue(tenant="acme"), world.enqueue(tenant="acme"), world.enqueue(tenant="zeta")
+    dispatcher = world.dispatcher()
+    await dispatcher.release("one")
+    assert released(world) == {held, free, other}
+    with psycopg.connect(database_url) as web:
+        web.execute("SELECT assayline_cancel(%s)", [held])
+        async with world.engine.connect() as connection:
+            assert await pause(connection, PauseKind.TENANT, "acme") == Paused(jobs=1, held=1)
+        assert world.job(free)["reason"] == "pause"
+        others = [world.enqueue(tenant="zeta"), world.enqueue(tenant="acme")]
+        await dispatcher.release("one")
+        assert released(world) == {others[0]}
+        web.rollback()
+    assert await world.pause(PauseKind.TENANT, "acme") == 1
+    assert world.job(held)["state"] == "scheduled"
+    await dispatcher.release("one")
+    assert released(world) == set()
+
+
+async def test_a_job_that_is_let_go_of_in_time_waits_again(world: JobWorld, database_url: str) -> None:
+    job, *_ = await world.released(tenant="acme")
+    async with await psycopg.AsyncConnection.connect(database_url) as web:
+        await web.execute("SELECT FROM assayline.jobs WHERE id = %s FOR UPDATE", [job])
+        pausing = asyncio.create_task(world.pause(PauseKind.TENANT, "acme"))
+        while not world.sql("SELECT FROM assayline.pauses"):  # noqa: ASYNC110  Postgres tells nobody
+            await asyncio.sleep(0.01)
+        await web.rollback()
+    assert await pausing == 1
+
+
+async def test_what_has_been_resumed_meanwhile_stays_queued(world: JobWorld) -> None:
+    job, *_ = await world.released(tenant="acme")
+    assert world.sql("SELECT * FROM assayline.pause_queued('tenant', 'acme')") == [{"moved": 0, "held": 0}]
+    assert world.job(job)["state"] == "queued"
+
+
+async def test_a_change_of_pauses_that_does_not_end_is_not_waited_for_for_ever(
+    world: JobWorld, database_url: str
+) -> None:
+    for function in ("pause(text, text, text)", "resume(text, text)"):
+        assert world.sql(f"SELECT proconfig FROM pg_proc WHERE oid = 'assayline.{function}'::regprocedure") == [
+            {"proconfig": ["lock_timeout=5s"]}
+        ]
+        world.sql(f"ALTER FUNCTION assayline.{function} SET lock_timeout = '50ms'")
+    await world.pause(PauseKind.TENANT, "acme", "before")
+    with psycopg.connect(database_url) as other:
+        other.execute("SELECT assayline.pause('tenant', 'acme', 'and never committed')")
+        for change in (world.pause, world.resume):
+            with pytest.raises(PauseBlocked, match=r"tenant acme is as it was: .* does not end\. Try again"):
+                await change(PauseKind.TENANT, "acme")
+        other.rollback()
+    async with world.engine.connect() as connection:
+        assert [one.why for one in await pauses(connection)] == ["before"]
+
+
+async def test_an_analysis_that_only_waiting_jobs_have_can_be_paused(world: JobWorld) -> None:
+    """The catalog may have lost it; its jobs would be released all the same, and fail."""
+
+    def nothing_else() -> Catalog:
+        return load_catalog(None, {})
+
+    world.enqueue("slow")
+    world.sql("DELETE FROM assayline.catalog_analyses WHERE name = 'slow'")
+    async with world.engine.connect() as connection:
+        assert await unknown(connection, PauseKind.ANALYSIS, "slow", nothing_else) is None
+        assert "quick" in (await unknown(connection, PauseKind.ANALYSIS, "slower", nothing_else) or ())
+
+
 async def test_a_paused_provider_s_jobs_are_not_taken_over(world: JobWorld) -> None:
     from test_dispatch_limits import OneIsOut, passed
 
     job = world.enqueue()
     await world.worker()
-    pause(world.link, PauseKind.PROVIDER, "one")
+    await world.pause(PauseKind.PROVIDER, "one")
     assert await passed(world, OneIsOut()) == {"one": 0, "two": 0}
-    resume(world.link, PauseKind.PROVIDER, "one")
+    await world.resume(PauseKind.PROVIDER, "one")
     assert await passed(world, OneIsOut()) == {"one": 0, "two": 1}
     assert world.job(job)["provider"] == "two"
 
@@ -115,7 +197,7 @@ async def test_a_paused_provider_s_jobs_are_not_taken_over(world: JobWorld) -> N
 async def test_many_paused_tenants_hold_up_no_other(world: JobWorld) -> None:
     for n in range(40):
         world.enqueue(tenant=f"a{n:02}")
-        pause(world.link, PauseKind.TENANT, f"a{n:02}")
+        await world.pause(PauseKind.TENANT, f"a{n:02}")
     wanted = world.enqueue(tenant="z")
     await world.worker()
     dispatcher = world.dispatcher(Policy(most_per_pass=1))
@@ -127,7 +209,7 @@ async def test_many_tenants_of_a_paused_analysis_hold_up_no_other(world: JobWorl
     for n in range(60):
         world.enqueue("slow", tenant=f"a{n:02}", lane="interactive")
     wanted = world.enqueue("quick", tenant="z")
-    pause(world.link, PauseKind.ANALYSIS, "slow")
+    await world.pause(PauseKind.ANALYSIS, "slow")
     await world.worker()
     await world.dispatcher(Policy(most_per_pass=1)).release("one")
     assert released(world) == {wanted}
@@ -141,6 +223,97 @@ async def test_a_job_that_somebody_holds_holds_up_no_other(world: JobWorld, data
         await world.dispatcher(Policy(most_per_pass=1)).release("one")
         assert released(world) == {jobs[1]}
         web.rollback()
+
+
+async def test_a_transaction_that_has_all_of_a_tenant_s_oldest_jobs_hides_none_behind_them(
+    world: JobWorld, database_url: str
+) -> None:
+    """Whoever cancels all in one transaction: more than eight passes of one job each would get by."""
+    for tenant, jobs in (("acme", 300), ("zeta", 40)):
+        world.sql("SELECT (assayline_enqueue('quick', n::text, %s)).job_id FROM generate_series(1, %s) n",
+                  json.dumps({"tenant": tenant}), jobs)  # fmt: skip
+    await world.worker(slots=100)
+    dispatcher = world.dispatcher(Policy(most_per_pass=3))
+    with psycopg.connect(database_url) as web:
+        web.execute("SELECT assayline_cancel(id) FROM assayline.jobs WHERE tenant = 'acme'")
+        urgent, late = world.enqueue(tenant="acme", priority=0), world.enqueue(tenant="acme")
+        for _ in range(4):
+            await dispatcher.release("one")
+        tenants = [world.job(message.id)["tenant"] for message in world.broker.messages]
+        got = [message.id for message in world.broker.take()]
+        assert len(got) == 12
+        assert {urgent, late} <= set(got), "they have waited behind what is locked"
+        assert got.index(urgent) < got.index(late) <= 4, "and no longer than their turn lasts"
+        assert tenants.count("zeta") == 10
+        web.rollback()
+
+
+async def test_where_all_of_many_tenants_is_locked_the_others_have_the_room(world: JobWorld, database_url: str) -> None:
+    for n in range(12):
+        world.enqueue(tenant=f"a{n:02}")
+    free = [world.enqueue(tenant="z", content=str(n)) for n in range(8)]
+    await world.worker(slots=100)
+    dispatcher = world.dispatcher(Policy(most_per_pass=8))
+    with psycopg.connect(database_url) as web:
+        web.execute("SELECT FROM assayline.jobs WHERE tenant <> 'z' FOR UPDATE")
+        assert await dispatcher.release("one") == 8
+        assert [message.id for message in world.broker.take()] == free
+        assert not dispatcher._releases.full, "nothing is left for which slots were too few"
+        web.rollback()
+
+
+async def test_rows_without_a_job_are_swept_up_where_they_are_in_the_way(world: JobWorld) -> None:
+    """A month that was dropped or detached tells no trigger; its rows are the oldest."""
+    world.sql(
+        "INSERT INTO assayline.due SELECT 'one', 'interactive', 'small', 'default', 'quick', 0,"
+        " assayline.uuid7_floor('2026-01-01'::timestamptz + make_interval(secs => n)) FROM generate_series(1, 50) n"
+    )
+    jobs = [world.enqueue(content=str(n)) for n in range(3)]
+    await world.worker(slots=100)
+    assert await world.dispatcher(Policy(most_per_pass=2)).release("one") == 2
+    assert released(world) == set(jobs[:2])
+    assert world.sql("SELECT job_id FROM assayline.due") == [{"job_id": jobs[2]}]
+
+
+async def test_a_row_that_is_there_already_takes_no_job_with_it(world: JobWorld) -> None:
+    """A stray one, of whatever origin: the move that puts the job back to wait is not refused for it."""
+    for at in ("interval '0'", "interval '1 h'"):
+        job = world.enqueue()
+        world.sql("UPDATE assayline.jobs SET state = 'queued', not_before = now() + " + at + " WHERE id = %s", job)
+        world.sql("INSERT INTO assayline.due SELECT provider, lane, model, tenant, analysis, priority, id"
+                  " FROM assayline.jobs WHERE id = %s", job)  # fmt: skip
+        world.sql("INSERT INTO assayline.later SELECT not_before, id FROM assayline.jobs WHERE id = %s", job)
+        world.sql("UPDATE assayline.jobs SET state = 'scheduled' WHERE id = %s", job)
+        assert world.job(job)["state"] == "scheduled"
+
+
+def told(database_url: str) -> tuple[Verdict, str]:
+    """What doctor says of the tables of waiting jobs."""
+    with connected(database_url) as link:
+        [one] = [found for found in work.examine(link, None) if found.subject == "waiting jobs"]
+    return one.verdict, one.said
+
+
+async def test_what_waits_is_mended_after_a_month_came_or_went(
+    world: JobWorld, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    due, later = world.enqueue(), world.enqueue(not_before=soon(3600))
+    before = {table: world.sql(f"SELECT * FROM assayline.{table}") for table in ("due", "later")}
+    world.sql("DELETE FROM assayline.due")
+    world.sql("UPDATE assayline.later SET job_id = assayline.uuid7()")
+    world.sql("INSERT INTO assayline.due VALUES ('one', 'bulk', 'small', 'x', 'quick', 5, assayline.uuid7())")
+    monkeypatch.setattr("ops.cli.doctor.work.COUNTED_FOR_S", 600)
+    assert told(database_url) == (Verdict.GOOD, "2, each where a release finds it"), "as many, and not the same"
+    world.sql("DELETE FROM assayline.due")
+    assert told(database_url) == (Verdict.WRONG, "1 scheduled jobs are neither in due nor in later: none is released")
+    world.sql("INSERT INTO assayline.due SELECT 'one', 'bulk', 'small', 'x', 'quick', n, assayline.uuid7()"
+              " FROM generate_series(1, 2) n")  # fmt: skip
+    assert told(database_url) == (Verdict.ODD, "1 rows of due and later have no scheduled job")
+    assert world.sql("SELECT * FROM assayline.mend_waiting()") == [{"gone": 3, "come": 2}]
+    await world.dispatcher().promote()
+    assert {table: world.sql(f"SELECT * FROM assayline.{table}") for table in ("due", "later")} == before
+    assert world.sql("SELECT * FROM assayline.mend_waiting()") == [{"gone": 0, "come": 0}]
+    assert {row["job_id"] for rows in before.values() for row in rows} == {due, later}
 
 
 # From a time to come to due ------------------------------------------------------------------------------------------
@@ -221,13 +394,18 @@ async def test_the_commands_say_what_they_did(
         return code, captured.out, captured.err
 
     code, out, _ = await said("pause", "tenant", "acme", "--why", "checked", "--json")
-    assert (code, json.loads(out)) == (0, {"kind": "tenant", "name": "acme", "paused": True, "waiting_again": 1})
+    waiting = {"kind": "tenant", "name": "acme", "paused": True, "waiting_again": 1, "held": 0}
+    assert (code, json.loads(out)) == (0, waiting)
     code, out, _ = await said("pause")
     assert out.startswith("tenant acme  since 20")
     assert out.rstrip().endswith("checked")
     code, _, err = await said("pause", "provider", "nobody")
     assert code == 3
-    assert "no provider 'nobody'; there are one, two" in err
+    assert "no provider 'nobody'; there are claude, " in err
+    assert ", one, " in err
+    code, out, _ = await said("pause", "provider", "openai")
+    assert (code, out) == (0, "provider openai is paused\n"), "it may be stopped before it gets its key"
+    assert (await said("resume", "provider", "openai"))[0] == 0
     code, _, err = await said("pause", "queue", "one")
     assert code == 3
     assert "one.interactive" in err
@@ -246,3 +424,22 @@ async def test_the_commands_say_what_they_did(
     assert json.loads(out)["was_paused"] is False
     _, _, err = await said("pause")
     assert err == "nothing is paused\n"
+
+
+async def test_times_are_told_in_utc_whatever_the_server_s_zone_is(
+    world: JobWorld, database_url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = urlsplit(database_url).path.removeprefix("/")
+    world.sql(f"ALTER DATABASE {name} SET timezone TO 'Europe/Berlin'")
+    world.sql("INSERT INTO assayline.pauses VALUES ('tenant', 'two words', 'their bill', '2026-07-01 10:30:00+00')")
+    monkeypatch.setenv("ASSAYLINE_DATABASE_URL", database_url)
+    await asyncio.to_thread(run, "pause")
+    assert capsys.readouterr().out == "tenant two words  since 2026-07-01 10:30:00 UTC  their bill\n"
+    await asyncio.to_thread(run, "pause", "--json")
+    assert json.loads(capsys.readouterr().out)["since"] == "2026-07-01T10:30:00+00:00"
+    with connected(database_url) as link:
+        [zone] = link.execute("SHOW timezone").fetchall()
+        assert zone["TimeZone"] == "Europe/Berlin"
+        [paused] = [one for one in work.examine(link, None) if one.subject == "tenant two words"]
+    assert (paused.verdict, paused.said) == (Verdict.ODD, "paused since 2026-07-01 10:30 UTC: their bill")
+    assert paused.mend == "assayline resume tenant 'two words'"

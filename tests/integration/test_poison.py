@@ -7,9 +7,11 @@ import uuid
 from collections import Counter
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from random import Random
 from typing import TYPE_CHECKING, Any
 
+import psycopg
 import pytest
 from deathworld import Job, judge
 from jobworld import JobWorld, job_world, raises
@@ -297,6 +299,35 @@ async def test_a_pass_is_bounded_and_suspects_go_first(world: JobWorld) -> None:
     assert moves(world, fresh) == ["rescue"] * 6
 
 
+async def test_who_was_left_behind_by_an_earlier_pass_did_not_die_alone_for_that(
+    world: JobWorld, database_url: str
+) -> None:
+    """A pass is bounded, and passes by what somebody has locked: the last of three is as innocent as they."""
+    first, second, third = died(world, ago_s=60), died(world, ago_s=30), died(world)
+    jobs = [lost(world, third, first, second) for _ in range(3)]
+    fresh = lost(world, third)
+    with psycopg.connect(database_url) as web:
+        web.execute("SELECT FROM assayline.jobs WHERE id = %s FOR UPDATE", [jobs[0]])
+        assert await rescue(world, policy=replace(SOON_DEAD, most_per_pass=2)) == 1
+        web.rollback()
+    assert await rescue(world) == 3
+    assert moves(world, [*jobs, fresh]) == ["rescue"] * 4
+
+
+async def test_the_one_with_most_deaths_is_the_culprit_though_it_is_found_last(
+    world: JobWorld, database_url: str
+) -> None:
+    first, second, third = died(world, ago_s=60), died(world, ago_s=30), died(world)
+    culprit = lost(world, third, first, second)
+    others = [lost(world, third, second) for _ in range(2)]
+    with psycopg.connect(database_url) as web:
+        web.execute("SELECT FROM assayline.jobs WHERE id = %s FOR UPDATE", [culprit])
+        assert await rescue(world) == 2
+        web.rollback()
+    assert await rescue(world) == 1
+    assert moves(world, [culprit, *others]) == ["poison", "rescue", "rescue"]
+
+
 async def test_the_statement_and_the_simulation_judge_alike(world: JobWorld) -> None:
     """Several dead workers, each with jobs of any past: what SQL does is what tests/deathworld.py reckons with."""
     seen: Counter[tuple[str, int]] = Counter()
@@ -321,6 +352,9 @@ def doomed(world: JobWorld, rng: Random) -> dict[UUID, tuple[str, int]]:
     found: dict[UUID, tuple[str, int]] = {}
     for victim in victims:
         jobs: dict[Job, UUID] = {}
+        gone = rng.choice([-1, -1, 0, 1, 2, 3])
+        world.sql("UPDATE assayline.workers SET most_deaths = %s WHERE incarnation = %s",
+                  None if gone < 0 else gone, names[victim])  # fmt: skip
         for number in range(rng.randint(1, 3)):
             past = sorted(rng.sample(others, rng.choice([0, 1, 2, 2, 3, 5])))
             rescued_s = -past[0][0] - SOON_DEAD.dead_after_s if past else 0.0
@@ -328,6 +362,7 @@ def doomed(world: JobWorld, rng: Random) -> dict[UUID, tuple[str, int]]:
                 world, names[victim], *(names[n] for _, n in past), at_s=rescued_s, options={"max_attempts": most}
             )
             jobs[Job(number, attempts=len(past) + 1, deaths=past)] = job
-        for judged, move, _ in judge(list(jobs), victim, dead, most, Suspicion(), dead_after_s=SOON_DEAD.dead_after_s):
+        judge_so = partial(judge, suspicion=Suspicion(), dead_after_s=SOON_DEAD.dead_after_s, gone=gone)
+        for judged, move, _ in judge_so(list(jobs), victim, dead, most):
             found[jobs[judged]] = move, len(judged.deaths)
     return found

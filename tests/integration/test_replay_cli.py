@@ -10,8 +10,11 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
+from uuid import UUID
 
 import psycopg
 import pytest
@@ -25,8 +28,10 @@ from gateway.analyses import registry
 from gateway.analyses.registry import AnalysisRegistry
 from ops.cli import replays as watching
 from ops.cli.main import app
+from ops.cli.screen import Screen
 from tasks import engine
 from tasks.replay import book
+from tasks.replay.book import Standing
 
 OURS = ("ASSAYLINE_", "OPENAI_", "LLM_", "LOG_", "TRACE_")
 Cli = Callable[..., Result]
@@ -90,6 +95,11 @@ def documents(result: Result) -> list[dict[str, Any]]:
     return [json.loads(line) for line in result.stdout.splitlines()]
 
 
+def create_engine_of_nothing() -> Any:
+    """An engine whose connections nobody uses."""
+    return SimpleNamespace(connect=nullcontext)
+
+
 def test_a_dry_run_says_what_is_meant_and_what_is_not_known(cli: Cli, link: Link) -> None:
     for _ in range(2):
         failed(link)
@@ -143,6 +153,61 @@ def test_watching_follows_to_the_end_and_a_failure_is_exit_code_1(cli: Cli, link
     plan, last = documents(told)
     assert (told.exit_code, plan["replay"]["changes"]) == (1, {"max_tokens": 900})
     assert (last["state"], last["made"], last["outcomes"]) == ("done", 1, {"failed": 1})
+
+
+CUT = """
+SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+ WHERE datname = current_database() AND application_name = 'assayline' AND state = 'idle'
+"""
+
+
+def test_watching_outlasts_a_restart_of_postgres(
+    cli: Cli, link: Link, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The replay goes on though connections broke, and so does who watches it."""
+    failed(link)
+    (plan,) = documents(cli("replay", "--all", "--no-watch", "--json"))
+    seen, over = threading.Event(), watching._over
+
+    def judged(last: Standing) -> bool:
+        seen.set()
+        return over(last)
+
+    def restart() -> None:
+        assert seen.wait(30)
+        with psycopg.connect(database_url, autocommit=True, row_factory=dict_row) as own:
+            eventually(lambda: own.execute(CUT).fetchall())
+            own.execute("SELECT FROM assayline.replay_portion(1)")
+            [new] = made(own)
+            end(own, new, "succeeded")
+
+    monkeypatch.setattr(watching, "_over", judged)
+    thread = threading.Thread(target=restart)
+    thread.start()
+    watched = cli("replays", "watch", plan["replay"]["id"])
+    thread.join()
+    assert (watched.exit_code, "1 succeeded" in watched.stdout) == (0, True), watched.stderr
+    assert watched.stderr.count("Postgres does not answer") == 1
+
+
+async def test_an_outage_is_told_once_and_ends_no_watch_that_has_begun(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Any] = [OSError("away"), "first", OSError("away"), OSError("away"), "second", ValueError("ours")]
+    said: list[str] = []
+
+    async def standing(*_: object) -> Any:
+        if isinstance(one := seen.pop(0), Exception):
+            raise one
+        return one
+
+    monkeypatch.setattr("tasks.replay.book.standing", standing)
+    monkeypatch.setattr(Screen, "say", lambda _, text: said.append(text))
+    look = watching._Look(create_engine_of_nothing(), UUID(int=1), None, Screen(as_json=False))
+    with pytest.raises(OSError, match="away"):
+        await look()
+    assert [await look() for _ in range(4)] == ["first", "first", "first", "second"]
+    assert len(said) == 1
+    with pytest.raises(ValueError, match="ours"):
+        await look()
 
 
 def test_orders_from_the_command_line(cli: Cli, link: Link) -> None:
@@ -285,7 +350,6 @@ def test_a_terminal_gets_bars(monkeypatch: pytest.MonkeyPatch, link: Link, cli: 
     from rich.console import Console
 
     from ops.cli.replay_view import progress
-    from ops.cli.screen import Screen
     from tasks.engine import create_engine
     from tasks.replay.book import standing
 

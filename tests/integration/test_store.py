@@ -54,7 +54,7 @@ from tasks.ends import LastCall
 from tasks.headroom import GroupRoom
 from tasks.job import Claim
 from tasks.ledger import JobLedger
-from tasks.pauses import PauseKind, pause
+from tasks.pauses import PauseKind
 from tasks.run import Ending
 from tasks.states import MOVES, State
 from tasks.store import Incarnation, JobStore
@@ -330,7 +330,7 @@ async def test_move_defer(world: JobWorld) -> None:
 async def test_move_pause(world: JobWorld) -> None:
     job, _, message = await world.released(tenant="acme")
     with moving(world, job, "pause", copies=-1):
-        assert pause(world.link, PauseKind.TENANT, "acme") == 1
+        assert await world.pause(PauseKind.TENANT, "acme") == 1
     row = world.job(job)
     assert (row["release"], row["copies"], row["claim_no"]) == (message.release, 0, 0)
 

@@ -136,6 +136,8 @@ def test_pages_and_filters(api: Api, cli: Cli) -> None:
     }.items():
         assert len(api.call("GET", f"/v1/calls?{query}").json["calls"]) == found
     assert len(documents(cli("jobs", "--unknown", "--json", "--tenant", "acme"))) == 2
+    assert len(documents(cli("jobs", "--unknown", "--json", "--provider", "openai"))) == 6
+    assert cli("jobs", "--unknown", "--provider", "fake").stderr.strip() == "no call is unknown of this kind"
 
 
 REFUSED = {

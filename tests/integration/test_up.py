@@ -140,10 +140,15 @@ def composed(directory: Path, env: dict[str, str]) -> tuple[list[str], dict[str,
 
 
 def test_a_url_in_the_environment_replaces_its_embedded_store(tmp_path: Path) -> None:
-    env = environment(ASSAYLINE_DATABASE_URL="postgresql://elsewhere/db", ASSAYLINE_REDIS_URL="redis://elsewhere")
-    names, added = composed(tmp_path, env)
+    """It is told to other terminals as an embedded one's is: what is started there speaks to the same servers."""
+    urls = {
+        "ASSAYLINE_DATABASE_URL": "postgresql://elsewhere/db",
+        "ASSAYLINE_REDIS_URL": "redis://elsewhere",
+        "ASSAYLINE_BROKER_URL": "amqp://elsewhere",
+    }
+    names, told = composed(tmp_path, environment(**urls))
     assert names == ["migrate", "dispatcher", "worker-fake", "beat", "api", "flower"]
-    assert added == {}
+    assert told == urls
 
 
 def test_an_unusable_key_of_the_api_is_said_before_anything_starts(tmp_path: Path) -> None:

@@ -67,6 +67,9 @@ def test_any_password_can_be_written(password: str, theirs: str) -> None:
         ("sentinel://h/0?master_name=m&master=x", "nothing else"),
         (f"sentinel://:{SECRET}@h/0?master_name=m", "nothing else"),
         (f"sentinel://{','.join(['h'] * 16)}/0?master_name=m", "at most 15"),
+        ("sentinel://h/0?master_name=m&ssl=true", "TLS to Sentinels is not supported"),
+        ("sentinels://h/0?master_name=m", "TLS to Sentinels is not supported"),
+        ("rediss+sentinel://h/0?master_name=m", "TLS to Sentinels is not supported"),
     ],
 )
 @pytest.mark.parametrize("variable", ["ASSAYLINE_REDIS_URL", "ASSAYLINE_BROKER_URL"])

@@ -352,6 +352,11 @@ def test_no_dispatcher_and_stuck_jobs_are_wrong() -> None:
     assert [finding.verdict for finding in work.stuck({"overdue": 0, "unclaimed": 0})] == [Verdict.GOOD]
 
 
+def test_jobs_that_could_not_be_counted_in_time_are_no_fault() -> None:
+    assert work.found(None).verdict is Verdict.NOTED
+    assert work.found({"scheduled": 3, "waiting": 3}).verdict is Verdict.GOOD
+
+
 def test_a_broken_catalog_is_told_with_its_line(tmp_path: Path) -> None:
     (tmp_path / "catalog.yaml").write_text("providers: {}\ndefault: 1\n")
     settings, _ = installation.settings({"ASSAYLINE_CATALOG": str(tmp_path / "catalog.yaml")})

@@ -12,6 +12,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from tasks.producer import (
+    AsyncClient,
     Client,
     IdempotencyConflict,
     InvalidJob,
@@ -308,3 +309,10 @@ def test_the_channel_is_the_contracts() -> None:
 def test_aware_times_keep_their_moment() -> None:
     moment = datetime(2026, 3, 29, 1, 30, tzinfo=UTC)
     assert datetime.fromisoformat(options(expires_at=moment)["expires_at"]) == moment
+
+
+@pytest.mark.parametrize("client", [Client, AsyncClient])
+def test_sentinels_are_refused_with_what_to_give_instead(client: type[Client] | type[AsyncClient]) -> None:
+    with pytest.raises(ValueError, match="master_for") as refused:
+        client(redis_url="sentinel://:secret@one:26379/0?master_name=mine")
+    assert "secret" not in str(refused.value)

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ops.cli.doctor.finding import Finding, good, odd, wrong
-from ops.cli.liveness import DISPATCHERS, WORKERS
+import psycopg
+
+from ops.cli import liveness
+from ops.cli.doctor.finding import Finding, good, noted, odd, wrong
 from tasks.dispatch_policy import Policy
+from tasks.pauses import LISTED, Pause
+from tasks.unknown import for_psycopg
 
 if TYPE_CHECKING:
     from gateway.catalog import Catalog
@@ -34,13 +39,18 @@ SELECT provider, coalesce(d.jobs, 0) + coalesce(l.jobs, 0) AS scheduled, coalesc
   FROM due d FULL JOIN later l USING (provider) FULL JOIN out o USING (provider) ORDER BY provider
 """
 
-PAUSES = "SELECT kind, name, why, since FROM assayline.pauses ORDER BY kind, name"
-
 STUCK = """
 SELECT count(*) FILTER (WHERE state = 'running' AND lease_until < clock_timestamp() - interval '30 seconds') AS overdue,
        count(*) FILTER (WHERE state = 'queued' AND copies >= 4) AS unclaimed
   FROM assayline.jobs WHERE state IN ('queued', 'running')
 """
+
+WAITING = """
+SELECT (SELECT count(*) FROM assayline.jobs WHERE state = 'scheduled') AS scheduled,
+       (SELECT count(*) FROM assayline.waiting) AS waiting
+"""
+COUNTED_FOR_S = 5
+"""No index knows how many jobs are scheduled: where there are tens of millions of all states, nobody waits for it."""
 
 LONG_DUE_S = 300.0
 """A due job that has waited so long stands behind a backlog, or nobody serves it."""
@@ -48,14 +58,15 @@ LONG_DUE_S = 300.0
 
 def examine(link: Link, catalog: Catalog | None) -> Iterator[Finding]:
     """What runs, and what waits for it."""
-    yield dispatchers(_one(link, DISPATCHERS)["n"])
-    live = {row["provider"]: row for row in link.execute(WORKERS, [Policy().dead_after_s])}
+    yield dispatchers(liveness.dispatchers(link)["n"])
+    live = liveness.workers(link, Policy().dead_after_s)
     waiting = {row["provider"]: row for row in link.execute(QUEUES)}
     served = _configured(catalog)
     yield from workers([*served, *(name for name in waiting if name not in served)], live, waiting)
     yield from queues(waiting)
-    yield from pauses(link.execute(PAUSES).fetchall())
+    yield from pauses([Pause.from_row(row) for row in link.execute(for_psycopg(LISTED).encode())])
     yield from stuck(_one(link, STUCK))
+    yield found(_counted(link))
 
 
 def dispatchers(count: int) -> Finding:
@@ -91,11 +102,11 @@ def queues(waiting: Mapping[str, Mapping[str, Any]]) -> Iterator[Finding]:
             yield good(f"queue {name}", said)
 
 
-def pauses(rows: Sequence[Mapping[str, Any]]) -> Iterator[Finding]:
+def pauses(found: Sequence[Pause]) -> Iterator[Finding]:
     """Name what an operator has stopped: its jobs wait, and nothing else says why."""
-    for row in rows:
-        said = f"paused since {row['since']:%Y-%m-%d %H:%M} UTC" + (f": {row['why']}" if row["why"] else "")
-        yield odd(f"{row['kind']} {row['name']}", said, f"assayline resume {row['kind']} {row['name']}")
+    for one in found:
+        said = f"paused since {one.since:%Y-%m-%d %H:%M} UTC" + (f": {one.why}" if one.why else "")
+        yield odd(f"{one.kind} {one.name}", said, shlex.join(("assayline", "resume", one.kind, one.name)))
 
 
 def stuck(row: Mapping[str, Any]) -> Iterator[Finding]:
@@ -108,6 +119,30 @@ def stuck(row: Mapping[str, Any]) -> Iterator[Finding]:
         yield wrong("stuck jobs", said, "do workers and dispatcher use the same broker? compare ASSAYLINE_BROKER_URL")
     if not (row["overdue"] or row["unclaimed"]):
         yield good("stuck jobs", "none")
+
+
+def found(row: Mapping[str, Any] | None) -> Finding:
+    """Judge whether each job that is scheduled is where a release finds it. None: they were too many to count."""
+    if row is None:
+        return noted("waiting jobs", f"not compared with jobs: they could not be counted within {COUNTED_FOR_S} s")
+    strays = row["waiting"] - row["scheduled"]
+    mend = "a partition of jobs came or went; in psql: SELECT * FROM assayline.mend_waiting()"
+    if strays > 0:
+        return odd("waiting jobs", f"{strays} rows of due and later have no scheduled job", mend)
+    if strays < 0:
+        return wrong(
+            "waiting jobs", f"{-strays} scheduled jobs are neither in due nor in later: none is released", mend
+        )
+    return good("waiting jobs", f"{row['scheduled']}, each where a release finds it")
+
+
+def _counted(link: Link) -> Mapping[str, Any] | None:
+    try:
+        with link.transaction():
+            link.execute(f"SET LOCAL statement_timeout TO '{COUNTED_FOR_S}s'")
+            return _one(link, WAITING)
+    except psycopg.errors.QueryCanceled:
+        return None
 
 
 def _waits(row: Mapping[str, Any]) -> int:
