@@ -6,6 +6,7 @@ those of a user with a key.
 
 from __future__ import annotations
 
+import json
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -16,6 +17,7 @@ from typing import Any
 
 import psycopg
 
+from ops.bench.catalogs import MadeUp, catalog
 from ops.bench.endpoint import LABELS
 from ops.bench.proc import family
 from ops.bench.processes import ASSAYLINE, BenchFailure, Endpoint, Running, clean_env, until
@@ -58,6 +60,14 @@ class Stack:
     _running: list[Running] = field(default_factory=list)
     _names: set[str] = field(default_factory=set)
 
+    def use_catalog(self, providers: Sequence[MadeUp], urls: Sequence[str]) -> None:
+        """Give all processes that are started from now on this catalog, and each provider's address."""
+        file = self.directory / "catalog.yaml"
+        file.write_text(json.dumps(catalog(providers)))  # JSON is YAML
+        self.env["ASSAYLINE_CATALOG"] = str(file)
+        for provider, url in zip(providers, urls, strict=True):
+            self.env |= provider.env(url)
+
     def dispatcher(self, *flags: str, without: str | None = None) -> Running:
         """Start the dispatcher; `without`: see `worker`."""
         return self.start("dispatcher", [*entry(without), "dispatcher", *flags])
@@ -79,9 +89,13 @@ class Stack:
         running = self.start(
             "worker", [*entry(without), "worker", "--provider", PROVIDER, "--slots", str(slots), *flags]
         )
-        self.until(lambda: self.lives(running), START_S, "the worker's heartbeat")
-        self.await_catalog()
+        self.await_workers([running])
         return running
+
+    def await_workers(self, workers: Sequence[Running]) -> None:
+        """Wait until each is known to live, and jobs can be enqueued."""
+        self.until(lambda: all(map(self.lives, workers)), START_S, "the workers' heartbeats")
+        self.await_catalog()
 
     def lives(self, worker: Running) -> bool:
         """Whether a worker, or a child of it, has sent a heartbeat."""

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from ops.bench.catalogs import MODEL, MadeUp
 from ops.bench.endpoint import LABELS
 from ops.bench.faults.clock import set_clock
 from ops.bench.faults.links import Links
@@ -21,7 +22,6 @@ from tasks.producer import Client, Job
 
 FIRST, SECOND = "first", "second"
 """The two providers. Every other job's chain begins with the second."""
-MODEL = "bench"
 REQUESTS_PER_MIN = 6_000
 """What each account allows: more than comes, but the limiter must be asked."""
 MAX_ATTEMPTS = 20
@@ -136,16 +136,10 @@ class OurSystem:
 
     def _configure(self, endpoint_port: int) -> None:
         """Give the processes the catalog, the provider, and the inputs of a night that is now."""
-        directory = self._stack.directory
-        (directory / "catalog.yaml").write_text(json.dumps(catalog(self._size)))  # JSON is YAML
-        self._stack.env["ASSAYLINE_CATALOG"] = str(directory / "catalog.yaml")
-        for name in (FIRST, SECOND):
-            self._stack.env |= {
-                f"{name.upper()}_API_KEY": "bench",
-                f"{name.upper()}_BASE_URL": f"http://127.0.0.1:{endpoint_port}/v1",
-            }
+        providers = [provider(name, self._size) for name in (FIRST, SECOND)]
+        self._stack.use_catalog(providers, [f"http://127.0.0.1:{endpoint_port}/v1"] * len(providers))
         if self._size.beats:
-            inputs = directory / "night.jsonl"
+            inputs = self._stack.directory / "night.jsonl"
             inputs.write_text("".join(json.dumps(line) + "\n" for line in night()))
             self._stack.env |= {
                 "ASSAYLINE_NIGHTLY_INPUTS": str(inputs),
@@ -153,32 +147,9 @@ class OurSystem:
             }
 
 
-def catalog(size: Size) -> dict[str, Any]:
-    """A catalog of two providers with one account and one model each, and the chain from one to the other."""
-    return {
-        "providers": {
-            name: {
-                "dialect": "openai_compatible",
-                "base_url_env": f"{name.upper()}_BASE_URL",
-                "key_env": f"{name.upper()}_API_KEY",
-                "slots": size.slots,
-                "timeout_s": size.timeout_s,
-                "accounts": [{"name": "default", "limits": {"default": {"requests_per_min": REQUESTS_PER_MIN}}}],
-                "models": {
-                    MODEL: {
-                        "context_window": 200_000,
-                        "max_output_tokens": 64_000,
-                        "capabilities": ["structured_output", "temperature"],
-                        "price": {"input_per_mtok_usd": "1.00", "output_per_mtok_usd": "5.00"},
-                        "source": "made up for a bench",
-                        "checked": "2026-11-21",
-                    }
-                },
-            }
-            for name in (FIRST, SECOND)
-        },
-        "defaults": {"chain": [f"{FIRST}/{MODEL}", f"{SECOND}/{MODEL}"]},
-    }
+def provider(name: str, size: Size) -> MadeUp:
+    """One of the two."""
+    return MadeUp(name, size.slots, {"requests_per_min": REQUESTS_PER_MIN}, more={"timeout_s": size.timeout_s})
 
 
 def night() -> list[Mapping[str, Any]]:
