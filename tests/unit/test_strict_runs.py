@@ -11,11 +11,8 @@ from xml.etree import ElementTree
 import pytest
 
 from gateway.catalog import load_catalog
-from gateway.errors import ConfigurationError
 from gateway.messages import ModelRef
 from ops.bench.catalogs import MODEL, catalog
-from ops.bench.limits import run as run_bench
-from ops.bench.report import Options
 from ops.bench.strict.endpoint import Record
 from ops.bench.strict.loads import LOADS
 from ops.bench.strict.ours import provider
@@ -100,8 +97,3 @@ def test_the_plot_has_a_line_for_each_in_each_panel() -> None:
     assert len({line.get("stroke") for line in lines}) == 2
     texts = {text.text for text in root.iter("{http://www.w3.org/2000/svg}text")}
     assert {"requests", "more", "Assayline", "a < b", "limit", "measured from here"} <= texts
-
-
-def test_a_load_that_there_is_not_is_refused() -> None:
-    with pytest.raises(ConfigurationError, match="no load 'night'; there are requests, short, long"):
-        run_bench(Options(loads=("night",)))
