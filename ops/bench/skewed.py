@@ -6,7 +6,9 @@ a machine whose clock is off would show it; the monotonic clock, by which timers
 
 from __future__ import annotations
 
+import copyreg
 import datetime
+import pickle
 import sys
 import time
 from collections.abc import Callable
@@ -49,6 +51,9 @@ def shift_by(skew_s: Callable[[], float]) -> None:
             """The shifted time, as a real datetime without a zone."""
             return REAL.now(datetime.UTC).replace(tzinfo=None) + datetime.timedelta(seconds=skew_s())
 
+    # Pickled, all of them are `datetime.datetime`: what one process has written, any other can read.
+    Skewed.__module__, Skewed.__name__, Skewed.__qualname__ = REAL.__module__, REAL.__name__, REAL.__qualname__
+    copyreg.pickle(REAL, lambda real: (Skewed, real.__reduce_ex__(pickle.DEFAULT_PROTOCOL)[1]))
     time.time = lambda: time_s() + skew_s()
     time.time_ns = lambda: time_ns() + int(skew_s() * 1e9)
     datetime.datetime = Skewed  # type: ignore[misc]

@@ -16,7 +16,7 @@ from ops.bench.faults.clock import set_clock
 from ops.bench.faults.links import Links
 from ops.bench.faults.places import Place
 from ops.bench.faults.plan import Fleet
-from ops.bench.processes import ASSAYLINE, Running, until
+from ops.bench.processes import Running, until
 from ops.bench.stack import ANALYSIS, START_S, Stack, content
 from tasks.producer import Client, Job
 
@@ -50,8 +50,8 @@ class Size:
 
     @property
     def fleet(self) -> Fleet:
-        """What there is to strike."""
-        return Fleet(2 * self.workers, self.dispatchers)
+        """What there is to strike. One beat is right at any time: an hour behind, a beat does not tick for an hour."""
+        return Fleet(2 * self.workers, self.dispatchers, max(0, self.beats - 1))
 
 
 class OurSystem:
@@ -87,8 +87,8 @@ class OurSystem:
         return (*self.workers, *self.dispatchers, *self.beats)
 
     def set_clock(self, place: int, wrong_by_s: float) -> str:
-        """Make a process's clock wrong; workers are numbered first, then dispatchers. Returns its name."""
-        name = (*self.workers, *self.dispatchers)[place].name
+        """Make a process's clock wrong; they are numbered as `places` are. Returns its name."""
+        name = self.places[place].name
         set_clock(self._clock(name), wrong_by_s)
         return name
 
@@ -108,9 +108,7 @@ class OurSystem:
 
     def _started(self, kind: str, number: int) -> Running:
         name = f"{kind} {number + 1}"
-        # Beat keeps its last runs by pickling datetimes, which a clock that is shifted from within cannot bear.
-        clocked = (sys.executable, "-m", "ops.bench.faults.process", str(self._clock(name)), self._mechanism(kind))
-        argv = ASSAYLINE if kind == "beat" else clocked
+        argv = (sys.executable, "-m", "ops.bench.faults.process", str(self._clock(name)), self._mechanism(kind))
         provider = (FIRST, SECOND)[number % 2]
         more = {
             "worker": ["--provider", provider, "--slots", str(self._size.slots)],
