@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -39,7 +39,8 @@ OURS_REDIS, OURS_POSTGRES = "redis", "postgres"
 class Size:
     """How large the system is. workers: at each provider; slots: of each. timeout_s: a provider's, for a whole attempt.
 
-    beats: none, and there is no nightly batch.
+    beats: none, and there is no nightly batch. figures: that stand in for the dispatchers' own, by their names in
+    `tasks.dispatch_policy`; none but for tests, which have no time.
     """
 
     workers: int = 2
@@ -47,6 +48,7 @@ class Size:
     dispatchers: int = 2
     beats: int = 2
     timeout_s: float = 5.0
+    figures: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def fleet(self) -> Fleet:
@@ -57,9 +59,7 @@ class Size:
 class OurSystem:
     """Workers, dispatchers and beats, each kept alive in its place."""
 
-    def __init__(
-        self, stack: Stack, links: Links, endpoint_port: int, size: Size, without: Collection[str] = ()
-    ) -> None:
+    def __init__(self, stack: Stack, links: Links, endpoint_port: int, size: Size, without: str | None = None) -> None:
         """Start everything and wait until it lives.
 
         Args:
@@ -67,7 +67,7 @@ class OurSystem:
             links: through which the workers reach Redis and Postgres; dispatchers and beats reach them directly.
             endpoint_port: of the provider.
             size: see there.
-            without: the mechanisms to switch off.
+            without: the mechanism to switch off, None for none.
         """
         self._stack = stack
         self._links = links
@@ -92,6 +92,11 @@ class OurSystem:
         set_clock(self._clock(name), wrong_by_s)
         return name
 
+    def all_work(self) -> bool:
+        """Whether there is a worker in each place that was heard."""
+        pids = [place.pid for place in self.workers]
+        return self._stack.number("SELECT count(*) FROM assayline.workers WHERE pid = ANY(%s)", [pids]) == len(pids)
+
     def end(self) -> None:
         """Kill them all."""
         for place in self.places:
@@ -108,11 +113,19 @@ class OurSystem:
 
     def _started(self, kind: str, number: int) -> Running:
         name = f"{kind} {number + 1}"
-        argv = (sys.executable, "-m", "ops.bench.faults.process", str(self._clock(name)), self._mechanism(kind))
+        figures = json.dumps(dict(self._size.figures))
+        argv = (
+            sys.executable,
+            "-m",
+            "ops.bench.faults.process",
+            str(self._clock(name)),
+            self._mechanism(kind),
+            figures,
+        )
         provider = (FIRST, SECOND)[number % 2]
         more = {
             "worker": ["--provider", provider, "--slots", str(self._size.slots)],
-            "dispatcher": ["--no-rescue"] if "rescue" in self._without else [],
+            "dispatcher": ["--no-rescue"] if self._without == "rescue" else [],
             "beat": ["--state", str(self._stack.directory / f"beat-{number}")],
         }[kind]
         return self._stack.start(name.replace(" ", "-"), [*argv, kind, *more], **self._stores(kind))
@@ -127,7 +140,7 @@ class OurSystem:
 
     def _mechanism(self, kind: str) -> str:
         mechanism = {"worker": "fence", "dispatcher": "republish"}.get(kind, "")
-        return mechanism if mechanism in self._without else ""
+        return mechanism if mechanism == self._without else ""
 
     def _clock(self, name: str) -> Path:
         return self._stack.directory / f"clock-{name.replace(' ', '-')}"
