@@ -197,8 +197,6 @@ def _measured(options: Options, load: str, tenants: int, slots: int, waiting: in
     with opened(options) as stack:
         first = stack.dispatcher(without=options.without)
         stack.await_catalog()
-        if options.servers is not None:
-            stack.clear()
         _fill(stack, waiting, tenants)
         with psycopg.connect(stack.servers.database_url) as reader:
             reader.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
@@ -216,7 +214,7 @@ def _measured(options: Options, load: str, tenants: int, slots: int, waiting: in
             taken = drain.taken
             elapsed_s = max(0.001, taken.at[-1] - taken.at[0])
             jobs = taken.jobs
-            stack.stop(second)
+            stack.stop(second)  # not killed: what it releases, it sends
             drain.stop()
             served = [n for (n,) in stack.rows(SERVED)]
             numbers = {job_id: (number, copies) for job_id, number, copies in stack.rows(NUMBERS)}

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
+import redis
 
 from ops.bench.catalogs import MadeUp, catalog
 from ops.bench.endpoint import LABELS
@@ -30,6 +31,8 @@ PROVIDER = "openai"
 ANALYSIS = "text_classification"
 CONTENT_BYTES = 2_048
 START_S = 60.0
+EMPTIED = ("jobs", "job_contents", "due", "later", "calls", "results", "idempotency_keys", "workers")
+"""Tables of which nothing may be left of an earlier bench on the same servers."""
 
 _SENTENCE = "The amount due is 1,240.00 EUR, payable within thirty days of the date on this letter. "
 
@@ -102,7 +105,7 @@ class Stack:
         return bool(self.rows("SELECT 1 FROM assayline.workers WHERE pid = ANY(%s)", [family(worker.pid)]))
 
     def start(self, name: str, argv: Sequence[str], **extra: str) -> Running:
-        """Start any process in the stack's environment; it is stopped with the stack."""
+        """Start any process in the stack's environment; it is killed with the stack: nothing is left to be saved."""
         numbered = next(f"{name}-{number}" for number in range(1, 1000) if f"{name}-{number}" not in self._names)
         self._names.add(numbered)
         running = Running(numbered, argv, self.env | extra, self.directory)
@@ -120,6 +123,12 @@ class Stack:
         self._running.remove(running)
         running.kill()
 
+    def dismiss(self, worker: Running) -> None:
+        """End a worker that has nothing to do, as if it had left by itself, without the seconds that this takes."""
+        pids = family(worker.pid)
+        self.kill(worker)
+        self._database.execute("UPDATE assayline.workers SET stopping = true WHERE pid = ANY(%s)", [pids])
+
     def check(self) -> None:
         """Raise if a process has ended unasked.
 
@@ -136,10 +145,6 @@ class Stack:
     def number(self, sql: str, params: Sequence[Any] = ()) -> int:
         """Ask Postgres for one whole number."""
         return int(self.rows(sql, params)[0][0])
-
-    def clear(self) -> None:
-        """Forget all jobs: on servers that others used before, theirs would wait beside ours."""
-        self._database.execute("TRUNCATE assayline.jobs, assayline.due, assayline.later, assayline.workers")
 
     def until(self, done: Any, timeout_s: float, what: str) -> None:
         """Look until `done` says so, while all processes live.
@@ -169,7 +174,7 @@ class Stack:
 
     def _forget(self, running: Running) -> None:
         if running in self._running:
-            self.stop(running)
+            self.kill(running)
 
 
 def entry(without: str | None = None) -> Sequence[str]:
@@ -179,7 +184,10 @@ def entry(without: str | None = None) -> Sequence[str]:
 
 @contextmanager
 def opened(options: Options) -> Iterator[Stack]:
-    """Start servers and endpoint in a directory that is gone afterwards; migrate; stop everything at the end."""
+    """Start servers and endpoint in a directory that is gone afterwards; migrate; end everything at the end.
+
+    Servers of `options` are emptied first.
+    """
     with ExitStack() as exits:
         directory = Path(exits.enter_context(tempfile.TemporaryDirectory(prefix="assayline-bench-")))
         servers = options.servers or _embedded(directory, exits)
@@ -191,6 +199,11 @@ def opened(options: Options) -> Iterator[Stack]:
         env |= {"OPENAI_API_KEY": "bench", "OPENAI_BASE_URL": endpoint.base_url}
         client = exits.enter_context(Client(servers.database_url, servers.redis_url))
         database = exits.enter_context(psycopg.connect(servers.database_url, autocommit=True))
+        if options.servers is not None:
+            # The jobs, workers, breakers and answers of those who used them before would be there beside ours.
+            database.execute("TRUNCATE " + ", ".join(f"assayline.{table}" for table in EMPTIED))
+            with redis.Redis.from_url(servers.redis_url) as stored:
+                stored.flushdb()
         yield Stack(directory, servers, endpoint, client, env, options.say, exits, database)
 
 

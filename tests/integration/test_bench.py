@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 
 import psycopg
 import pytest
-import redis
 from rich.console import Console
 from typer.testing import CliRunner
 
@@ -209,10 +208,6 @@ def test_failover_fails_without_the_breaker(database_url: str, redis_url: str) -
     assert on.checks[0].value is not None
     assert on.rounds[0]["back_s"] < course.back_s
     assert on.rounds[0]["failed"] == 0
-    # The next system knows nothing of this one: of its breakers, and of what its killed workers were at.
-    with redis.Redis.from_url(redis_url) as client, psycopg.connect(database_url, autocommit=True) as link:
-        client.flushdb()
-        link.execute("TRUNCATE assayline.jobs, assayline.workers")
     off = failover.measure(options(without="breaker"), [FAILURES["errors"]], replace(course, back_s=0.0))
     assert not off.checks[0].ok
     assert off.rounds[0]["wasted"] > on.rounds[0]["wasted"]
