@@ -4,8 +4,8 @@ A plan of faults is drawn from a seed (`faults.plan`): workers, dispatchers, Val
 connections reset, refused and stalled, everything in Redis flushed, messages delivered again, clocks set, workers
 stopped until they are taken for dead. The provider fails by itself at times. Jobs are handed over steadily by a
 producer that does not give up. At the end the provider's record is held against Postgres's rows, and each move that a
-job made against those that there are (`faults.judge`). Peer, under the same faults at the same time: plain Celery with
-late acknowledgement.
+job made against those that there are (`faults.judge`). Peer: plain Celery with late acknowledgement, which has at the
+same times what is done to servers, connections and killed workers.
 """
 
 from __future__ import annotations
