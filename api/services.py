@@ -20,9 +20,9 @@ from gateway.catalog import Catalog
 from gateway.redis_clients import client as redis_client
 from gateway.redis_line import RedisLine
 from tasks.announce import Announcer
+from tasks.engine import create_engine
 from tasks.producer import AsyncClient
 from tasks.producer.errors import translated
-from tasks.store import create_engine
 
 REDIS_TIMEOUT_S = 2.0
 

@@ -31,6 +31,7 @@ from gateway.errors import (
     BudgetSpent,
     DayBudgetSpent,
     ExceedsLimit,
+    GatewayError,
     LimitReached,
 )
 from gateway.ledger import CallKind, CallLedger, MemoryLedger
@@ -145,7 +146,8 @@ class Gateway:
             ExceedsLimit: the call needs more than a limit can ever hold.
             AnswerAwaited: an equal question was being asked until the deadline, and had no answer.
             ProviderError: the provider did not answer, or cut or refused the answer.
-            RepairDeferred: the answer was unusable, and there was no room or no time left to have it mended.
+            RepairDeferred: the answer was unusable, and there was no room or no time left to have it mended; it is in
+                the ledger's journal.
             InvalidOutput: the answer stayed unusable; of this and the one before `raw_text` and the summed `usage` are
                 kept.
         """
@@ -279,12 +281,12 @@ class Gateway:
         `unpaid`: this analysis has made no call so far, for the answer was found.
 
         Raises:
-            RepairDeferred: there is no time or no room left for it now. Where nothing has been paid for, the error that
-                says so is raised instead: nobody has lost anything by waiting.
-            InvalidOutput: there is no budget for it, or its limit could never hold it.
+            RepairDeferred: there is no time or no room left for it now, and the answer is in the journal. Where this
+                analysis has made no call the error that says so is raised instead: the job may wait at no cost.
+            InvalidOutput: there is no budget for it, its limit could never hold it, or the answer is not kept.
         """
         if left_s <= 0:
-            raise repair_deferred(problem, first)
+            raise self._unrepaired(asking, problem, first)
         question = asking.question
         messages = reask_messages(question.request.messages, first.completion.text, problem)
         request = replace(question.request, messages=messages, timeout_s=left_s)
@@ -297,7 +299,13 @@ class Gateway:
         except (LimitReached, BreakerOpen, DayBudgetSpent) as error:
             if unpaid:
                 raise
-            raise repair_deferred(problem, first) from error
+            raise self._unrepaired(asking, problem, first) from error
+
+    def _unrepaired(self, asking: _Asking, problem: Unusable, first: Answered) -> GatewayError:
+        """To be repaired later where the answer is kept until then; without it the question would be paid for again."""
+        journal = asking.ledger.journal
+        kept = journal is not None and journal.holds()
+        return repair_deferred(problem, first) if kept else invalid_output(problem, (first,))
 
 
 def _in_what_is_left(question: Question, waited_s: float) -> Question:

@@ -70,6 +70,9 @@ class CallEnd:
     estimated: bool = False
 
 
+NOT_CALLED = CallEnd(CallOutcome.NOT_CALLED, latency_s=0.0)
+
+
 class CallLedger(Protocol):
     """Where calls are written down. `call_no` counts the calls of one claim from 1."""
 

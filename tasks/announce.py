@@ -15,6 +15,7 @@ from uuid import UUID
 
 from redis.exceptions import ResponseError
 
+from gateway.journal.journal import removal
 from gateway.redis_line import RedisAway, RedisLine
 from tasks.states import TERMINAL
 
@@ -60,7 +61,10 @@ class Announcer:
             return
 
     async def all_ended(self, ends: Sequence[tuple[UUID, str]]) -> None:
-        """The same for jobs that ended without a result, `AT_ONCE` to a write, for `LONGEST_S` seconds at most.
+        """Publish that jobs ended without a result, `AT_ONCE` to a write, for `LONGEST_S` seconds at most.
+
+        Nothing is kept: a million keys for jobs that nobody waits for would fill the server. Their answers in the
+        journal, of which nothing can come any more, are removed.
 
         Args:
             ends: id and state of each.
@@ -68,26 +72,26 @@ class Announcer:
         try:
             async with asyncio.timeout(LONGEST_S):
                 for first in range(0, len(ends), AT_ONCE):
-                    some = ends[first : first + AT_ONCE]
-                    await self._line.ask(*(command for job_id, state in some for command in _told(job_id, state, None)))
+                    await self._line.ask(*_all_told(ends[first : first + AT_ONCE]))
         except (RedisAway, ResponseError, TimeoutError):
             return
 
     def pass_on(self, told: str) -> None:
-        """Publish the ends that Postgres tells of on `tasks.listen.ENDED`: `<state> <job id> …`. Never waits.
-
-        Events alone: there is no result, and a million keys for jobs that nobody waits for would fill the server.
-        """
+        """The same for what Postgres tells of on `tasks.listen.ENDED`: `<state> <job id> …`. Never waits."""
         state, *ids = told.split(" ")
         try:
-            jobs = [UUID(job_id) for job_id in ids]
+            ends = [(UUID(job_id), state) for job_id in ids]
         except ValueError:
-            jobs = []
-        if state not in TERMINAL or not jobs:
+            ends = []
+        if state not in TERMINAL or not ends:
             log.warning("what was told of ended jobs is not understood: %.100r", told)
             return
         with suppress(RedisAway):
-            self._line.post(*(_event(job, state) for job in jobs))
+            self._line.post(*_all_told(ends))
+
+
+def _all_told(ends: Sequence[tuple[UUID, str]]) -> list[Command]:
+    return [command for job, state in ends for command in (_event(job, state), removal(str(job)))]
 
 
 def _told(job_id: UUID, state: str, data: dict[str, Any] | None) -> tuple[Command, Command]:

@@ -33,6 +33,7 @@ class Attempts:
     """One worker's. Lives on one event loop."""
 
     def __init__(self) -> None:
+        self._held: set[Key] = set()
         self._calling: dict[Key, Attempt] = {}
         self._early: OrderedDict[Key, None] = OrderedDict()
 
@@ -41,9 +42,17 @@ class Attempts:
         """Of the attempts that make their calls: these, and only these, may be cancelled."""
         return {attempt.task for attempt in self._calling.values()}
 
+    def take(self, job_id: UUID, claim_no: int) -> None:
+        """Note that a claim is in hand: its reply has come."""
+        self._held.add((job_id, claim_no))
+
+    def let_go(self, job_id: UUID, claim_no: int) -> None:
+        """Note that a claim is in hand no more: its end is written, or it is somebody else's."""
+        self._held.discard((job_id, claim_no))
+
     def held(self) -> list[Key]:
-        """The claims whose calls are being made, and are wanted as far as is known."""
-        return [key for key, attempt in self._calling.items() if not attempt.cut]
+        """The claims in hand."""
+        return list(self._held)
 
     def begin(self, job_id: UUID, claim_no: int) -> Attempt:
         """Note that the current task makes a claim's calls from now on. It may be cut already."""

@@ -15,12 +15,10 @@ import logging
 import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict
 from functools import partial
 from typing import Any
 
 from sqlalchemy import RowMapping
-from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from tasks.announce import Announcer
@@ -33,13 +31,11 @@ from tasks.poison import Suspicion
 from tasks.promotion import Promotions
 from tasks.release import LANES, Releases
 from tasks.replay.copy import copy
+from tasks.rescue import Answers, Rescuer
 from tasks.sql import statement
 from tasks.whereabouts import whereabouts
 
 log = logging.getLogger(__name__)
-
-LONGEST_GAP_S = 10.0
-"""A pause between two looks for dead workers beyond which the dispatcher no longer trusts what it sees."""
 
 
 class Dispatcher:
@@ -56,28 +52,43 @@ class Dispatcher:
         weights: Mapping[str, int] | None = None,
         announcer: Announcer | None = None,
         suspicion: Suspicion | None = None,
+        answers: Answers | None = None,
+        passed: Callable[[str], object] = lambda work: None,
     ) -> None:
+        """Take what it works with.
+
+        Args:
+            engine: `create_engine(…, durable=False)`.
+            publisher: sends messages.
+            providers: whose jobs it releases.
+            policy: figures.
+            headroom: what the limits have room for; None: whatever the slots bear.
+            weights: of tenants whose turns are not single.
+            announcer: tells those who wait of what the dispatcher ends; None: nobody.
+            suspicion: when a job is taken for poison.
+            answers: where those lie that were not stored.
+            passed: called with the name of each piece of work that went well, see `Policy.periods_s`.
+        """
         self._engine = engine
         self._providers = tuple(providers)
         self._policy = policy or Policy()
-        self._suspicion = suspicion or Suspicion()
         self._outbox = Outbox(engine, publisher, republish_after_s=self._policy.republish_after_s, announcer=announcer)
         self._releases = Releases(
             engine, self._outbox, self._policy, headroom=headroom, weights=weights, on_out=self._on_out
         )
         self._promotions = Promotions(engine, self._policy)
+        self._rescuer = Rescuer(engine, self._policy, suspicion, answers)
+        self._passed = passed
         self._woken: dict[str, tuple[str, ...]] = {}
         self._wake = asyncio.Event()
         self._poll_due = 0.0
-        self._looked_at: float | None = None
-        self._blind_until = 0.0
 
     async def run(self, stop: asyncio.Event) -> None:
         """Work until `stop` is set. Survives the absence of Postgres and of the broker."""
         jobs = [
             self._release_for_ever(),
             self._promote_for_ever(),
-            *(self._repeat(every, chore) for every, chore in self._chores()),
+            *(self._repeat(name, chore) for name, chore in self._chores().items()),
         ]
         if self._policy.listen:
             jobs.append(listen(self._engine, "assayline_due", self._on_due))
@@ -108,12 +119,7 @@ class Dispatcher:
 
     async def rescue(self) -> int:
         """Put the jobs of dead workers and of stuck attempts back to wait; returns how many."""
-        if not self._watching():
-            return 0
-        policy = self._policy
-        rows = await self._write(
-            "rescue", dead_after_s=policy.dead_after_s, most=policy.most_per_pass, **asdict(self._suspicion)
-        )
+        rows = await self._rescuer.rescue()
         for row in rows:
             log.warning(
                 "job %s of a lost worker or stuck attempt is %s now (%s)", row["id"], row["state"], row["reason"]
@@ -121,17 +127,6 @@ class Dispatcher:
         self._on_due(*{row["provider"] for row in rows})
         await self._outbox.tell_ended(rows)
         return len(rows)
-
-    def _watching(self) -> bool:
-        """Whether this dispatcher has seen Postgres without a gap for as long as a dead worker's silence lasts.
-
-        After a failover or a stall of its own the living have had no chance to be heard.
-        """
-        now = asyncio.get_running_loop().time()
-        if self._looked_at is not None and now - self._looked_at > LONGEST_GAP_S + self._policy.rescue_every_s:
-            self._blind_until = now + self._policy.dead_after_s
-        self._looked_at = now
-        return now >= self._blind_until
 
     async def expire(self) -> int:
         """End the jobs whose `expires_at` or `deadline_at` passed while they waited."""
@@ -143,19 +138,15 @@ class Dispatcher:
         """Make the new jobs of replays, as their rates allow; returns how many portions there were."""
         return await copy(self._engine, self._policy.replay_portion)
 
-    def _chores(self) -> tuple[tuple[float, Callable[[], Awaitable[object]]], ...]:
-        policy = self._policy
-        chores: tuple[tuple[float, Callable[[], Awaitable[object]]], ...] = (
-            (policy.republish_every_s, self.republish),
-            (policy.expire_every_s, self.expire),
-            (policy.replay_every_s, self.replay),
-        )
-        return (*chores, (policy.rescue_every_s, self.rescue)) if policy.rescue else chores
+    def _chores(self) -> Mapping[str, Callable[[], Awaitable[object]]]:
+        """What is done at its times, by name."""
+        chores = {"republish": self.republish, "expire": self.expire, "replay": self.replay, "rescue": self.rescue}
+        return {name: chore for name, chore in chores.items() if name in self._policy.chores_s}
 
     async def _release_for_ever(self) -> None:
         while True:
             for provider, lanes in self._take_woken().items():
-                await self._tried(partial(self.release, provider, lanes))
+                await self._tried(f"release {provider}", partial(self.release, provider, lanes))
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._pause_s()):
                     await self._wake.wait()
@@ -168,7 +159,7 @@ class Dispatcher:
                 nonlocal next_in_s
                 next_in_s = await self.promote()
 
-            await self._tried(promote)
+            await self._tried("promote", promote)
             await asyncio.sleep(min(self._policy.poll_s, next_in_s))
 
     def _pause_s(self) -> float:
@@ -205,23 +196,21 @@ class Dispatcher:
         """Have those look that are well: they may take over. Two that are not would wake each other for ever."""
         self._on_due(*(f"{other}.{lane}" for other in self._providers if not self._releases.is_out(other)))
 
-    async def _repeat(self, every_s: float, chore: Callable[[], Awaitable[object]]) -> None:
+    async def _repeat(self, name: str, chore: Callable[[], Awaitable[object]]) -> None:
         while True:
-            await self._tried(chore)
-            await asyncio.sleep(every_s)
+            await self._tried(name, chore)
+            await asyncio.sleep(self._policy.chores_s[name])
 
-    async def _tried(self, work: Callable[[], Awaitable[object]]) -> None:
+    async def _tried(self, name: str, work: Callable[[], Awaitable[object]]) -> None:
         """Run one piece of work. Whatever goes wrong, the other work goes on, and this is tried again at its turn."""
         try:
             await work()
+            self._passed(name)
         except Exception as error:
             if away(error):
-                log.warning("%s: trying again", type(error).__name__)
-                if isinstance(error, SQLAlchemyError):
-                    self._blind_until = asyncio.get_running_loop().time() + self._policy.dead_after_s
+                log.warning("%s: %s, trying again", name, type(error).__name__)
             else:
-                # It says nothing of whether the living are heard: one that comes each second must not stop rescues.
-                log.error("a fault of ours, trying again: %s", whereabouts(error))
+                log.error("%s: a fault of ours, trying again: %s", name, whereabouts(error))
             await asyncio.sleep(self._policy.poll_s)
 
     async def _write(self, name: str, **parameters: Any) -> Sequence[RowMapping]:

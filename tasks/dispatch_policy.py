@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 
@@ -33,3 +34,19 @@ class Policy:
     """New jobs of a replay in one transaction: a tenth of a second, or 200 MiB where each has all it may have."""
     listen: bool = True
     rescue: bool = True
+
+    @property
+    def chores_s(self) -> Mapping[str, float]:
+        """Every how many seconds each chore is done, by name."""
+        chores = {
+            "republish": self.republish_every_s,
+            "expire": self.expire_every_s,
+            "replay": self.replay_every_s,
+            "rescue": self.rescue_every_s,
+        }
+        return chores if self.rescue else {name: every_s for name, every_s in chores.items() if name != "rescue"}
+
+    def periods_s(self, providers: Iterable[str]) -> Mapping[str, float]:
+        """Every how many seconds each piece of a dispatcher's work is done at least, by name."""
+        releases = dict.fromkeys((f"release {provider}" for provider in providers), self.poll_s)
+        return {**releases, "promote": self.poll_s, **self.chores_s}

@@ -14,14 +14,13 @@ from gateway.calls.end import success
 from gateway.errors import BudgetSpent, ClaimLost, CostLimit
 from gateway.journal.entry import Kept
 from gateway.journal.journal import ClaimJournal
-from gateway.ledger import CallEnd, CallOutcome, CallStart
+from gateway.ledger import NOT_CALLED, CallEnd, CallOutcome, CallStart
 from gateway.messages import Usage
 from gateway.pricing import NOTHING_USD
 from gateway.redis_line import Command
+from tasks.ends import Totals
 from tasks.job import Claim
-from tasks.store import JobStore, Totals
-
-NOT_CALLED = CallEnd(outcome=CallOutcome.NOT_CALLED, latency_s=0.0)
+from tasks.store import JobStore
 
 
 class JobLedger:
@@ -86,6 +85,9 @@ class JobLedger:
     async def open(self, call: CallStart) -> int:
         """See `CallLedger.open`."""
         self._check_cost(call)
+        if not self._opened and self._claim.attempts_used > self._claim.max_attempts:
+            # Rescued though its attempts were used up, for an answer that is not there or does not do.
+            raise BudgetSpent(f"all {self._claim.max_attempts} calls of the job are used up")
         if self._opened:
             opened, owned = await self._store.open_call(self._claim, self._opened, self._end, call)
             if not owned:
@@ -141,6 +143,11 @@ class JobLedger:
     def stored(self) -> Sequence[Command]:
         """See `ClaimJournal.stored`."""
         return () if self._journal is None else self._journal.stored()
+
+    def let_go(self) -> None:
+        """See `ClaimJournal.close`."""
+        if self._journal is not None:
+            self._journal.close()
 
     async def recovered(self, found: Sequence[Kept]) -> None:
         """See `CallLedger.recovered`; written at once. Unless a repair follows, the claim makes no call of its own."""

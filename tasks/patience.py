@@ -1,7 +1,7 @@
 """Trying a write again while Postgres is away.
 
 For writes whose content exists nowhere else (an answer that was paid for). The fence makes the repetition harmless:
-a write that went through before its connection broke is refused the second time.
+a write that went through before its connection broke changes nothing the second time.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ LONGEST_PAUSE_S = 2.0
 log = logging.getLogger(__name__)
 
 
-AWAY_STATES = ("08", "53", "57P0", "25006", "25P03", "55P03")
-"""Beginnings of the SQLSTATEs that pass by themselves: connection, resources, shutdown, a read-only server (failover),
-an idle transaction ended, a lock not to be had in time (PostgreSQL, Appendix A)."""
+AWAY_STATES = ("08", "40", "53", "57P0", "25006", "25P03", "55P03")
+"""Beginnings of the SQLSTATEs that pass by themselves: connection, a deadlock, resources, shutdown, a read-only server
+(failover), an idle transaction ended, a lock not to be had in time (PostgreSQL, Appendix A)."""
 
 
 def away(error: Exception) -> bool:

@@ -15,6 +15,8 @@ from tasks.sql import statement
 
 LOOK_AT_ALL_S = 10.0
 """So often a look begins with the earliest time of all: a transaction that stayed open may bring one long past."""
+LONGEST_S = 5.0
+"""For which it goes on in one go; then it is the dispatcher's turn to say that it lives."""
 EVER = datetime.min.replace(tzinfo=UTC)
 
 
@@ -28,17 +30,20 @@ class Promotions:
         self._looked_at_all = -math.inf
 
     async def promote(self) -> tuple[set[str], float]:
-        """Make due all whose time has come.
+        """Make due all whose time has come, or as many as `LONGEST_S` allows.
 
         Returns the queues that they wait for, and in how many seconds the next job's time comes (inf: there is none).
         """
         queues: set[str] = set()
-        while True:
+        clock = asyncio.get_running_loop().time
+        ends = clock() + LONGEST_S
+        while clock() < ends:
             told = await self._portion()
             queues.update(told["queues"])
             if told["jobs"] < self._policy.most_promoted:
                 next_in_s = told["next_in_s"]
                 return queues, math.inf if next_in_s is None else max(0.0, next_in_s)
+        return queues, 0.0
 
     async def _portion(self) -> Mapping[str, Any]:
         now = asyncio.get_running_loop().time()

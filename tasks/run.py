@@ -21,11 +21,12 @@ from gateway.ledger import CallLedger
 from gateway.messages import AnalysisResult, ModelRef
 from tasks.announce import Announcer
 from tasks.attempts import Attempts
+from tasks.ends import LastCall
 from tasks.job import Claim
 from tasks.ledger import JobLedger
 from tasks.patience import away
 from tasks.sparingly import Sparingly
-from tasks.store import Incarnation, JobStore, LastCall
+from tasks.store import Incarnation, JobStore
 from tasks.verdict import (
     ALL_FAILED,
     DeadLetter,
@@ -133,6 +134,13 @@ class Runner:
         )
         if claim is None:
             return Ending.STALE
+        self.attempts.take(claim.id, claim.claim_no)
+        ending = await self._run(claim)
+        if ending is not Ending.HANDED_BACK:  # and where it raised nothing is written either: it stays in hand
+            self.attempts.let_go(claim.id, claim.claim_no)
+        return ending
+
+    async def _run(self, claim: Claim) -> Ending:
         started = asyncio.get_running_loop().time()
         journal = None if self.journal is None else self.journal.of(str(claim.id), claim.claim_no)
         ledger = JobLedger(self.store, claim, journal)
@@ -141,6 +149,7 @@ class Runner:
             outcome = Ending.FENCED
         if isinstance(outcome, Ending):
             if outcome is not Ending.HANDED_BACK:
+                ledger.let_go()
                 await self.store.close_call(claim, *ledger.last)
             return outcome
         rules = self._rules(claim, ledger, asyncio.get_running_loop().time() - started)
@@ -158,9 +167,20 @@ class Runner:
         """
         held = self.attempts.held()
         beat = await self.store.heartbeat(self.incarnation, stopping=stopping, held=held)
-        lost = sum(self.attempts.cut(*key) for key in beat.lost)
+        lost = sum(self.attempts.cut(*claim) for claim in beat.lost)
+        for claim in beat.lost:
+            self.attempts.let_go(*claim)
         if lost:
             log.warning("%d jobs are no longer this worker's: their calls were cut off", lost)
+
+    async def give_back_unheld(self) -> None:
+        """Give back the jobs that are the worker's own without its knowing: the replies to their claims were lost."""
+        found = await self.store.unheld(self.incarnation, self.attempts.held())
+        held = self.attempts.held()
+        unheld = [claim for claim in found if claim not in held]
+        if unheld:
+            log.warning("the replies to %d claims were lost: their jobs go back to wait", len(unheld))
+            await self.store.hand_back_unheld(self.incarnation, unheld)
 
     def heard(self, told: str) -> None:
         """Do what was told on this worker's channel: `cancel <job id> <claim_no>` cuts an attempt off."""
@@ -189,7 +209,7 @@ class Runner:
             if not self.stopping:
                 # Not from us: something below let its own cancellation out. Nobody would hand this job back.
                 return InternalFault("the attempt was cancelled from within")
-            self.abandoned.append(LastCall(claim, *ledger.last))
+            self.abandoned.append(LastCall(claim.id, claim.claim_no, *ledger.last))
             return Ending.HANDED_BACK
         except GatewayError as error:
             return error
@@ -233,6 +253,7 @@ class Runner:
         held = await self._write(decided, claim, ledger)
         if not held:
             log.warning("job %s: claim %d was refused its end (%s)", claim.id, claim.claim_no, type(decided).__name__)
+            ledger.let_go()
             return Ending.FENCED
         if isinstance(decided, Succeed):
             await self.announcer.ended(claim.id, "succeeded", decided.result.data, *ledger.stored())

@@ -45,7 +45,11 @@ class Move:
 MOVES: tuple[Move, ...] = (
     Move("release", State.SCHEDULED, State.QUEUED, "dispatch", "due, and its queue has room"),
     Move(
-        "republish", State.QUEUED, State.QUEUED, "dispatch", "no claim in 15 s x 2^copies: a new number, a new message"
+        "republish",
+        State.QUEUED,
+        State.QUEUED,
+        "dispatch",
+        "no claim in 15 s, later 2 min: a new number, a new message",
     ),
     Move("claim", State.QUEUED, State.RUNNING, "run", "the message's number is the row's"),
     Move("succeed", State.RUNNING, State.SUCCEEDED, "run", "a validated result"),
@@ -58,7 +62,7 @@ MOVES: tuple[Move, ...] = (
     Move("snooze", State.RUNNING, State.SCHEDULED, "run", "no call was made; costs no attempt"),
     Move("hand_back", State.RUNNING, State.SCHEDULED, "workers", "the worker is stopping"),
     Move("rescue", State.RUNNING, State.SCHEDULED, "rescue", "its worker is dead, or its attempt is overdue"),
-    Move("bury", State.RUNNING, State.FAILED, "rescue", "its worker died and its attempts are used up"),
+    Move("bury", State.RUNNING, State.FAILED, "rescue", "its worker died, its attempts are used up, no answer came"),
     Move("poison", State.RUNNING, State.FAILED, "rescue", "worker after worker died while it ran"),
     Move("defer", State.SCHEDULED, State.SCHEDULED, "clock", "its window has closed; the next opening"),
     Move("divert", State.SCHEDULED, State.SCHEDULED, "dispatch", "its provider is out of order, the next one has room"),

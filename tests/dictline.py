@@ -36,6 +36,8 @@ class DictLine:
         match name:
             case "GET":
                 return self.kept.get(str(key))
+            case "EXISTS":
+                return int(str(key) in self.kept)
             case "SET":
                 self.kept[str(key)] = more[0]
             case "DEL":

@@ -20,11 +20,13 @@ from gateway.ledger import CallEnd, CallKind, CallOutcome, CallStart
 from gateway.messages import AnalysisResult, ModelRef, Usage
 from tasks.dispatch import Dispatcher
 from tasks.dispatch_policy import Policy
+from tasks.ends import Totals
+from tasks.engine import create_engine
 from tasks.mirror import MirroredAnalysis, mirror
 from tasks.run import Runner
 from tasks.sql import statement
 from tasks.states import MOVES
-from tasks.store import Incarnation, JobStore, Totals, create_engine
+from tasks.store import Incarnation, JobStore
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -50,7 +52,6 @@ COST = Decimal("0.25")
 USAGE = Usage(10, 5, 2)
 ANSWERED = CallEnd(CallOutcome.SUCCEEDED, 0.5, USAGE, COST, "stop", "req-1")
 TIMED_OUT = CallEnd(CallOutcome.FAILED, 0.5, error="timeout", error_message="no answer")
-NOT_CALLED = CallEnd(CallOutcome.NOT_CALLED, 0.0)
 TOTALS = Totals(USAGE, COST, 0.5, 1)
 CAUSE: dict[str, Any] = {"error": "timeout", "move": "fail"}
 LEGAL_BY_NAME = {move.name: move for move in MOVES}

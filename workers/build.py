@@ -32,13 +32,14 @@ from tasks.announce import Announcer
 from tasks.clock.clock import Clock
 from tasks.clock.runs import Runs
 from tasks.clock.schedule import in_force
+from tasks.engine import create_engine
 from tasks.job import Claim
 from tasks.listen import listen, worker_channel
 from tasks.mirror import MirroredAnalysis
 from tasks.producer import AsyncClient
 from tasks.run import Runner
 from tasks.spending import LedgerSpending
-from tasks.store import Incarnation, JobStore, create_engine
+from tasks.store import Incarnation, JobStore
 from tasks.upkeep import upkeep
 from workers.runtime import Services
 

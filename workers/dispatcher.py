@@ -4,25 +4,30 @@ from __future__ import annotations
 
 import asyncio
 import signal
+from collections.abc import Coroutine
+from typing import Any
 
 import uvloop
 
 from gateway.analyses.registry import load_analyses
 from gateway.catalog import Catalog
+from gateway.journal.journal import Journal
 from gateway.limits.groups import LimitGroups
 from gateway.limits.limiter import Limiter
 from gateway.redis_line import RedisLine
 from gateway.settings import Settings
 from tasks.announce import Announcer
+from tasks.dispatch import Dispatcher
 from tasks.dispatch_policy import Policy
+from tasks.engine import create_engine
 from tasks.headroom import LimitHeadroom
 from tasks.listen import ENDED, listen
 from tasks.mirror import mirror
-from tasks.store import create_engine
+from tasks.patience import patiently
 from workers.app import app
 from workers.build import configured, mirrored, required
 from workers.celery_settings import SYSTEM_QUEUE
-from workers.health.dispatcher import DispatcherHealth, WatchedDispatcher, periods
+from workers.health.dispatcher import DispatcherHealth
 from workers.health.neighbours import Broker, postgres_answers
 from workers.health.server import Address, answering
 from workers.health.thresholds import Thresholds
@@ -52,7 +57,7 @@ def run_dispatcher(
     policy = policy or Policy()
     database_url = required(settings.database_url, "ASSAYLINE_DATABASE_URL")
     watched = DispatcherHealth(
-        periods(configured(catalog), policy),
+        policy.periods_s(configured(catalog)),
         Broker(app, [SYSTEM_QUEUE]),
         lambda: postgres_answers(database_url),
         thresholds=thresholds or Thresholds(),
@@ -71,8 +76,10 @@ async def _dispatch(settings: Settings, catalog: Catalog, policy: Policy, health
     headroom = LimitHeadroom(Limiter(line, "dispatcher"), LimitGroups(catalog))
     telling = asyncio.create_task(listen(engine, ENDED, Announcer(line).pass_on))
     try:
-        await mirror(engine, *mirrored(catalog, load_analyses()))
-        dispatcher = WatchedDispatcher(
+        entries = mirrored(catalog, load_analyses())
+        if not await _unless(stop, patiently(lambda: mirror(engine, *entries))):
+            return
+        dispatcher = Dispatcher(
             engine,
             publisher,
             configured(catalog),
@@ -80,7 +87,8 @@ async def _dispatch(settings: Settings, catalog: Catalog, policy: Policy, health
             headroom=headroom,
             weights=catalog.weights(),
             announcer=Announcer(line),
-            health=health,
+            answers=Journal(line) if settings.journal_enabled else None,
+            passed=health.passed,
         )
         health.loop.start()
         await dispatcher.run(stop)
@@ -90,3 +98,15 @@ async def _dispatch(settings: Settings, catalog: Catalog, policy: Policy, health
         await line.aclose()
         await asyncio.to_thread(publisher.close)
         await engine.dispose()
+
+
+async def _unless(stop: asyncio.Event, work: Coroutine[Any, Any, None]) -> bool:
+    """Do what may have to wait for Postgres; whether it was done before one was told to stop."""
+    doing, told = asyncio.create_task(work), asyncio.create_task(stop.wait())
+    await asyncio.wait({doing, told}, return_when=asyncio.FIRST_COMPLETED)
+    told.cancel()
+    if not doing.done():
+        doing.cancel()
+        return False
+    doing.result()
+    return True

@@ -19,6 +19,7 @@ from uuid import UUID
 
 import uvloop
 
+from tasks.patience import patiently
 from tasks.run import Ending, Runner
 from workers.health.pulse import Pulse
 
@@ -152,7 +153,7 @@ class Runtime:
 
     async def _begin(self) -> None:
         self._services = await self._build()
-        await self._services.runner.beat()
+        await patiently(self._services.runner.beat)
         self.pulse.heartbeat()
         self.pulse.loop.start()
         self._beating = asyncio.create_task(self._beat())
@@ -199,6 +200,8 @@ class Runtime:
                 async with asyncio.timeout(self._heartbeat_s):
                     await runner.beat(stopping=self._ending is not None)
                 self.pulse.heartbeat()
+                async with asyncio.timeout(self._heartbeat_s):
+                    await runner.give_back_unheld()
             except Exception as error:
                 if not silent:
                     log.warning("a heartbeat was not heard: %s", type(error).__name__)

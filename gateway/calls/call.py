@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, TypeVar
 from gateway.calls.admission import Admission, check_left
 from gateway.calls.end import Answered, failure, not_made, success
 from gateway.errors import GatewayError, Timeout
-from gateway.ledger import CallEnd, CallKind, CallLedger, CallOutcome, CallStart
+from gateway.ledger import NOT_CALLED, CallEnd, CallKind, CallLedger, CallStart
 from gateway.pricing import cost_usd
 from gateway.providers.base import whole
 
@@ -155,7 +155,7 @@ async def _open(ledger: CallLedger, start: CallStart) -> int:
         return await _settled(opening)
     except asyncio.CancelledError:
         if not opening.cancelled() and opening.exception() is None:
-            await _to_its_end(ledger.close(opening.result(), CallEnd(CallOutcome.NOT_CALLED, latency_s=0.0)))
+            await _to_its_end(ledger.close(opening.result(), NOT_CALLED))
         raise
 
 

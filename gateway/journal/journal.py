@@ -21,7 +21,7 @@ from gateway.journal.entry import MAX_ENTRY_BYTES, Kept, Unreadable, decoded, en
 from gateway.redis_line import RedisAway
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from gateway.calls.end import Answered
     from gateway.redis_line import Command, RedisLine
@@ -43,6 +43,16 @@ BEFALLEN = (FOUND, UNUSABLE, TOO_LARGE)
 log = logging.getLogger(__name__)
 
 
+def key_of(job: str) -> str:
+    """Key of a job's entry."""
+    return PREFIX + job
+
+
+def removal(job: str) -> Command:
+    """Return what removes a job's entry."""
+    return ("DEL", key_of(job))
+
+
 class Journal:
     """A process's. Whoever made the line closes it."""
 
@@ -59,6 +69,14 @@ class Journal:
             claim_no: from 1; the first claim finds nothing, so it does not look.
         """
         return ClaimJournal(self._line, job, claim_no, self._ttl_s, self._pause_s)
+
+    async def holding(self, jobs: Sequence[str]) -> Collection[str]:
+        """Return which of the jobs have an entry; all of them while Redis is away."""
+        try:
+            found = await self._line.ask(*(("EXISTS", key_of(job)) for job in jobs))
+        except (RedisAway, ResponseError):
+            return jobs
+        return [job for job, there in zip(jobs, found, strict=True) if there]
 
 
 class ClaimJournal:
@@ -115,16 +133,27 @@ class ClaimJournal:
         elif self._pausing is None:
             self._pausing = asyncio.get_running_loop().call_later(self._pause_s, self._send)
 
+    def holds(self) -> bool:
+        """Send now what waits to be sent; whether a later claim will find it, as far as is known without waiting."""
+        if self._pausing is not None:
+            self._pausing.cancel()
+            self._send()
+        return self._there
+
+    def close(self) -> None:
+        """Send nothing any more: the job is another's, or has ended. What lies in Redis is not touched."""
+        if self._pausing is not None:
+            self._pausing.cancel()
+            self._pausing = None
+
     def stored(self) -> Sequence[Command]:
         """Send nothing any more: the claim's end is written.
 
         Returns:
             What removes the job's entry, for the write that announces the end; empty where there is none.
         """
-        if self._pausing is not None:
-            self._pausing.cancel()
-            self._pausing = None
-        return (("DEL", self._key),) if self._there else ()
+        self.close()
+        return (removal(self._job),) if self._there else ()
 
     def forget(self) -> None:
         """As `stored`, where no end is announced: the job goes on without these answers."""
@@ -144,7 +173,7 @@ class ClaimJournal:
 
     @property
     def _key(self) -> str:
-        return PREFIX + self._job
+        return key_of(self._job)
 
     async def _look(self) -> bytes | None:
         try:

@@ -89,10 +89,10 @@ async def _make(wanted: ReplayRequest, directory: Path) -> tuple[Plan, Replay | 
     from gateway.analyses.registry import load_analyses
     from gateway.catalog import load_catalog
     from gateway.settings import Settings
+    from tasks.engine import create_engine
     from tasks.replay.book import make
     from tasks.replay.costs import priced_by
     from tasks.replay.plan import Bearings
-    from tasks.store import create_engine
 
     env = target.environment(directory)
     catalog = load_catalog(Settings.from_env(env).catalog_path, env)

@@ -159,8 +159,8 @@ def _visit(directory: Path, work: Callable[[AsyncConnection], Awaitable[T]]) -> 
     Raises:
         BadInput: there is no such replay, or it takes no more orders.
     """
+    from tasks.engine import create_engine
     from tasks.replay.book import ReplayEnded, ReplayNotFound
-    from tasks.store import create_engine
 
     async def visit() -> T:
         engine = create_engine(target.database_url(directory), pool_size=1)

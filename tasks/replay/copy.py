@@ -20,14 +20,18 @@ async def portion(engine: AsyncEngine, most: int) -> Replay | None:
     return None if row is None else Replay.from_row(row)
 
 
+LONGEST_S = 5.0
+"""For which new jobs are made in one go; then it is the dispatcher's turn to say that it lives."""
+
+
 async def copy(engine: AsyncEngine, most: int) -> int:
-    """Make new jobs until no replay may go on now; returns how many portions of at most `most` jobs that took.
+    """Make new jobs until no replay may go on now, or for `LONGEST_S`; returns how many portions of `most` that took.
 
     It rests after a portion for as long as that took: what waits to be released matters more to Postgres.
     """
     clock, portions = asyncio.get_running_loop().time, 0
-    while True:
-        began = clock()
+    ends = clock() + LONGEST_S
+    while (began := clock()) < ends:
         replay = await portion(engine, most)
         if replay is None:
             return portions
@@ -37,3 +41,4 @@ async def copy(engine: AsyncEngine, most: int) -> int:
         elif replay.state is ReplayState.DONE:
             log.info("replay %s is done: %d new jobs, %d skipped", replay.id, replay.made, replay.skipped)
         await asyncio.sleep(clock() - began)
+    return portions

@@ -1,5 +1,5 @@
 -- Ends a claim badly: the last call closed, the job a dead letter with all its causes; one write. The text of an
--- answer that was no result is kept beside it. 0 rows: the fence refused it.
+-- answer that was no result is kept beside it. 0: the fence refused it. Run a second time it finds its own end.
 WITH closed AS (
     UPDATE assayline.calls
        SET outcome = :outcome, finished_at = clock_timestamp(), latency_s = :latency_s, input_tokens = :input_tokens,
@@ -21,4 +21,5 @@ WITH closed AS (
       FROM done WHERE CAST(:raw_text AS text) IS NOT NULL
     ON CONFLICT (job_id) DO UPDATE SET raw_text = excluded.raw_text, created_at = excluded.created_at
 )
-SELECT count(*) FROM done
+SELECT (SELECT count(*) FROM done)
+     + (SELECT count(*) FROM assayline.jobs WHERE id = :id AND claim_no = :claim_no AND state IS NOT DISTINCT FROM 'failed' AND reason = :reason) AS count

@@ -1,10 +1,11 @@
 -- Jobs whose worker is dead or whose attempt is overdue go back to wait; one whose attempts are used up is a dead
--- letter, and so is one that takes its workers with it (poison: docs/adr/0014-poison.md). Their calls stay `unknown`:
--- nobody can say whether they were paid. Heartbeats are judged by this server's clock, and only once the server has been
--- up long enough for the living to have sent one.
+-- letter if it is of the `:answerless`, and so is one that takes its workers with it (poison: docs/adr/0014-poison.md).
+-- Their calls stay `unknown`: nobody can say whether they were paid. Heartbeats are judged by this server's clock, and
+-- only once the server has been up long enough for the living to have sent one; nothing is, where this statement has
+-- waited for the server since `:looked_at`.
 WITH lost AS MATERIALIZED ( -- all of them, though a pass moves few: who died with whom must be seen whole
     SELECT j.id, j.incarnation, j.provider, j.lane, j.claim_no, j.causes, d.dead,
-           j.attempts_used >= j.max_attempts AS spent, least(j.expires_at, j.deadline_at) AS wanted_until,
+           j.attempts_used >= j.max_attempts AND j.id = ANY (CAST(:answerless AS uuid[])) AS spent, least(j.expires_at, j.deadline_at) AS wanted_until,
            greatest(0, extract(epoch FROM w.heartbeat_at - j.started_at)) AS ran_s,
            concat('worker ', j.incarnation, ' on ' || w.hostname || ', process ' || w.pid) AS worker
       FROM assayline.jobs j LEFT JOIN assayline.workers w ON w.incarnation = j.incarnation
@@ -14,6 +15,7 @@ WITH lost AS MATERIALIZED ( -- all of them, though a pass moves few: who died wi
                     OR w.heartbeat_at < clock_timestamp() - make_interval(secs => :dead_after_s)) AS dead
      ) d
      WHERE j.state = 'running' AND (d.dead OR j.lease_until <= clock_timestamp())
+       AND clock_timestamp() <= CAST(:looked_at AS timestamptz) + make_interval(secs => :longest_gap_s)
 ), counted AS MATERIALIZED ( -- deaths: of workers that ran it before, in a row, that is under claim numbers without a gap
     SELECT l.*, d.deaths, d.since, d.incarnations, d.workers
       FROM lost l CROSS JOIN LATERAL (

@@ -1,6 +1,7 @@
--- Ends a claim well: the last call closed, the job succeeded, its result kept; one write. 0 rows: the fence refused it
--- (rescued, cancelled), and then only the call is closed, so that its cost is on record. An answer from the cache gives
--- back the attempt that its claim had counted: no call was made.
+-- Ends a claim well: the last call closed, the job succeeded, its result kept; one write. 0: the fence refused it
+-- (rescued, cancelled), and then only the call is closed, so that its cost is on record. Run a second time (the connection
+-- broke before the reply came) it finds its own end, and changes nothing. An answer from the cache gives back the attempt
+-- that its claim had counted: no call was made.
 WITH closed AS (
     UPDATE assayline.calls
        SET outcome = :outcome, finished_at = clock_timestamp(), latency_s = :latency_s, input_tokens = :input_tokens,
@@ -27,4 +28,5 @@ WITH closed AS (
          excluded.prompt_version, excluded.input_tokens, excluded.cached_tokens, excluded.output_tokens,
          excluded.cost_usd, excluded.latency_s, excluded.calls, excluded.created_at)
 )
-SELECT count(*) FROM done
+SELECT (SELECT count(*) FROM done)
+     + (SELECT count(*) FROM assayline.jobs WHERE id = :id AND claim_no = :claim_no AND state IS NOT DISTINCT FROM 'succeeded') AS count

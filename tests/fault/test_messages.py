@@ -189,4 +189,3 @@ def test_a_job_that_kills_three_workers_is_poison_and_one_beside_it_comes_throug
     assert [cause["error"] for cause in row["causes"]] == ["worker_lost", "worker_lost", "poison"]
     assert setup.store.calls(job) == [(n, 1, "unknown") for n in (1, 2, 3)]
     assert setup.store.calls(beside) == [(1, 1, "unknown"), (2, 1, "succeeded")]
-    eventually(lambda: setup.announced(job))

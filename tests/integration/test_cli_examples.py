@@ -18,8 +18,8 @@ from typer.testing import CliRunner, Result
 from gateway.analyses.registry import SHIPPED, load_analyses
 from gateway.catalog import load_catalog
 from ops.cli.main import app
+from tasks.engine import create_engine
 from tasks.mirror import mirror
-from tasks.store import create_engine
 from workers.build import mirrored
 
 DEADLINE_S = 60.0

@@ -22,8 +22,9 @@ from typer.testing import CliRunner, Result
 from gateway.analyses.registry import load_analyses
 from gateway.catalog import load_catalog
 from ops.cli.main import app
+from tasks.engine import create_engine
 from tasks.mirror import mirror
-from tasks.store import Incarnation, JobStore, create_engine
+from tasks.store import Incarnation, JobStore
 from workers.build import mirrored
 
 DEADLINE_S = 60.0

@@ -6,7 +6,7 @@ import asyncio
 import gc
 import json
 from contextlib import asynccontextmanager
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -18,11 +18,13 @@ from jobworld import ANALYSES, MODELS, PROVIDERS, JobWorld, job_world
 
 from tasks.dispatch import Dispatcher
 from tasks.dispatch_policy import Policy
+from tasks.engine import create_engine
 from tasks.mirror import MirroredAnalysis, mirror
 from tasks.poison import Suspicion
+from tasks.rescue import LONGEST_GAP_S
 from tasks.sql import statement
 from tasks.states import State
-from tasks.store import create_engine
+from tasks.store import UNHELD_AFTER_S
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -451,37 +453,32 @@ async def test_what_was_not_published_goes_out_at_once_when_the_broker_is_back(w
     assert [m.id for m in world.broker.take()] == [job]
 
 
-async def test_after_losing_sight_of_postgres_nobody_is_taken_for_dead(world: JobWorld) -> None:
-    """A failover or a stall of the dispatcher silences the living as well."""
-    dispatcher = world.dispatcher()
-
-    async def lost() -> None:
-        raise sqlalchemy.exc.OperationalError("SELECT", {}, Exception("gone"))
-
-    dispatcher._policy = replace(dispatcher._policy, poll_s=0.0)
-    assert dispatcher._watching()
-    await dispatcher._tried(lost)
-    assert not dispatcher._watching()
-
-
-async def test_a_fault_of_ours_stops_no_rescue(world: JobWorld) -> None:
-    """Whichever chore has it, each second: it says nothing of whether the living are heard."""
-    dispatcher = world.dispatcher()
-
-    async def wrong() -> None:
-        raise sqlalchemy.exc.ProgrammingError("SELECT", {}, Exception("no such column"))
-
-    dispatcher._policy = replace(dispatcher._policy, poll_s=0.0)
-    assert dispatcher._watching()
-    await dispatcher._tried(wrong)
-    assert dispatcher._watching()
-
-
 async def test_without_rescue_there_is_no_rescue(world: JobWorld) -> None:
     """The switch by which a bench shows what rescue is worth."""
-    names = {chore.__name__ for _, chore in world.dispatcher(Policy(rescue=False))._chores()}
+    names = set(world.dispatcher(Policy(rescue=False))._chores())
     assert names == {"republish", "expire", "replay"}
-    assert {chore.__name__ for _, chore in world.dispatcher()._chores()} == names | {"rescue"}
+    assert set(world.dispatcher()._chores()) == names | {"rescue"}
+
+
+async def test_what_goes_well_is_told_and_what_does_not_is_tried_again(world: JobWorld) -> None:
+    passed: list[str] = []
+    policy = Policy(poll_s=0.01, republish_every_s=0.01)
+    dispatcher = Dispatcher(world.engine, world.broker, PROVIDERS, policy, passed=passed.append)
+    failed = asyncio.Event()
+
+    async def fails() -> int:
+        if len(passed) > 20:
+            failed.set()
+        raise sqlalchemy.exc.ProgrammingError("SELECT", {}, Exception("no such column"))
+
+    dispatcher.republish = fails  # type: ignore[method-assign]
+    stop = asyncio.Event()
+    async with asyncio.TaskGroup() as group:
+        group.create_task(dispatcher.run(stop))
+        async with asyncio.timeout(10.0):
+            await failed.wait()
+        stop.set()
+    assert set(passed) == set(policy.periods_s(PROVIDERS)) - {"republish"}
 
 
 # The mirror -------------------------------------------------------------------------------------------------------
@@ -518,7 +515,7 @@ def _enqueue_elsewhere(world: JobWorld) -> UUID:
 # History ----------------------------------------------------------------------------------------------------------
 
 
-RECURRING = ("divert", "republish", "rescue", "expire", "hand_back", "forget_workers")
+RECURRING = ("divert", "republish", "look_for_lost", "rescue", "expire", "hand_back", "unheld", "forget_workers")
 
 
 async def test_no_recurring_statement_reads_what_has_ended(world: JobWorld) -> None:
@@ -567,6 +564,13 @@ async def explained(world: JobWorld, name: str) -> list[str]:
         "incarnation": UUID(int=0),
         "providers": ["one"],
         "ends": "[]",
+        "every": True,
+        "answerless": [],
+        "looked_at": datetime.now(UTC),
+        "longest_gap_s": LONGEST_GAP_S,
+        "jobs": [],
+        "claims": [],
+        "unheld_after_s": UNHELD_AFTER_S,
         **asdict(Suspicion()),
     }
     text = statement(name).text

@@ -6,9 +6,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import pytest
-from jobworld import ANALYSES, NOT_CALLED, JobWorld, answers, job_world, raises
+from jobworld import ANALYSES, JobWorld, answers, job_world, raises
 
 from gateway.errors import BreakerOpen, ContextTooLong, GatewayError, Unreachable
+from gateway.ledger import NOT_CALLED
 from tasks.headroom import GroupRoom
 from tasks.mirror import mirror
 from tasks.run import Ending

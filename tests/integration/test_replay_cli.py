@@ -235,8 +235,8 @@ def test_a_terminal_gets_bars(monkeypatch: pytest.MonkeyPatch, link: Link, cli: 
 
     from ops.cli.replay_view import progress
     from ops.cli.screen import Screen
+    from tasks.engine import create_engine
     from tasks.replay.book import standing
-    from tasks.store import create_engine
 
     failed(link)
     (plan,) = documents(cli("replay", "--all", "--no-watch", "--json"))

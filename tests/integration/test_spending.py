@@ -14,9 +14,9 @@ from gateway.errors import CatalogError, Timeout
 from gateway.limits.groups import LimitGroups
 from gateway.limits.money import LedgerAway
 from gateway.yaml_source import parse_yaml
+from tasks.engine import create_engine
 from tasks.spending import LedgerSpending
 from tasks.sql import statement
-from tasks.store import create_engine
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

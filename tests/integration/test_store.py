@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 from zoneinfo import ZoneInfo
 
+import psycopg
 import pytest
 from jobworld import (
     ANSWERED,
@@ -21,7 +22,6 @@ from jobworld import (
     COST,
     LEGAL_BY_NAME,
     MAX_ATTEMPTS,
-    NOT_CALLED,
     TIMED_OUT,
     TOTALS,
     JobWorld,
@@ -44,19 +44,20 @@ from gateway.errors import (
     Timeout,
     Unreachable,
 )
-from gateway.ledger import CallEnd, CallKind, CallOutcome
+from gateway.ledger import NOT_CALLED, CallEnd, CallKind, CallOutcome
 from gateway.messages import Message, ModelRef, Usage
 from tasks.clock.runs import Runs
 from tasks.clock.schedule import Schedule
 from tasks.clock.window import Window
 from tasks.diversion import Diversion, Spare
+from tasks.ends import LastCall
 from tasks.headroom import GroupRoom
 from tasks.job import Claim
 from tasks.ledger import JobLedger
 from tasks.pauses import PauseKind, pause
 from tasks.run import Ending
 from tasks.states import MOVES, State
-from tasks.store import Incarnation, JobStore, LastCall
+from tasks.store import Incarnation, JobStore
 from tasks.upkeep import upkeep
 
 if TYPE_CHECKING:
@@ -219,7 +220,7 @@ async def test_move_hand_back(world: JobWorld) -> None:
     incarnation, claim = await world.claimed()
     cut = CallEnd(CallOutcome.ABANDONED, 3.0, Usage(40, 0), Decimal("0.1"), error="CancelledError", estimated=True)
     with moving(world, claim.id, "hand_back", copies=-1, attempts_used=-1):
-        assert await world.store.hand_back(incarnation, [LastCall(claim, 1, cut)]) == 1
+        assert await world.store.hand_back(incarnation, [LastCall(claim.id, claim.claim_no, 1, cut)]) == 1
     [call] = world.calls(claim.id)
     assert (call["outcome"], call["estimated"], call["cost_usd"], call["error"]) == (
         "abandoned", True, Decimal("0.1"), "CancelledError",
@@ -412,8 +413,33 @@ async def test_an_end_written_twice_changes_nothing_the_second_time(world: JobWo
     _, claim = await world.claimed()
     assert await world.store.succeed(claim, 1, ANSWERED, answer(claim))
     before = world.job(claim.id), world.results(claim.id)
-    assert not await world.store.succeed(claim, 1, ANSWERED, answer(claim))
+    assert await world.store.succeed(claim, 1, ANSWERED, answer(claim)), "it is its own end"
     assert (world.job(claim.id), world.results(claim.id)) == before
+
+
+async def test_a_bad_end_written_twice_is_its_own_and_another_ones_is_not(world: JobWorld) -> None:
+    """A rescuer that buried the job has ended the same claim."""
+    ends = {"cause": CAUSE, "totals": TOTALS}
+    _, claim = await world.claimed()
+    assert await world.store.fail(claim, 1, TIMED_OUT, reason="timeout", **ends)
+    assert await world.store.fail(claim, 1, TIMED_OUT, reason="timeout", **ends)
+    assert len(world.job(claim.id)["causes"]) == 1
+    assert not await world.store.fail(claim, 1, TIMED_OUT, reason="another", **ends)
+
+
+async def test_a_job_that_somebody_has_locked_keeps_no_other_from_being_handed_back(world: JobWorld) -> None:
+    """A web app's open transaction that cancels one must not cost the others an attempt."""
+    incarnation = await world.worker()
+    world.enqueue()
+    world.enqueue()
+    assert await world.dispatcher().release("one") == 2
+    claims = [await world.claim(incarnation, message) for message in world.broker.take()]
+    assert all(claims)
+    url = world.engine.url.set(drivername="postgresql").render_as_string(hide_password=False)
+    with psycopg.connect(url) as other:
+        other.execute("SELECT assayline_cancel(%s)", [claims[0].id])  # type: ignore[union-attr]
+        assert await world.store.hand_back(incarnation, []) == 1
+    assert [world.job(claim.id)["state"] for claim in claims if claim] == ["cancelled", "scheduled"]
 
 
 async def test_only_the_incarnations_own_running_jobs_are_handed_back(world: JobWorld) -> None:
@@ -429,7 +455,7 @@ async def test_only_the_incarnations_own_running_jobs_are_handed_back(world: Job
 async def test_a_call_that_had_ended_is_handed_back_as_it_ended(world: JobWorld) -> None:
     """Cut between the answer and the re-ask: its tokens and its cost are the provider's, not an estimate."""
     incarnation, claim = await world.claimed()
-    await world.store.hand_back(incarnation, [LastCall(claim, 1, ANSWERED)])
+    await world.store.hand_back(incarnation, [LastCall(claim.id, claim.claim_no, 1, ANSWERED)])
     [call] = world.calls(claim.id)
     assert (call["outcome"], call["output_tokens"], call["cached_tokens"]) == ("succeeded", 5, 2)
     assert (call["estimated"], call["cost_usd"], call["provider_request_id"]) == (False, COST, "req-1")

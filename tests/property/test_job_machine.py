@@ -36,9 +36,9 @@ from gateway.errors import (
     Timeout,
 )
 from gateway.ledger import CallKind
+from tasks.ends import LastCall
 from tasks.ledger import JobLedger
 from tasks.states import LEGAL, TERMINAL
-from tasks.store import LastCall
 from tasks.verdict import Rules, Snooze, Verdict, verdict
 
 if TYPE_CHECKING:
@@ -200,7 +200,7 @@ class JobMachine(RuleBasedStateMachine):
         """A worker stops; untold, its attempts run on as zombies."""
         worker = self.workers[which % len(self.workers)]
         its = [held for held in self.held if held.worker is worker] if told else []
-        ends = [LastCall(held.claim, *held.ledger.last) for held in its]
+        ends = [LastCall(held.claim.id, held.claim.claim_no, *held.ledger.last) for held in its]
         self.do(self.world.store.hand_back(worker, ends))
         self.held = [held for held in self.held if held not in its]
 
@@ -249,6 +249,19 @@ class JobMachine(RuleBasedStateMachine):
         claims = [(held.claim.id, held.claim.claim_no) for held in self.held]
         beat = self.do(self.world.store.heartbeat(self.workers[worker % len(self.workers)], held=claims))
         assert list(beat.lost) == [claim for claim, held in zip(claims, self.held, strict=True) if not self.owns(held)]
+
+    @rule(which=PICK)
+    def lose_replies(self, which: int) -> None:
+        """A worker's claims whose replies it never had are given back, with their attempts, and theirs alone."""
+        worker = self.workers[which % len(self.workers)]
+        its = [(held.claim.id, held.claim.claim_no) for held in self.held if held.worker is worker and self.owns(held)]
+        self.world.sql("UPDATE assayline.jobs SET started_at = started_at - interval '20 s' WHERE state = 'running'")
+        known = its[::2]
+        unheld = self.do(self.world.store.unheld(worker, known))
+        running = self.world.sql(
+            "SELECT id, claim_no FROM assayline.jobs WHERE state = 'running' AND incarnation = %s", worker.id
+        )
+        assert set(unheld) == {(row["id"], row["claim_no"]) for row in running} - set(known)
 
     # What must hold -----------------------------------------------------------------------------------------------
 

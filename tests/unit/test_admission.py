@@ -26,11 +26,11 @@ from gateway.errors import (
     DayBudgetSpent,
     ExceedsLimit,
     GatewayError,
+    InvalidOutput,
     LimitReached,
     OutputTruncated,
     Overloaded,
     QuotaExhausted,
-    RepairDeferred,
     Throttled,
     Timeout,
 )
@@ -252,9 +252,9 @@ async def test_a_reask_waits_until_there_is_room() -> None:
     assert {lane for _, lane, _ in limiter.asked} == {Lane.BULK}
 
 
-async def test_a_reask_that_finds_no_room_in_time_is_left_to_a_later_attempt() -> None:
+async def test_a_reask_that_finds_no_room_in_time_leaves_what_the_first_call_brought() -> None:
     limiter, ledger = SecondRefused(refusals=100), MemoryLedger()
-    with pytest.raises(RepairDeferred) as caught:
+    with pytest.raises(InvalidOutput) as caught:
         await classified(reasking(limiter, Sleep()), ledger=ledger, timeout_s=50.0)
     assert (caught.value.raw_text, caught.value.usage) == ("no JSON at all", USAGE)
     ended = [item.end.outcome for item in ledger.calls if item.end is not None]

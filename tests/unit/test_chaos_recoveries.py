@@ -30,7 +30,7 @@ LOST = [claim(99.0, "w1"), rescue(120.0, "w1"), claim(121.5, "w2"), end(122.0, "
 
 
 def test_an_attempt_that_died_with_its_worker_ran_again() -> None:
-    assert reruns({"a": LOST}, [KILLED, LIVING], []) == [Wait(21.5, 21.5)]
+    assert reruns({"a": LOST}, [KILLED, LIVING], [], []) == [Wait(21.5, 21.5)]
 
 
 @pytest.mark.parametrize(
@@ -47,16 +47,27 @@ def test_an_attempt_that_died_with_its_worker_ran_again() -> None:
     ],
 )
 def test_what_servers_were_away_is_left_out(outages: list[Outage], own_s: float) -> None:
-    assert reruns({"a": LOST}, [KILLED, LIVING], outages) == [Wait(21.5, own_s)]
+    assert reruns({"a": LOST}, [KILLED, LIVING], outages, []) == [Wait(21.5, own_s)]
 
 
-def test_a_job_whose_message_was_lost_too_is_no_measure() -> None:
-    again = Move(136.0, "queued", "queued", "republish")
-    hit = reruns({"a": [*LOST[:2], again, claim(140.0, "w2")]}, [KILLED, LIVING], [])
+RELEASED = Move(121.0, "scheduled", "queued", "release")
+AGAIN = Move(136.0, "queued", "queued", "republish")
+
+
+def test_a_job_whose_message_may_have_been_lost_too_is_no_measure() -> None:
+    moves = {"a": [*LOST[:2], RELEASED, AGAIN, claim(140.0, "w2")]}
+    hit = reruns(moves, [KILLED, LIVING], [], [Outage(115.0, 121.2)])
     assert hit == [Wait(40.0, 40.0, hit_again=True)]
-    assert hit[0].told == "job a: rescue +20.0, republish +36.0, claim +40.0"
+    assert hit[0].told == "job a: rescue +20.0, release +21.0, republish +36.0, claim +40.0"
     assert (worst(hit), worst(hit, whole=True)) == (None, 40.0)
     assert worst([*hit, Wait(21.5, 21.5)]) == 21.5
+
+
+@pytest.mark.parametrize("losses", [[], [Outage(100.0, 120.5)], [Outage(137.0, 138.0)]])
+def test_a_message_that_was_sent_again_for_no_loss_counts(losses: list[Outage]) -> None:
+    """Nobody took it: too few workers, or a fault of ours."""
+    moves = {"a": [*LOST[:2], RELEASED, AGAIN, claim(140.0, "w2")]}
+    assert worst(reruns(moves, [KILLED, LIVING], [], losses)) == 40.0
 
 
 def test_what_ended_before_the_kill_or_was_anothers_is_no_rerun() -> None:
@@ -66,12 +77,12 @@ def test_what_ended_before_the_kill_or_was_anothers_is_no_rerun() -> None:
         "rescued before": [claim(50.0, "w1"), rescue(90.0, "w1"), claim(95.0, "w2"), end(101.0, "w2")],
         "dead letter": [claim(99.0, "w1"), rescue(120.0, "w1", to="failed")],
     }
-    assert reruns(moves, [KILLED, LIVING], []) == []
+    assert reruns(moves, [KILLED, LIVING], [], []) == []
 
 
 @pytest.mark.parametrize("moves", [LOST[:1], LOST[:2]])
 def test_a_job_that_never_ran_again_takes_for_ever(moves: list[Move]) -> None:
-    found = reruns({"a": moves}, [KILLED, LIVING], [])
+    found = reruns({"a": moves}, [KILLED, LIVING], [], [])
     assert found == [Wait(math.inf, math.inf)]
     assert worst(found) is None
 

@@ -153,7 +153,7 @@ def test_many_items_are_told_apart_in_no_time():
     assert shape.read(json.dumps({"a": [*many, {"n": 7}]})) == Unusable(("$.a: breaks uniqueItems",))
 
 
-@pytest.mark.timeout(5)
+@pytest.mark.timeout(30)  # a second where nothing else runs; unbounded it would be minutes
 @pytest.mark.parametrize("items", [{"anyOf": [{"const": n} for n in range(600)]}, {"enum": list(range(3_000))}])
 def test_an_answer_that_takes_too_long_to_check_is_none(items):
     too_much = Unusable(("there is too much in it to be checked against the schema",))

@@ -30,9 +30,10 @@ from gateway.messages import AnalysisResult, ModelRef
 from gateway.provider_set import ProviderSet
 from gateway.providers.base import ProviderConfig
 from gateway.providers.fake.provider import FakeProvider
+from tasks.ends import LastCall
 from tasks.job import Claim
 from tasks.run import Ending, Runner
-from tasks.store import Beat, Incarnation, LastCall
+from tasks.store import Beat, Incarnation
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -309,7 +310,7 @@ async def test_a_job_whose_cancelling_is_heard_before_its_claim_is_cut_before_it
     running = asyncio.create_task(runner.run(job, 1, "openai"))
     await asyncio.sleep(0)
     assert store.state == "running"
-    assert runner.attempts.held() == []
+    assert runner.attempts.tasks == set()
     runner.heard(f"cancel {job} 1")
     assert await running is Ending.CUT
     assert (store.outcomes, process.provider.calls) == (("not_called",), 0)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from tasks.dispatch_policy import Policy
 from workers.health.beat import BeatHealth
-from workers.health.dispatcher import DispatcherHealth, periods
+from workers.health.dispatcher import DispatcherHealth
 from workers.health.findings import Health
 from workers.health.thresholds import Thresholds
 
@@ -98,7 +98,7 @@ def test_stores_that_are_away_are_no_reason_and_standing_still_once_they_are_bac
 
 def test_a_dispatcher_has_a_pass_for_each_provider_and_each_chore() -> None:
     policy = Policy()
-    assert periods(["one", "two"], policy) == {
+    assert policy.periods_s(["one", "two"]) == {
         "release one": policy.poll_s,
         "release two": policy.poll_s,
         "promote": policy.poll_s,
@@ -107,7 +107,7 @@ def test_a_dispatcher_has_a_pass_for_each_provider_and_each_chore() -> None:
         "expire": policy.expire_every_s,
         "rescue": policy.rescue_every_s,
     }
-    assert "rescue" not in periods(["one"], Policy(rescue=False))
+    assert "rescue" not in Policy(rescue=False).periods_s(["one"])
 
 
 def test_beat_is_well_while_its_scheduler_turns() -> None:

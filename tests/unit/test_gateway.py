@@ -27,7 +27,6 @@ from gateway.errors import (
     InvalidOutput,
     OutputTruncated,
     PromptError,
-    RepairDeferred,
     RequestError,
     Throttled,
     Timeout,
@@ -240,7 +239,8 @@ async def test_without_budget_for_a_reask_the_first_answer_is_the_last():
     assert len(ends(ledger)) == 1
 
 
-async def test_without_time_for_a_reask_it_is_left_to_a_later_attempt():
+async def test_without_time_for_a_reask_the_first_answer_is_the_last():
+    """Nothing keeps it: a later attempt would pay for the question again."""
     clock = Clock()
 
     def slow(_: CompletionRequest) -> Answer:
@@ -248,7 +248,7 @@ async def test_without_time_for_a_reask_it_is_left_to_a_later_attempt():
         return answer("no idea")
 
     provider = FakeProvider(ProviderConfig("openai", "fake"), script=slow)
-    with pytest.raises(RepairDeferred) as caught:
+    with pytest.raises(InvalidOutput) as caught:
         await classify(gateway_over(provider, clock), timeout_s=30)
     assert (provider.calls, caught.value.raw_text, caught.value.usage) == (1, "no idea", USAGE)
 

@@ -173,6 +173,38 @@ async def test_a_repair_that_found_no_room_is_all_that_is_asked_for_later() -> N
     assert (result.data, result.repaired, world.provider.calls) == (GOOD, True, 2)
 
 
+async def test_a_repair_that_found_no_room_is_not_put_off_for_an_answer_that_is_kept_nowhere() -> None:
+    """Its question would be paid for again, as often as the job has attempts."""
+    admission = Admission(Shuts(), sleep=Sleep())  # type: ignore[arg-type]
+    world = World(said("no idea"), said(GOOD), admission=admission)
+    world.line.away = True
+    with pytest.raises(InvalidOutput):
+        await world.classify()
+
+
+async def test_an_answer_is_sent_before_its_repair_is_put_off() -> None:
+    """However short a time ago it came."""
+    admission = Admission(Shuts(), sleep=Sleep())  # type: ignore[arg-type]
+    world = World(said("no idea"), admission=admission)
+    ledger = ClaimLedger(Journal(world.line, pause_s=3_600.0).of(JOB, 1))  # type: ignore[arg-type]
+    with pytest.raises(RepairDeferred):
+        await world.classify(ledger=ledger)
+    assert list(world.line.kept) == [KEY]
+
+
+async def test_what_is_let_go_is_sent_no_more_and_stays_where_it_lies() -> None:
+    world = World(said(GOOD), said(GOOD))
+    await world.classify()
+    world.claims[0].own.close()
+    assert list(world.line.kept) == [KEY]
+    world.line.kept.clear()
+    ledger = ClaimLedger(Journal(world.line, pause_s=0.001).of(JOB, 1))  # type: ignore[arg-type]
+    await world.classify(ledger=ledger)
+    ledger.own.close()
+    assert ledger.own._pausing is None
+    assert world.line.kept == {}
+
+
 async def test_killed_after_the_repair_nothing_is_asked_for() -> None:
     world = World(said("no idea"), said(GOOD))
     first = await world.classify()

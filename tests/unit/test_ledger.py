@@ -12,10 +12,10 @@ import pytest
 from gateway.calls.end import Answered
 from gateway.errors import BudgetSpent, ClaimLost, CostLimit
 from gateway.journal.entry import Kept
-from gateway.ledger import CallEnd, CallKind, CallOutcome, CallStart
+from gateway.ledger import NOT_CALLED, CallEnd, CallKind, CallOutcome, CallStart
 from gateway.messages import Completion, FinishReason, ModelRef, Usage
 from tasks.job import Claim
-from tasks.ledger import NOT_CALLED, JobLedger
+from tasks.ledger import JobLedger
 
 MODEL = ModelRef("openai", "gpt")
 CLAIM = Claim(

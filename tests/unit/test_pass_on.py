@@ -7,6 +7,7 @@ from uuid import UUID
 
 import pytest
 
+from gateway.journal.journal import PREFIX
 from gateway.redis_line import RedisAway
 from tasks.announce import Announcer, events_channel
 
@@ -25,10 +26,16 @@ class Line:
 
 
 def test_each_job_is_told_of_on_its_own_channel_and_nothing_is_kept() -> None:
+    """No result, and no answer that had come for it."""
     line = Line()
     Announcer(line).pass_on(f"cancelled {JOBS[0]} {JOBS[1]}")  # type: ignore[arg-type]
     assert line.sent == [
-        ("PUBLISH", events_channel(job), json.dumps({"id": str(job), "state": "cancelled"})) for job in JOBS
+        command
+        for job in JOBS
+        for command in (
+            ("PUBLISH", events_channel(job), json.dumps({"id": str(job), "state": "cancelled"})),
+            ("DEL", f"{PREFIX}{job}"),
+        )
     ]
 
 

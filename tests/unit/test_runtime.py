@@ -120,7 +120,7 @@ class Beats:
     async def nothing(self, *_: object, **__: object) -> int:
         return 0
 
-    hand_back = nothing
+    hand_back = give_back_unheld = nothing
 
     async def beat(self, **_: object) -> None:
         with self.came:

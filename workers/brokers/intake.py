@@ -6,8 +6,8 @@ worker is free. So a worker opens its queues for as many messages as it has free
 none.
 
 Opening and closing are AMQP's `basic.consume` and `basic.cancel`: a consumer's prefetch cannot be changed. Nothing is
-waited for, so both cost a few small frames. What RabbitMQ has sent before it hears of a cancel still arrives: at most
-what the queues were opened for.
+waited for, so both cost a few small frames. What RabbitMQ has sent before it hears of a cancel still arrives: from each
+queue at most what it was opened for.
 """
 
 from __future__ import annotations

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping
 
-from tasks.dispatch import Dispatcher
-from tasks.dispatch_policy import Policy
-from tasks.release import LANES
 from workers.health.findings import Health, Problem
 from workers.health.neighbours import Broker, Since
 from workers.health.pulse import LoopTicker
@@ -16,24 +12,11 @@ from workers.health.thresholds import Thresholds
 from workers.health.worker import loop_is_late
 
 
-def periods(providers: Sequence[str], policy: Policy) -> dict[str, float]:
-    """Every how many seconds each piece of work is done, by name."""
-    chores = {
-        "promote": policy.poll_s,
-        "republish": policy.republish_every_s,
-        "expire": policy.expire_every_s,
-        "replay": policy.replay_every_s,
-    }
-    if policy.rescue:
-        chores["rescue"] = policy.rescue_every_s
-    return {**{f"release {provider}": policy.poll_s for provider in providers}, **chores}
-
-
 class DispatcherHealth:
     """A dispatcher's health, from its passes.
 
     Args:
-        every_s: see `periods`.
+        every_s: see `Policy.periods_s`.
         broker: asked whether it answers.
         postgres_answers: asks Postgres. Both only where a pass is missing.
         thresholds: from where on it counts as not ready, and as not live; to each the pass's own period is added.
@@ -88,47 +71,3 @@ class DispatcherHealth:
         """Seconds beyond its turn, by piece of work."""
         now = self._clock()
         return {work: now - at - self._every_s[work] for work, at in self._passed_at.items()}
-
-
-class WatchedDispatcher(Dispatcher):
-    """A dispatcher that notes each piece of its work that went well."""
-
-    def __init__(self, *args: Any, health: DispatcherHealth, **options: Any) -> None:
-        super().__init__(*args, **options)
-        self._health = health
-
-    async def release(self, provider: str, lanes: Sequence[str] = LANES) -> int:
-        """See `Dispatcher.release`. That another has the lock is well, too."""
-        released = await super().release(provider, lanes)
-        self._health.passed(f"release {provider}")
-        return released
-
-    async def promote(self) -> float:
-        """See `Dispatcher.promote`."""
-        next_in_s = await super().promote()
-        self._health.passed("promote")
-        return next_in_s
-
-    async def republish(self) -> int:
-        """See `Dispatcher.republish`."""
-        done = await super().republish()
-        self._health.passed("republish")
-        return done
-
-    async def rescue(self) -> int:
-        """See `Dispatcher.rescue`."""
-        done = await super().rescue()
-        self._health.passed("rescue")
-        return done
-
-    async def replay(self) -> int:
-        """See `Dispatcher.replay`."""
-        done = await super().replay()
-        self._health.passed("replay")
-        return done
-
-    async def expire(self) -> int:
-        """See `Dispatcher.expire`."""
-        done = await super().expire()
-        self._health.passed("expire")
-        return done

@@ -18,10 +18,10 @@ class Thresholds:
             heartbeats.
         mute_s: how old in one that is live, though Postgres (and the broker) have answered for `back_s`. Well above the
             longest pause of everything that waits for them.
-        back_s: for how long a neighbour must have answered before silence towards it is the process's own fault. kombu
-            looks for a lost broker every 30 s at the longest, a pool's connection is given up after 10 s.
+        back_s: for how long a neighbour must have answered before silence towards it is the process's own fault. A lost
+            broker is looked for every 2 s, a pool's connection is given up after 10 s, a statement after 30 s.
         idle_s: how long messages may wait while slots are free and nothing is taken. Messages are taken within
-            milliseconds; after an outage kombu may sleep up to 30 s, so twice that.
+            milliseconds, and after an outage within seconds; twice the longest statement, whose end they may wait for.
         look_every_s: pause between two looks at the neighbours. A look costs a few commands.
         beat_silent_s: how old beat's last turn may be. It turns once a minute, stock Celery every 300 s.
     """

@@ -25,6 +25,19 @@ RECOVERIES: Mapping[str, tuple[Kind, str, float]] = {
     RELEASE: (Kind.KILL_DISPATCHER, "a dispatcher's death to the next release, worst", 2.0),
 }
 """By name: the kind of fault it follows, what is measured, and the seconds it may take."""
+LOSING = frozenset(
+    {
+        Kind.FLUSH,
+        Kind.KILL_VALKEY,
+        Kind.RESET_REDIS,
+        Kind.REFUSE_REDIS,
+        Kind.STALL_REDIS,
+        Kind.KILL_WORKER,
+        Kind.FREEZE_WORKER,
+        Kind.KILL_DISPATCHER,
+    }
+)
+"""What may take a message: in the broker, on its way, or in the hands of who sends or has taken it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,13 +61,18 @@ def waits(
         for deed in deeds
         if DRAWN[deed.fault.kind].takes and deed.until_s is not None
     ]
+    losses = [
+        Outage(deed.since_s, deed.since_s if deed.until_s is None else deed.until_s)
+        for deed in deeds
+        if deed.fault.kind in LOSING
+    ]
     in_order = sorted(chain.from_iterable(moves.values()), key=lambda move: move.at_s)
     claims = [move for move in in_order if move.is_claim]
     releases = [move.at_s for move in in_order if move.is_release]
     backs_s = [deed.until_s for deed in _of(deeds, Kind.KILL_VALKEY) if deed.until_s is not None]
     deaths_s = [deed.since_s for deed in _of(deeds, Kind.KILL_DISPATCHER)]
     found = {
-        RERUN: reruns(moves, lives, outages),
+        RERUN: reruns(moves, lives, outages, losses),
         CONSUMING: consuming(claims, lives, backs_s, outages, CONSUMING_GOAL_S),
         RELEASE: releasing(releases, deaths_s, outages),
     }
@@ -80,6 +98,8 @@ def report(options: Options, outcomes: Sequence[Outcome], remarks: Sequence[str]
         _, what, goal_s = RECOVERIES[name]
         found = sorted(chain.from_iterable(one.waits[name] for one in outcomes), key=lambda wait: -wait.own_s)
         checks.append(Check(what, worst(found), "s", "<=", goal_s))
+        if left_out := sum(wait.hit_again for wait in found):
+            slow.append(f"{what}: {left_out} of {len(found)} are left out, for another fault may have hit them again")
         slow += [f"{what}: {wait.own_s:.1f} s, {wait.told}" for wait in found if _slow(wait, goal_s)][:MOST_TOLD]
     return Report(
         "chaos",

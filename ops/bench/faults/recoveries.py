@@ -40,7 +40,7 @@ class Life:
 class Wait:
     """How long something took: from the fault, and without what outages made of it. told: whose it was, and how.
 
-    hit_again: another fault took a job's message meanwhile; that wait is no measure of the first one.
+    hit_again: another fault may have taken a job's message meanwhile; that wait is no measure of the first one.
     """
 
     whole_s: float
@@ -49,10 +49,14 @@ class Wait:
     told: str = field(default="", compare=False)
 
 
-def reruns(moves: Mapping[str, Sequence[Move]], lives: Iterable[Life], outages: Sequence[Outage]) -> list[Wait]:
+def reruns(
+    moves: Mapping[str, Sequence[Move]], lives: Iterable[Life], outages: Sequence[Outage], losses: Sequence[Outage]
+) -> list[Wait]:
     """Of each attempt that died with its worker: how long until the job's next claim. Infinite: there was none.
 
     moves: of each job, in their order. A job that ended before another attempt began is left out.
+    losses: when messages may have been lost, in the broker, on their way or in a worker's hands. One that is sent again
+        for no loss at all (nobody took it) counts in full.
     """
     killed_s = {life.incarnation: life.ended_s for life in lives if life.ended_s < math.inf}
     found: list[Wait] = []
@@ -66,8 +70,16 @@ def reruns(moves: Mapping[str, Sequence[Move]], lives: Iterable[Life], outages: 
                     way = [other for other in later if other.at_s <= again_s]
                     steps = ", ".join(f"{other.reason} +{other.at_s - at_s:.1f}" for other in way)
                     wait = _wait(at_s, again_s, outages, f"job {job}: {steps}")
-                    found.append(replace(wait, hit_again=any(other.reason == "republish" for other in way)))
+                    found.append(replace(wait, hit_again=_lost_again(way, losses)))
     return found
+
+
+def _lost_again(way: Sequence[Move], losses: Sequence[Outage]) -> bool:
+    """Whether a message may have been lost on the way: it was sent again, and something happened since it was sent."""
+    return any(
+        again.reason == "republish" and any(loss.since_s <= again.at_s and sent.at_s <= loss.until_s for loss in losses)
+        for sent, again in pairwise(way)
+    )
 
 
 def consuming(
@@ -107,7 +119,7 @@ def releasing(releases: Sequence[float], killed_s: Iterable[float], outages: Seq
     for at_s in killed_s:
         place = bisect_right(releases, at_s)
         if place < len(releases):
-            found.append(_wait(at_s, releases[place], outages))
+            found.append(_wait(at_s, releases[place], outages, f"killed {at_s - releases[0]:.1f} s after the first"))
     return found
 
 
