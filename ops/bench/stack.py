@@ -89,11 +89,13 @@ class Stack:
             flags: more of `assayline worker`'s.
             without: start it through `ops.bench.without`, which switches this mechanism off.
         """
-        running = self.start(
-            "worker", [*entry(without), "worker", "--provider", PROVIDER, "--slots", str(slots), *flags]
-        )
+        running = self.begin_worker(slots, *flags, without=without)
         self.await_workers([running])
         return running
+
+    def begin_worker(self, slots: int, *flags: str, without: str | None = None) -> Running:
+        """Start a worker and do not wait for it; see `worker`."""
+        return self.start("worker", [*entry(without), "worker", "--provider", PROVIDER, "--slots", str(slots), *flags])
 
     def await_workers(self, workers: Sequence[Running]) -> None:
         """Wait until each is known to live, and jobs can be enqueued."""
