@@ -1,21 +1,20 @@
-"""What comes back, as the OpenAPI document describes it. What is sent is Postgres's own JSON; tests compare the two."""
+"""What comes back of jobs, and the base of all answers, as the OpenAPI document describes them.
+
+What is sent is Postgres's own JSON; tests compare the two. Answers about other things have files of their own, beside
+this one.
+"""
 
 from __future__ import annotations
 
-from datetime import date, datetime
-from decimal import Decimal
-from typing import Annotated, Any, Literal
+from datetime import datetime
+from typing import Literal
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field, PlainSerializer
+from pydantic import BaseModel, ConfigDict, Field
 
-from gateway.analyses.base import Sensitivity
-from gateway.catalog_entries import Capability, Lane, Limits
+from gateway.catalog_entries import Lane
 from tasks.states import State
-
-JsonMap = dict[str, Any]
-Usd = Annotated[Decimal, PlainSerializer(float, return_type=float)]
-"""Dollars as a JSON number: six decimals survive a float."""
+from tasks.words import JsonMap
 
 
 class Answer(BaseModel):
@@ -177,219 +176,6 @@ class PageAnswer(Answer):
 
     jobs: list[JobLine]
     next: str | None = Field(description="Address of the page after it; null: this is the last one")
-
-
-class CallingWorker(Answer):
-    """The process that made a call."""
-
-    hostname: str
-    pid: int
-
-
-class UnknownCall(Answer):
-    """A call of which nobody knows how it ended."""
-
-    job_id: UUID
-    claim_no: int
-    call_no: int
-    kind: Literal["answer", "repair"]
-    tenant: str
-    analysis: str
-    provider: str
-    account: str
-    model: str
-    incarnation: UUID = Field(description="The life of the worker process that began it")
-    worker: CallingWorker | None = Field(description="null: forgotten, an hour after its last sign of life")
-    started_at: datetime
-    job_state: State = Field(description="Where its job stands now: another call may have been made for it")
-    worst_usd: float | None = Field(description="What it may have cost at most, by our estimate; null: unknown")
-
-
-class CallsAnswer(Answer):
-    """A page of calls, those of the newest jobs first."""
-
-    calls: list[UnknownCall]
-    next: str | None = Field(description="Address of the page after it; null: this is the last one")
-
-
-class PromptLine(Answer):
-    """One version of a prompt."""
-
-    version: str
-    description: str
-    fingerprint: str = Field(description="SHA-256 of version and text")
-    required: list[str] = Field(description="Variables that `context` must hold")
-    optional: JsonMap = Field(description="Variables that it may hold, with their defaults")
-
-
-class PromptAnswer(PromptLine):
-    """A prompt version with its text."""
-
-    id: str = Field(description="`analysis/version`")
-    analysis: str
-    default: bool = Field(description="Whether it is used where a job names no version")
-    text: str = Field(description="The file: front matter, then the system and the user part")
-
-
-class AnalysisLine(Answer):
-    """An analysis in the list of them."""
-
-    name: str
-    description: str
-    lane: Lane
-    chain: list[str] = Field(description="Models of configured providers, in order; empty: nobody serves it now")
-    sensitivity: Sensitivity
-
-
-class AnalysisLimits(Answer):
-    """What an analysis takes and gives at most."""
-
-    max_content_bytes: int
-    max_output_tokens: int
-    cache_ttl_s: int
-    temperature: float | None
-
-
-class ExampleAnswer(Answer):
-    """A real input of an analysis."""
-
-    content: str
-    context: JsonMap
-    source: str = Field(description="Where it comes from")
-
-
-class AnalysisAnswer(AnalysisLine):
-    """All about an analysis."""
-
-    result_schema: JsonMap | None = Field(description="JSON schema of `result.data`; null: it depends on the request")
-    prompt_version: str = Field(description="The one used where a job names none")
-    prompts: list[PromptLine]
-    limits: AnalysisLimits
-    own_words: bool = Field(description="It takes the caller's own messages, schema and output_format")
-    moves_on_refusal: bool = Field(description="A refusal of the content may be taken to the next model")
-    example: ExampleAnswer | None
-
-
-class AnalysesAnswer(Answer):
-    """All analyses there are."""
-
-    analyses: list[AnalysisLine]
-
-
-class PriceAnswer(Answer):
-    """US dollars for a million tokens."""
-
-    input_per_mtok_usd: Usd
-    output_per_mtok_usd: Usd
-    cached_input_per_mtok_usd: Usd | None
-    cache_write_per_mtok_usd: Usd | None
-
-
-class LongPriceAnswer(PriceAnswer):
-    """The rates of calls with a longer input."""
-
-    above_input_tokens: int
-
-
-class WholePriceAnswer(PriceAnswer):
-    """What a model costs today (UTC)."""
-
-    long_context: LongPriceAnswer | None
-
-
-class ModelAnswer(Answer):
-    """A model."""
-
-    name: str = Field(description="As a job's `model` names it: `provider/model`")
-    context_window: int
-    max_output_tokens: int
-    capabilities: list[Capability]
-    price: WholePriceAnswer | None = Field(description="null: unknown, which is not free")
-    limit_group: str
-    deprecated_on: date | None = Field(description="The day its provider stops serving it")
-    replacement: str | None
-    source: str = Field(description="Where the figures come from")
-    checked: date = Field(description="The day somebody looked")
-    note: str | None
-
-
-class AccountAnswer(Answer):
-    """An account with a provider, and its limits by limit group."""
-
-    name: str
-    zone: str
-    limits: dict[str, Limits]
-
-
-class BreakerAnswer(Answer):
-    """An account's breaker: whether its calls lately failed, as all workers see it."""
-
-    state: Literal["closed", "open", "half-open"]
-    reason: str = Field(description="Of the last change; empty where there was none")
-    since: datetime | None = Field(description="When it changed last")
-    forced: Literal["open", "closed"] | None = Field(description="How an operator holds it")
-    failures: int = Field(description="Since the last success")
-    next_probe_s: float | None = Field(description="In how many seconds one call may try whether the provider is well")
-
-
-class GroupTrafficAnswer(Answer):
-    """A limit group right now."""
-
-    group: str
-    open_calls: int
-    used: dict[str, float] = Field(description="Share of each rate used in about the last minute; 1 is all of it")
-    ready_in_s: float | None = Field(
-        description="When an interactive call could go; 0 is now; null: once an open call has ended"
-    )
-    spent_usd: float | None = Field(
-        description="Today, in the account's zone, with open calls at their worst; null: not asked yet, or no bound"
-    )
-    usd_per_day: float | None = Field(description="What it may spend in a day; null: no bound")
-    available: bool = Field(description="Whether it makes calls, as far as the breaker lets it")
-    reason: str | None = Field(description="Why not: its day's money is spent, or its provider asks to wait")
-
-
-class AccountTrafficAnswer(Answer):
-    """An account right now."""
-
-    name: str
-    available: bool = Field(description="Whether its breaker lets calls in, and some group makes them")
-    breaker: BreakerAnswer
-    groups: list[GroupTrafficAnswer]
-
-
-class TrafficAnswer(Answer):
-    """A configured provider right now."""
-
-    role: Literal["primary", "fallback"] | None = Field(
-        description="In the chain of an analysis without one of its own"
-    )
-    current: bool = Field(description="Whether it has the first model of that chain that can be called")
-    available: bool = Field(description="Whether any account is")
-    ready_in_s: float | None = Field(description="The earliest of its accounts' groups")
-    accounts: list[AccountTrafficAnswer]
-
-
-class ProviderAnswer(Answer):
-    """A provider. Keys and addresses are not told."""
-
-    name: str
-    dialect: str
-    configured: bool = Field(description="As this process sees its environment")
-    missing: list[str] = Field(description="Names of the variables that are not set")
-    account: str = Field(description="The account that makes the calls")
-    accounts: list[AccountAnswer]
-    chosen_model: str | None = Field(description="What the provider's own variable names, in place of its models")
-    timeout_s: float
-    models: list[ModelAnswer]
-    traffic: TrafficAnswer | None = Field(description="Null where it is not configured, and while Redis is away")
-
-
-class ProvidersAnswer(Answer):
-    """All providers of the catalog, and what somebody should see to."""
-
-    providers: list[ProviderAnswer]
-    warnings: list[str]
 
 
 class HealthAnswer(Answer):

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 
-from fastapi import FastAPI, Request, Response
+from fastapi import Depends, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as NoConnection
@@ -33,7 +33,7 @@ from api.problems import (
     later,
     refused,
 )
-from api.services import Services
+from api.services import Services, no_parameters
 from tasks.producer import errors as producer
 
 log = logging.getLogger(__name__)
@@ -73,7 +73,9 @@ def create_app(services: Services) -> FastAPI:
     app.state.services, app.state.readiness = services, health.Readiness()
     for router in ROUTERS:
         app.include_router(router)
-    app.add_api_route("/openapi.json", lambda: document(app), include_in_schema=False)
+    app.add_api_route(
+        "/openapi.json", lambda: document(app), include_in_schema=False, dependencies=[Depends(no_parameters)]
+    )
     for kind, translate in TRANSLATIONS.items():
         app.add_exception_handler(kind, _handler(translate))
     return app

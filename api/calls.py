@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Query
 from fastapi.responses import JSONResponse
 
-from api.answers import CallsAnswer
+from api.call_answers import CallsAnswer
 from api.jobs import once
 from api.listing import next_address
 from api.openapi import LINK, answers

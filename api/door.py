@@ -31,7 +31,7 @@ IdempotencyKey = Annotated[
     str | None,
     # One definite name: visible ASCII, no blanks that a proxy may strip.
     StringConstraints(pattern=r"^[!-~]{1,255}$"),
-    Header(description="The same key and request again is the same job. Must not contradict the body's."),
+    Header(description="The same key and request again makes nothing new. Must not contradict the body's."),
 ]
 
 
@@ -69,14 +69,23 @@ def checked(wanted: JobRequest, header_key: str | None, registry: AnalysisRegist
         Problem: header and body name two keys, or the analysis cannot use what it is given.
         InvalidJob: a text holds what cannot be stored.
     """
-    if header_key is not None and wanted.idempotency_key not in (None, header_key):
-        raise refused("idempotency_key", "the header Idempotency-Key says another one")
-    job = wanted.job(header_key)
+    job = wanted.job(agreed(header_key, wanted.idempotency_key))
     wire(job)
     entry = registry.entries.get(wanted.analysis)
     if entry is not None:
         _check_for(entry, wanted)
     return job
+
+
+def agreed(header_key: str | None, body_key: str | None) -> str | None:
+    """The idempotency key of a request, which may say it in a header, in its body, or both.
+
+    Raises:
+        Problem: they say two.
+    """
+    if header_key is not None and body_key not in (None, header_key):
+        raise refused("idempotency_key", "the header Idempotency-Key says another one")
+    return body_key or header_key
 
 
 def _check_media_type(given: str | None, coding: str | None) -> None:

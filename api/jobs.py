@@ -15,12 +15,13 @@ from api.guard import ClientGone
 from api.listing import next_address, page_of
 from api.openapi import LINK, LOCATION, answers, body
 from api.problems import CONFLICT, INVALID, NO_SUCH_JOB, NOT_JSON, WRONG_MEDIA_TYPE, refused
-from api.requests import ONCE, IdText, JobRequest, Page, Waiting, WhichTenant
-from api.services import Here, Services
+from api.requests import ONCE, JobRequest, Page, Waiting, WhichTenant
+from api.services import Here, Services, no_parameters
 from tasks.producer import StoredJob, WaitTimeout
 from tasks.producer.jobs import OPTIONS, Job
 from tasks.producer.watch import Watch
 from tasks.states import State
+from tasks.words import IdText
 
 JOBS = "/v1/jobs"
 Id = Annotated[IdText, Path(description="The job's id")]
@@ -43,6 +44,7 @@ router = APIRouter(tags=["jobs"], dependencies=[Depends(once)])
     JOBS,
     status_code=202,
     summary="Hand a job over",
+    dependencies=[Depends(no_parameters)],
     openapi_extra=body(JobRequest),
     responses=answers(
         {

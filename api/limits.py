@@ -38,8 +38,12 @@ let go."""
 PLAN_WITHIN_S = 8.0
 """Seconds for one statement that looks for the jobs of a replay, within those."""
 
+PLANS_AT_ONCE = 2
+"""Replays planned at once by one process, dry runs included: each has a connection for all that time, of the eight that
+all requests share. Others wait for their turn without one, as long as one statement may take."""
+
 RETRY_AFTER_S = 5
-"""What `Retry-After` says when Postgres is away or the process is full."""
+"""What `Retry-After` says when Postgres is away, the process is full or another replay is being made."""
 
 READY_FOR_S = 1.0
 """How long an answer about readiness holds, so that probes cost the stores nothing."""

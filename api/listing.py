@@ -10,7 +10,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from api.answers import JobLine
-from api.requests import CallsPage, Page
+from api.requests import Page, Paged
 
 # A filter that is not given is folded away by the planner. Ids are UUIDv7: newest first is by id downwards.
 # Times are spelled as `assayline_job` spells them, so that those of one job are the same text on both pages.
@@ -48,7 +48,7 @@ async def page_of(connection: AsyncConnection, wanted: Page) -> tuple[list[dict[
     return shown, shown[-1]["id"] if len(rows) > wanted.limit else None
 
 
-def next_address(path: str, wanted: Page | CallsPage, cursor: str) -> str:
+def next_address(path: str, wanted: Paged, cursor: str) -> str:
     """The address of the page after `wanted`."""
     said = wanted.model_dump(mode="json", exclude_none=True, exclude={"cursor"})
     return f"{path}?{urlencode({**said, 'cursor': cursor}, doseq=True)}"

@@ -50,6 +50,7 @@ REQUEST_ID = {
 }
 LOCATION = {"Location": {**_header("The job's address", {"type": "string"}), "required": True}}
 REPLAY_LOCATION = {"Location": {**_header("The replay's address", {"type": "string"}), "required": True}}
+MAYBE_REPLAY_LOCATION = {"Location": _header("The replay's address, where there is one", {"type": "string"})}
 LINK = {"Link": _header('The next page, `rel="next"`, where there is one', {"type": "string"})}
 OF_STATUS: Mapping[int, Json] = {
     401: {"WWW-Authenticate": {**_header("Bearer", {"type": "string"}), "required": True}},

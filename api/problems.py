@@ -14,6 +14,7 @@ from fastapi import Response
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from api.limits import MAX_ERRORS, MAX_TEXT, RETRY_AFTER_S
+from tasks.words import BRANCHES
 
 MEDIA_TYPE = "application/problem+json"
 URN = "urn:assayline:problem:"
@@ -54,6 +55,7 @@ TOO_MUCH = Kind("too-much", 422, "It would take longer than a request may")
 FAULT = Kind("fault", 500, "A fault of Assayline's own")
 STORE_AWAY = Kind("store-away", 503, "Postgres does not answer")
 NOT_MIGRATED = Kind("not-migrated", 503, "The database is not set up")
+REPLAY_BEING_MADE = Kind("replay-being-made", 503, "Another replay is being made")
 NOT_READY = Kind("not-ready", 503, "Not ready to take jobs")
 BUSY = Kind("busy", 503, "Too many requests at once")
 STOPPING = Kind("stopping", 503, "The service is being stopped")
@@ -62,7 +64,7 @@ KINDS = (
     NOT_HTTP,
     NOT_JSON, UNAUTHORIZED, NO_SUCH_PAGE, NO_SUCH_JOB, NO_SUCH_REPLAY, NO_SUCH_ANALYSIS, NO_SUCH_PROMPT, WRONG_METHOD,
     TOO_SLOW, CONFLICT, REPLAY_ENDED, TOO_LARGE, WRONG_MEDIA_TYPE, INVALID, UNKNOWN_ANALYSIS, UNKNOWN_MODEL, TOO_MUCH,
-    FAULT, STORE_AWAY, NOT_MIGRATED, NOT_READY, BUSY, STOPPING,
+    FAULT, STORE_AWAY, NOT_MIGRATED, REPLAY_BEING_MADE, NOT_READY, BUSY, STOPPING,
 )  # fmt: skip
 
 
@@ -172,10 +174,6 @@ def tidy(text: str) -> str:
     """Text of others, cut, and without what JSON or a terminal cannot take (lone surrogates, control characters)."""
     cut = text if len(text) <= MAX_TEXT else f"{text[:MAX_TEXT]}…"
     return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in cut)
-
-
-BRANCHES = frozenset({"float", "str", "constrained-float", "constrained-str"})
-"""How pydantic names the branches of a field that takes a number or a text; no field is called so."""
 
 
 def _place(parts: Sequence[str | int]) -> str:

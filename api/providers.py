@@ -6,7 +6,9 @@ from datetime import UTC, date, datetime
 
 from fastapi import APIRouter, Depends
 
-from api.answers import (
+from api.openapi import answers
+from api.problems import INVALID
+from api.provider_answers import (
     AccountAnswer,
     LongPriceAnswer,
     ModelAnswer,
@@ -15,8 +17,6 @@ from api.answers import (
     TrafficAnswer,
     WholePriceAnswer,
 )
-from api.openapi import answers
-from api.problems import INVALID
 from api.services import Here, Services, no_parameters
 from gateway.catalog_entries import ModelEntry, Price, ProviderEntry
 from gateway.limits.limiter import Limiter

@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Path
 from pydantic import StringConstraints
 
-from api.answers import (
+from api.analysis_answers import (
     AnalysesAnswer,
     AnalysisAnswer,
     AnalysisLimits,

@@ -8,8 +8,9 @@ from uuid import UUID
 
 from pydantic import Field
 
-from api.answers import Answer, JsonMap
+from api.answers import Answer
 from tasks.replay.book import ReplayState
+from tasks.words import JsonMap
 
 
 class ReplayLine(Answer):
@@ -25,6 +26,7 @@ class ReplayLine(Answer):
     rate_per_min: int | None
     made_by: str | None
     note: str | None
+    idempotency_key: str | None
     jobs: int = Field(description="How many jobs it means, settled when it was made")
     made: int = Field(description="New jobs so far")
     skipped: int = Field(description="Jobs that could not be replayed after all")
@@ -82,7 +84,11 @@ class LeftOut(Answer):
 class PlanAnswer(Answer):
     """What a replay does, or would do."""
 
-    replay: ReplayLine | None = Field(description="The replay that was made; null: a dry run, or nothing to replay")
+    replay: ReplayLine | None = Field(
+        description="The replay that was made, now or under this idempotency key before; then all else is what was said"
+        " when it was. null: a dry run, or nothing to replay"
+    )
+    created: bool = Field(description="Whether this request made it")
     found: int = Field(description="Jobs that fit the filter")
     jobs: int = Field(description="Jobs that are meant")
     left_out: LeftOut
@@ -90,7 +96,8 @@ class PlanAnswer(Answer):
     spent_usd: float = Field(description="What the calls of the jobs that are meant did cost, as far as it is known")
     unpriced_calls: int = Field(description="Calls of theirs of which nobody knows what they did cost")
     estimated_usd: float | None = Field(
-        description="What the new jobs may cost, without `unpriced_jobs`; null: of none it is known"
+        description="What the new jobs may cost, without `unpriced_jobs`, by answers so far: with more `max_tokens`"
+        " they may be longer. null: of none it is known"
     )
     unpriced_jobs: int = Field(description="New jobs of which nobody can say what they may cost")
     groups: list[CostGroup]

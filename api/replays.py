@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import asdict
 from typing import Annotated, Any
-from urllib.parse import urlencode
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, Path, Query
@@ -15,28 +15,34 @@ from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from api.door import ReplayBody
+from api.door import IdempotencyKey, ReplayBody, agreed
 from api.jobs import once
 from api.limits import PLAN_WITHIN_S
-from api.openapi import LINK, REPLAY_LOCATION, answers, body
+from api.listing import next_address
+from api.openapi import LINK, MAYBE_REPLAY_LOCATION, REPLAY_LOCATION, answers, body
 from api.problems import (
+    BUSY,
+    CONFLICT,
     INVALID,
     NO_SUCH_REPLAY,
     NOT_JSON,
+    REPLAY_BEING_MADE,
     REPLAY_ENDED,
     TOO_MUCH,
     UNKNOWN_ANALYSIS,
     UNKNOWN_MODEL,
     WRONG_MEDIA_TYPE,
     Problem,
+    later,
 )
 from api.replay_answers import LeftOut, PlanAnswer, ReplayAnswer, ReplayLine, ReplaysAnswer, Skipped
-from api.requests import IdText, ReplayPage, WhichTenant
-from api.services import Here, Services
+from api.requests import ReplayPage, WhichTenant
+from api.services import Here, Services, no_parameters
 from tasks.replay import book
 from tasks.replay.costs import priced_by
-from tasks.replay.plan import Bearings, Plan
+from tasks.replay.plan import Bearings
 from tasks.replay.request import ReplayRequest
+from tasks.words import IdText
 
 REPLAYS = "/v1/replays"
 QUERY_CANCELED = "57014"
@@ -50,27 +56,35 @@ router = APIRouter(tags=["replays"], dependencies=[Depends(once)])
     REPLAYS,
     status_code=202,
     summary="Replay jobs that have ended",
+    dependencies=[Depends(no_parameters)],
     openapi_extra=body(ReplayRequest),
     responses=answers(
         {
             202: (PlanAnswer, "The replay is made; its new jobs follow", REPLAY_LOCATION),
-            200: (PlanAnswer, "A dry run, or nothing to replay: nothing was made"),
+            200: (
+                PlanAnswer,
+                "Nothing was made: a dry run, nothing to replay, or the idempotency key had brought this very request"
+                " before: that replay",
+                MAYBE_REPLAY_LOCATION,
+            ),
         },
-        NOT_JSON, WRONG_MEDIA_TYPE, INVALID, UNKNOWN_ANALYSIS, UNKNOWN_MODEL, TOO_MUCH,
+        NOT_JSON, CONFLICT, WRONG_MEDIA_TYPE, INVALID, UNKNOWN_ANALYSIS, UNKNOWN_MODEL, TOO_MUCH, REPLAY_BEING_MADE,
     ),
 )  # fmt: skip
-async def make(here: Here, wanted: ReplayBody) -> JSONResponse:
+async def make(here: Here, wanted: ReplayBody, idempotency_key: IdempotencyKey = None) -> JSONResponse:
     """Replay jobs: what each asked for is asked for again by a new job; the old one stays as it ended.
 
-    Which jobs are meant is settled now. The same request again finds nothing left: a job whose replay waits, runs or
-    has succeeded is left out, unless `again` is said.
+    Which jobs are meant is settled now. A job whose replay waits, runs or has succeeded is left out, unless `again` is
+    said. A request that is sent again, after a broken connection say, is answered with the replay that it made where it
+    has an idempotency key; without one it takes what is left: with `limit` the next jobs, with `again` all once more.
     """
+    asked = wanted.model_copy(update={"idempotency_key": agreed(idempotency_key, wanted.idempotency_key)})
+    bearings = Bearings(priced_by(here.catalog), here.registry)
     async with _planning(here) as connection:
-        plan, replay = await book.make(connection, wanted, Bearings(priced_by(here.catalog), here.registry))
-    answer = _plan(plan, replay).model_dump(mode="json")
-    if replay is None:
-        return JSONResponse(answer)
-    return JSONResponse(answer, status_code=202, headers={"Location": f"{REPLAYS}/{replay.id}"})
+        made = await book.make(connection, asked, bearings, patient=False)
+    headers = {} if made.replay is None else {"Location": f"{REPLAYS}/{made.replay.id}"}
+    answer = _plan(made).model_dump(mode="json")
+    return JSONResponse(answer, status_code=202 if made.created else 200, headers=headers)
 
 
 @router.get(
@@ -81,10 +95,8 @@ async def listed(here: Here, wanted: Annotated[ReplayPage, Query()]) -> JSONResp
     asked: dict[str, Any] = {"states": wanted.state, "tenant": wanted.tenant, "before": wanted.before}
     async with here.connection() as connection:
         found = await book.page(connection, **asked, limit=wanted.limit + 1)
-    shown, following = found[: wanted.limit], None
-    if len(found) > wanted.limit:
-        said = wanted.model_dump(mode="json", exclude_none=True, exclude={"cursor"})
-        following = f"{REPLAYS}?{urlencode({**said, 'cursor': shown[-1].id}, doseq=True)}"
+    shown = found[: wanted.limit]
+    following = next_address(REPLAYS, wanted, str(shown[-1].id)) if len(found) > wanted.limit else None
     page = ReplaysAnswer(replays=[_line(one) for one in shown], next=following)
     headers = {"Link": f'<{following}>; rel="next"'} if following else {}
     return JSONResponse(page.model_dump(mode="json"), headers=headers)
@@ -135,16 +147,32 @@ async def _told(here: Services, replay_id: str, order: str, whose: WhichTenant) 
 
 @asynccontextmanager
 async def _planning(here: Services) -> AsyncIterator[AsyncConnection]:
-    """A transaction whose statements are given up while there is still time to say so."""
+    """A transaction whose statements are given up while there is still time to say so. A few at a time."""
     try:
-        async with here.transaction() as connection:
+        async with _place(here), here.transaction() as connection:
             await connection.execute(text(f"SET LOCAL statement_timeout TO '{PLAN_WITHIN_S:g}s'"))
             yield connection
+    except book.ReplayBeingMade as error:
+        raise later(REPLAY_BEING_MADE, f"{error}; nothing was made") from error
     except OperationalError as error:
         if getattr(error.orig, "sqlstate", None) != QUERY_CANCELED:
             raise
         narrower = "name a time (created_after, created_before) or a tenant, or let `assayline replay` do it"
         raise Problem(TOO_MUCH, f"too many jobs to look at in {PLAN_WITHIN_S:g} s: {narrower}") from error
+
+
+@asynccontextmanager
+async def _place(here: Services) -> AsyncIterator[None]:
+    """One of the places for plans: waited for without a connection, so that other requests have theirs."""
+    try:
+        async with asyncio.timeout(PLAN_WITHIN_S):
+            await here.plans.acquire()
+    except TimeoutError as error:
+        raise later(BUSY, "too many replays are being planned; nothing was made") from error
+    try:
+        yield
+    finally:
+        here.plans.release()
 
 
 @contextmanager
@@ -161,6 +189,6 @@ def _line(replay: book.Replay) -> ReplayLine:
     return ReplayLine(**asdict(replay), left=replay.left)
 
 
-def _plan(plan: Plan, replay: book.Replay | None) -> PlanAnswer:
-    said = {**plan.fields, "left_out": LeftOut(**plan.left_out)}
-    return PlanAnswer(**said, replay=None if replay is None else _line(replay))
+def _plan(made: book.Making) -> PlanAnswer:
+    said = {**made.plan.fields, "left_out": LeftOut(**made.plan.left_out)}
+    return PlanAnswer(**said, created=made.created, replay=None if made.replay is None else _line(made.replay))

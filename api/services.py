@@ -13,7 +13,7 @@ from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from api.ends import Ends
-from api.limits import STORE_WITHIN_S
+from api.limits import PLANS_AT_ONCE, STORE_WITHIN_S
 from api.problems import refused
 from gateway.analyses.registry import AnalysisRegistry
 from gateway.catalog import Catalog
@@ -32,7 +32,7 @@ class Services:
     """One process's connections and catalog.
 
     `env` is the environment that the catalog was loaded with; `revision` the schema revision that this version needs
-    (None: any that has our functions).
+    (None: any that has our functions); `plans` the places for replays that are being planned.
     """
 
     engine: AsyncEngine
@@ -44,6 +44,7 @@ class Services:
     line: RedisLine
     client: AsyncClient
     revision: str | None = None
+    plans: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(PLANS_AT_ONCE))
 
     @property
     def announcer(self) -> Announcer:

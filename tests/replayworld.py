@@ -87,7 +87,8 @@ async def asked(world: JobWorld, **request: Any) -> tuple[Plan, Replay | None]:
     """Make a replay, as the CLI and the API do."""
     wanted = ReplayRequest.model_validate(request)
     async with world.engine.execution_options(isolation_level="READ COMMITTED").begin() as connection:
-        return await make(connection, wanted, BEARINGS)
+        made = await make(connection, wanted, BEARINGS)
+        return made.plan, made.replay
 
 
 async def made(world: JobWorld, **request: Any) -> Replay:

@@ -2,7 +2,7 @@
 
 OK = 0
 FAILED = 1
-"""A job ended otherwise than well, or had not ended in time; a bench missed its goal."""
+"""A job ended otherwise than well, or had not ended in time; a bench missed its goal; others held what was needed."""
 CONFIGURATION = 2
 """The installation: a variable, the catalog, a server that does not answer, a schema that is not there."""
 BAD_INPUT = 3

@@ -15,11 +15,10 @@ from ops.cli import replay_options as its
 from ops.cli import target
 from ops.cli.exit_codes import OK
 from ops.cli.screen import DEFAULT_DIRECTORY, AsJson, Directory, Screen
-from tasks.producer.errors import InvalidJob
+from tasks.producer.errors import IdempotencyConflict, InvalidJob
 
 if TYPE_CHECKING:
-    from tasks.replay.book import Replay
-    from tasks.replay.plan import Plan
+    from tasks.replay.book import Making
     from tasks.replay.request import ReplayRequest
 
 
@@ -59,6 +58,7 @@ def replay(
     dry_run: its.DryRun = False,
     rate: its.Rate = None,
     note: its.Note = None,
+    idempotency_key: its.IdempotencyKey = None,
     watch: its.Watch = True,
     timeout: its.Timeout = None,
     directory: Directory = DEFAULT_DIRECTORY,
@@ -67,8 +67,9 @@ def replay(
     """Replay jobs that have ended: each is asked for again by a new job, and stays as it is. Needs a filter, or --all.
 
     The dispatchers make the new jobs; this command only says which, and watches. Ctrl-C leaves the replay running:
-    `assayline replays` lists, watches, pauses, resumes and stops them. The same command again finds nothing left. Exit
-    code 1: not every new job has succeeded.
+    `assayline replays` lists, watches, pauses, resumes and stops them. The same command again finds nothing left; with
+    --limit it takes the next, with --again all once more, unless --idempotency-key says that it is the same. Exit code
+    1: not every new job has succeeded, or another replay is being made.
 
     Examples: [bold]assayline replay --error timeout --ended-after 2h --dry-run[/bold]
     [bold]assayline replay --provider openai --with-model claude/claude-haiku-5-5 --rate 600[/bold]
@@ -76,16 +77,16 @@ def replay(
     """
     screen = Screen(as_json=as_json)
     wanted = its.request_of(ctx.params, made_by=_who())
-    plan, made = asyncio.run(_make(wanted, directory))
-    _tell(plan, made, wanted, screen)
-    if made is None or not watch:
+    made = asyncio.run(_make(wanted, directory))
+    _tell(made, wanted, screen)
+    if made.replay is None or not watch or wanted.dry_run:
         return OK
     from ops.cli.replays import watched
 
-    return watched(made.id, screen, directory, timeout)
+    return watched(made.replay.id, screen, directory, timeout)
 
 
-async def _make(wanted: ReplayRequest, directory: Path) -> tuple[Plan, Replay | None]:
+async def _make(wanted: ReplayRequest, directory: Path) -> Making:
     from gateway.analyses.registry import load_analyses
     from gateway.catalog import load_catalog
     from gateway.settings import Settings
@@ -102,17 +103,20 @@ async def _make(wanted: ReplayRequest, directory: Path) -> tuple[Plan, Replay | 
             return await make(connection, wanted, Bearings(priced_by(catalog), load_analyses()))
     except InvalidJob as refused:
         raise its.refusal(refused) from refused
+    except IdempotencyConflict as conflict:
+        raise its.conflict(conflict) from conflict
     finally:
         await engine.dispose()
 
 
-def _tell(plan: Plan, made: Replay | None, wanted: ReplayRequest, screen: Screen) -> None:
+def _tell(made: Making, wanted: ReplayRequest, screen: Screen) -> None:
     from ops.cli.replay_view import how_to, plan_view, replay_row
 
-    screen.document({**plan.fields, "dry_run": wanted.dry_run, "replay": None if made is None else replay_row(made)})
-    screen.show(plan_view(plan, wanted))
-    if made is not None:
-        screen.say(how_to(made))
+    replay = None if made.replay is None else replay_row(made.replay)
+    screen.document({**made.plan.fields, "dry_run": wanted.dry_run, "created": made.created, "replay": replay})
+    screen.show(plan_view(made, wanted))
+    if made.replay is not None:
+        screen.say(how_to(made.replay))
 
 
 def _who() -> str | None:

@@ -14,7 +14,7 @@ import typer
 from pydantic import ValidationError
 
 from ops.cli.troubles import BadInput
-from tasks.producer.errors import InvalidJob
+from tasks.producer.errors import IdempotencyConflict, InvalidJob
 from tasks.replay.request import ReplayChanges, ReplayFilter, ReplayRequest, place_of
 
 WHICH, DIFFERENT, HOW = "Which jobs (each option: any of its values; together: all of them)", "What is different", "How"
@@ -32,7 +32,10 @@ TIME = "a time with its offset (2026-11-05T08:00:00Z), or so long ago: 90s, 30mi
 
 State = Annotated[
     list[str] | None,
-    _option(WHICH, "How they ended: failed (the default), cancelled, expired, succeeded. May be repeated."),
+    _option(
+        WHICH,
+        "How they ended: failed (the default), cancelled, expired, succeeded (alone: with --all). May be repeated.",
+    ),
 ]
 Error = Annotated[
     list[str] | None,
@@ -48,7 +51,9 @@ CreatedAfter = Annotated[str | None, _option(WHICH, f"Enqueued since {TIME}")]
 CreatedBefore = Annotated[str | None, _option(WHICH, "Enqueued before it.")]
 EndedAfter = Annotated[str | None, _option(WHICH, f"Ended since {TIME}")]
 EndedBefore = Annotated[str | None, _option(WHICH, "Ended before it.")]
-Everything = Annotated[bool, _option(WHICH, "Every job that failed, without a filter.", "--all")]
+Everything = Annotated[
+    bool, _option(WHICH, "Every job that failed, or ended as --state says: no other filter.", "--all")
+]
 Again = Annotated[bool, _option(WHICH, "Also those of which a replay waits, runs or has succeeded.", "--again")]
 Limit = Annotated[int | None, _option(WHICH, "So many at most, the oldest first: a trial before the rest.")]
 
@@ -79,6 +84,10 @@ DryRun = Annotated[
 ]
 Rate = Annotated[int | None, _option(HOW, "New jobs a minute at most. As fast as they can be made.")]
 Note = Annotated[str | None, _option(HOW, "Why, in your words; kept with the replay.")]
+IdempotencyKey = Annotated[
+    str | None,
+    _option(HOW, "The same key and request again is the same replay. No time is then said as so long ago."),
+]
 Watch = Annotated[
     bool, _option(HOW, "Whether to watch until the new jobs have ended; they run all the same.", "--watch/--no-watch")
 ]
@@ -99,6 +108,13 @@ OPTION_OF = {
 """What a field of the request is called on the command line, where it is not `--field` or `--with-field`."""
 
 
+UNSAID = {
+    "which": "which jobs? Name some, or a filter, or say --all for every job that failed",
+    "ever": "--state: succeeded, and nothing else, is all that ever succeeded; say which of them, or --all, too",
+}
+"""What is missing where `all` was not said, in the words of the command line."""
+
+
 def request_of(given: Mapping[str, Any], *, made_by: str | None) -> ReplayRequest:
     """Read the options of a command line, as typer hands them over.
 
@@ -108,6 +124,8 @@ def request_of(given: Mapping[str, Any], *, made_by: str | None) -> ReplayReques
     which = {name: _given(given.get(name)) for name in ReplayFilter.model_fields}
     which["ids"] = [str(one) for one in given["job_ids"] or ()] or None
     for name in ("created_after", "created_before", "ended_after", "ended_before"):
+        if given["idempotency_key"] is not None and AGO.fullmatch(which[name] or ""):
+            raise BadInput(f"{option_of(name)}: with --idempotency-key say the time itself: {which[name]} ago moves on")
         which[name] = _moment(which[name])
     changes = {name: _given(given[f"with_{name}"]) for name in ReplayChanges.model_fields}
     asked = {
@@ -120,19 +138,26 @@ def request_of(given: Mapping[str, Any], *, made_by: str | None) -> ReplayReques
         "note": given["note"],
         "made_by": made_by,
         "limit": given["limit"],
+        "idempotency_key": given["idempotency_key"],
     }
     try:
         return ReplayRequest.model_validate(asked)
     except ValidationError as error:
         found = error.errors(include_url=False, include_input=False)[0]
-        if found["type"] == "which" and not asked["all"]:
-            raise BadInput("which jobs? Name some, or a filter, or say --all for every job that failed") from error
+        if not asked["all"] and found["type"] in UNSAID:
+            raise BadInput(UNSAID[found["type"]]) from error
         raise BadInput(f"{option_of(place_of(found))}: {found['msg']}") from error
 
 
 def refusal(refused: InvalidJob) -> Exception:
     """The same refusal, its field called as on the command line."""
     return BadInput(f"{option_of(refused.field)}: {refused.problem}")
+
+
+def conflict(refused: IdempotencyConflict) -> Exception:
+    """The same conflict, its field called as on the command line."""
+    field, _, problem = str(refused).partition(": ")
+    return BadInput(f"{option_of(field)}: {problem}")
 
 
 def option_of(field: str) -> str:

@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ops.cli.view import cost_text, safe, state_text, time_text
-from tasks.replay.book import ENDED, Replay, ReplayState, Standing
+from tasks.replay.book import ENDED, Making, Replay, ReplayState, Standing
 from tasks.replay.plan import LEFT_OUT, Plan
 from tasks.replay.request import ReplayRequest
 from tasks.states import TERMINAL
@@ -43,8 +43,9 @@ def standing_row(standing: Standing) -> dict[str, Any]:
     return {**replay_row(standing.replay), "outcomes": standing.outcomes, "problems": problems}
 
 
-def plan_view(plan: Plan, wanted: ReplayRequest) -> Group:
+def plan_view(made: Making, wanted: ReplayRequest) -> Group:
     """What a replay means, what it leaves out, and what it may cost."""
+    plan = made.plan
     head = Text.assemble((f"{_jobs(plan.jobs)} to replay", "bold"), f" of {plan.found:,} found")
     parts: list[RenderableType] = [head]
     parts += [Text(f"  left out: {jobs:,}, {LEFT_OUT[why]}") for why, jobs in plan.left_out.items()]
@@ -55,11 +56,15 @@ def plan_view(plan: Plan, wanted: ReplayRequest) -> Group:
         parts.append(Text("nothing is replayed" + ("; --again would replay those that were" if again else "")))
         return Group(*parts)
     parts += [_groups_table(plan), Text(_cost(plan))]
+    if wanted.changes.max_tokens is not None and plan.estimate.usd is not None:
+        parts.append(Text("  by answers under the old bound: with --with-max-tokens they may be longer, and cost more"))
     parts.append(Text(f"their calls so far did cost {_known(plan.spent_usd, plan.unpriced_calls, 'call')}"))
     if wanted.rate_per_min is not None:
         parts.append(
             Text(f"at {wanted.rate_per_min:,} a minute it takes {_lasting(60 * plan.jobs / wanted.rate_per_min)}")
         )
+    if made.replay is not None and not made.created:
+        parts.append(Text(f"made at {time_text(made.replay.created_at)} by this very request, and not once more"))
     if wanted.dry_run:
         parts.append(Text("a dry run: nothing was made", "dim"))
     return Group(*parts)

@@ -19,6 +19,7 @@ from ops.cli.screen import console, write_json
 
 MIGRATE = "bring the database up to date: assayline migrate"
 EMBEDDED = "embedded service"
+HELD = "others hold what it needs, in a transaction that is still open; try again in a moment"
 START = "is the server running? `assayline up` starts one, `assayline doctor` says more"
 
 
@@ -58,6 +59,10 @@ KINDS = (
     Kind("psycopg.errors", "UndefinedTable", CONFIGURATION, "database", MIGRATE, "assayline"),
     Kind("psycopg.errors", "UndefinedFunction", CONFIGURATION, "database", MIGRATE, "assayline"),
     Kind("psycopg.errors", "InvalidSchemaName", CONFIGURATION, "database", MIGRATE, "assayline"),
+    Kind("tasks.replay.book", "ReplayBeingMade", FAILED, "not made", "nothing was made; try again in a minute"),
+    # The server is well: it gave up waiting, after the session's `lock_timeout`.
+    Kind("psycopg.errors", "LockNotAvailable", FAILED, "Postgres", HELD),
+    Kind("sqlalchemy.exc", "OperationalError", FAILED, "Postgres", HELD, "psycopg.errors.LockNotAvailable"),
     Kind("psycopg", "OperationalError", CONFIGURATION, "Postgres", START),
     Kind("sqlalchemy.exc", "OperationalError", CONFIGURATION, "Postgres", START),
     Kind("redis.exceptions", "ConnectionError", CONFIGURATION, "Redis", START),

@@ -7,12 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from sqlalchemy import RowMapping, text
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from tasks.producer.errors import IdempotencyConflict
 from tasks.replay.plan import Bearings, Plan, plan
 from tasks.replay.request import ReplayRequest
 from tasks.sql import statement
@@ -37,11 +39,22 @@ ORDERS = {"pause": ReplayState.PAUSED, "resume": ReplayState.RUNNING, "stop": Re
 """What a replay may be told, and how it stands then."""
 
 
+TURN_WITHIN_S = 60.0
+"""How long a replay waits for another that is being made."""
+
+
 class ReplayNotFound(LookupError):
     """There is no replay of this id, or it means others' jobs than this tenant's."""
 
     def __init__(self, replay_id: UUID) -> None:
         super().__init__(f"no replay {replay_id}")
+
+
+class ReplayBeingMade(Exception):
+    """Another replay is being made. One at a time is: which jobs it means must be known to the next."""
+
+    def __init__(self) -> None:
+        super().__init__("another replay is being made, and has the jobs in hand; it may look through all there are")
 
 
 class ReplayEnded(Exception):
@@ -68,6 +81,7 @@ class Replay:
     rate_per_min: int | None
     made_by: str | None
     note: str | None
+    idempotency_key: str | None
     jobs: int
     made: int
     skipped: int
@@ -96,18 +110,40 @@ class Standing:
     problems: tuple[tuple[str, int], ...]
 
 
-async def make(connection: AsyncConnection, wanted: ReplayRequest, bearings: Bearings) -> tuple[Plan, Replay | None]:
+class Making(NamedTuple):
+    """What became of a request. `replay` is None where none was made; `created`: it was made just now.
+
+    Where the idempotency key had made it before, `plan` is what was said then.
+    """
+
+    plan: Plan
+    replay: Replay | None
+    created: bool
+
+
+async def make(
+    connection: AsyncConnection, wanted: ReplayRequest, bearings: Bearings, *, patient: bool = True
+) -> Making:
     """Plan a replay and, unless it is a dry run or nothing is meant, write it down; in the caller's transaction.
 
-    One at a time: which jobs another means must be known. Raises what `plan` raises.
+    Args:
+        connection: in a transaction, READ COMMITTED, which may make one replay.
+        wanted: what is asked for.
+        bearings: prices and prompts.
+        patient: whether to wait for another that is being made, up to a minute; else it is said at once.
+
+    Raises:
+        ReplayBeingMade: another is being made.
+        IdempotencyConflict: the key has made a replay for another request.
+        InvalidJob: see `plan`.
     """
     if not wanted.dry_run:
-        # Another that is being made looks through all jobs, maybe; the usual two seconds are for locks held by mistake.
-        await connection.execute(text("SET LOCAL lock_timeout TO '1min'"))
-        await connection.execute(statement("replay_lock"))
+        await _take_turn(connection, patient=patient)
+    if (earlier := await _earlier(connection, wanted)) is not None:
+        return earlier
     planned = await plan(connection, wanted, bearings)
     if wanted.dry_run or not planned.jobs:
-        return planned, None
+        return Making(planned, None, created=False)
     row = await connection.execute(
         statement("replay_make"),
         {
@@ -117,9 +153,44 @@ async def make(connection: AsyncConnection, wanted: ReplayRequest, bearings: Bea
             "rate_per_min": wanted.rate_per_min,
             "made_by": wanted.made_by,
             "note": wanted.note,
+            "key": wanted.idempotency_key,
+            "fingerprint": wanted.fingerprint,
+            "plan": json.dumps(planned.fields, default=str),
         },
     )
-    return planned, Replay.from_row(row.mappings().one())
+    return Making(planned, Replay.from_row(row.mappings().one()), created=True)
+
+
+LOCK_NOT_AVAILABLE = "55P03"
+
+
+async def _take_turn(connection: AsyncConnection, *, patient: bool) -> None:
+    """Be the one that makes a replay, to the transaction's end."""
+    if not patient:
+        if not (await connection.execute(statement("replay_try_lock"))).scalar_one():
+            raise ReplayBeingMade
+        return
+    # Another that is being made looks through all jobs, maybe; the usual two seconds are for locks held by mistake.
+    await connection.execute(text(f"SET LOCAL lock_timeout TO '{TURN_WITHIN_S:g}s'"))
+    try:
+        await connection.execute(statement("replay_lock"))
+    except OperationalError as error:
+        if getattr(error.orig, "sqlstate", None) != LOCK_NOT_AVAILABLE:
+            raise
+        raise ReplayBeingMade from error
+
+
+async def _earlier(connection: AsyncConnection, wanted: ReplayRequest) -> Making | None:
+    """What this very request has made before, under its idempotency key."""
+    if wanted.idempotency_key is None:
+        return None
+    asked = {"tenant": wanted.filter.tenant, "key": wanted.idempotency_key}
+    row = (await connection.execute(statement("replay_keyed"), asked)).mappings().first()
+    if row is None:
+        return None
+    if bytes(row["fingerprint"]) != wanted.fingerprint:
+        raise IdempotencyConflict(f"idempotency_key: was used for another request (replay {row['id']})", None)
+    return Making(Plan.from_fields(row["plan"]), Replay.from_row(row), created=False)
 
 
 async def look(connection: AsyncConnection, replay_id: UUID, tenant: str | None = None) -> Replay:

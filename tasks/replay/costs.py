@@ -1,6 +1,7 @@
 """What a replay may cost: by what such jobs did cost in the ledger, else by their tokens and today's price.
 
-An unknown price is said, and never 0. An estimate, no promise: the next answer may be longer.
+An unknown price is said, and never 0. An estimate, no promise: the next answer may be longer, above all where it is
+given more `max_tokens` than those had by which it is reckoned.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from gateway.analyses.registry import AnalysisRegistry
 from gateway.errors import PromptError
 from tasks.producer.errors import InvalidJob, UnknownModel, translated
-from tasks.replay.costs import SAMPLE_CALLS, Estimate, Priced, estimate
+from tasks.replay.costs import SAMPLE_CALLS, Estimate, Group, Priced, estimate
 from tasks.replay.request import MAX_JOBS, ReplayChanges, ReplayRequest
 from tasks.sql import statement
 
@@ -87,6 +87,19 @@ class Plan:
                 for one in self.estimate.groups
             ],
         }
+
+    @classmethod
+    def from_fields(cls, kept: Mapping[str, Any]) -> Plan:
+        """Read `fields` that were written down as JSON."""
+        groups = [Group(**{**one, "usd": _decimal(one["usd"])}) for one in kept["groups"]]
+        return cls(
+            jobs=kept["jobs"],
+            left_out=kept["left_out"],
+            under_way=tuple(UUID(one) for one in kept["under_way"]),
+            spent_usd=Decimal(str(kept["spent_usd"])),
+            unpriced_calls=kept["unpriced_calls"],
+            estimate=Estimate(tuple(groups)),
+        )
 
 
 async def plan(connection: AsyncConnection, wanted: ReplayRequest, bearings: Bearings) -> Plan:
@@ -207,6 +220,10 @@ async def _rows(connection: AsyncConnection, name: str, **parameters: Any) -> li
 
 def _float(usd: Decimal | None) -> float | None:
     return None if usd is None else float(usd)
+
+
+def _decimal(usd: float | None) -> Decimal | None:
+    return None if usd is None else Decimal(str(usd))
 
 
 def _some(names: list[str]) -> str:

@@ -6,6 +6,8 @@ more when the replay is made.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -13,17 +15,17 @@ from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from pydantic import (
-    BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
-    StringConstraints,
     ValidationInfo,
     WithJsonSchema,
     field_validator,
     model_validator,
 )
 from pydantic_core import PydanticCustomError
+
+from tasks.words import BRANCHES, Closed, Hops, IdText, Key, Lane, MaxAttempts, MaxTokens, Priority, Usd, Word, word
 
 MAX_IDS = 1_000
 """Jobs that can be named one by one."""
@@ -40,7 +42,6 @@ MAX_PER_MIN = 60_000
 FIRST, LAST = datetime(1970, 1, 1, tzinfo=UTC), datetime(9999, 1, 1, tzinfo=UTC)
 """Bounds of a time in a filter: what an id, which begins with its time of birth, can tell apart."""
 
-JOB_ID = r"^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$"
 MOMENT = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d(:\d\d(\.\d{1,9})?)?([Zz]|[+-]\d\d:?\d\d)", re.ASCII)
 
 WHERE = ("provider", "model", "chain", "current_chain")
@@ -63,51 +64,26 @@ def _moment(given: object) -> datetime:
     return moment
 
 
-def _word(longest: int) -> StringConstraints:
-    """A bound of a text that is looked for: nothing stored has U+0000, and Postgres cannot even ask for it."""
-    return StringConstraints(min_length=1, max_length=longest, pattern=r"^[^\x00]*$")
-
-
 Moment = Annotated[
     datetime,
     BeforeValidator(_moment),
     WithJsonSchema({"type": "string", "format": "date-time", "examples": ["2026-11-05T08:00:00Z"]}),
 ]
-Word = Annotated[str, _word(200)]
 Some = Field(min_length=1, max_length=MAX_VALUES)
 Words = Annotated[list[Word], Some]
 Ended = Literal["failed", "cancelled", "expired", "succeeded"]
-Usd = (
-    Annotated[float, Field(ge=0.000001, le=999_999)]
-    | Annotated[str, StringConstraints(pattern=r"^[0-9]{1,6}(\.[0-9]{1,6})?$")]
-)
-
-
-BRANCHES = frozenset({"constrained-float", "constrained-str"})
-"""How pydantic names the branches of `Usd`; no field is called so."""
-
-
-class Closed(BaseModel):
-    """Base of what comes in: unknown names are refused, and nothing is converted ("5" is no number)."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-    @property
-    def said(self) -> dict[str, Any]:
-        """What was given, as JSON: nothing that is null or absent."""
-        return {name: value for name, value in self.model_dump(mode="json").items() if value is not None}
 
 
 class ReplayFilter(Closed):
     """Which jobs. A job must fit every field that is given, by any of its values."""
 
-    ids: (
-        Annotated[list[Annotated[str, StringConstraints(pattern=JOB_ID)]], Field(min_length=1, max_length=MAX_IDS)]
-        | None
-    ) = Field(None, description="These jobs; one that does not exist is refused")
+    ids: Annotated[list[IdText], Field(min_length=1, max_length=MAX_IDS)] | None = Field(
+        None, description="These jobs; one that does not exist is refused"
+    )
     state: Annotated[list[Ended], Field(min_length=1, max_length=4)] | None = Field(
         None,
-        description="How they ended. Where it is not said: failed; of named jobs, anything but succeeded",
+        description="How they ended. Where it is not said: failed; of named jobs, anything but succeeded. Where it says"
+        " succeeded, and nothing else says which jobs, `all` must be said too",
     )
     error: Words | None = Field(
         None, description="What their last attempt ended with (`last_error` of a list), or the reason they stand with"
@@ -157,18 +133,18 @@ class ReplayChanges(Closed):
 
     provider: Word | None = Field(None, description="Run them at this provider only")
     model: Word | None = Field(None, description="Run them on this model only: `provider/model`")
-    chain: Annotated[list[Word], Field(min_length=1, max_length=10)] | None = Field(
+    chain: Annotated[list[Word], Hops] | None = Field(
         None, description="Models in order of choice, each `provider/model`"
     )
     current_chain: bool = Field(
         False, description="Run them where the catalog has their analysis run now, not where they ran"
     )
-    prompt_version: Annotated[str, _word(100)] | None = None
-    lane: Literal["interactive", "bulk"] | None = None
-    priority: Annotated[int, Field(ge=0, le=9)] | None = Field(None, description="0 is first, 9 is last")
-    max_tokens: Annotated[int, Field(ge=1, le=1_000_000)] | None = Field(None, description="Longest answer, in tokens")
+    prompt_version: Annotated[str, word(100, shortest=1)] | None = None
+    lane: Lane | None = None
+    priority: Priority | None = Field(None, description="0 is first, 9 is last")
+    max_tokens: MaxTokens | None = Field(None, description="Longest answer, in tokens")
     max_cost_usd: Usd | None = Field(None, description="What all calls of a job together may cost, in US dollars")
-    max_attempts: Annotated[int, Field(ge=1, le=20)] | None = Field(None, description="How many calls a job may make")
+    max_attempts: MaxAttempts | None = Field(None, description="How many calls a job may make")
     use_cache: bool | None = Field(None, description="Whether an earlier answer will do")
     use_fallback: bool | None = Field(None, description="Whether they may go on along their chains")
 
@@ -211,7 +187,9 @@ class ReplayRequest(Closed):
         }
     )
 
-    all: bool = Field(False, description="Every job that failed; instead of a filter")
+    all: bool = Field(
+        False, description="Every job that failed, or that ended as `filter.state` says; then there is no other filter"
+    )
     filter: ReplayFilter = Field(default_factory=ReplayFilter, validate_default=True)
     changes: ReplayChanges = Field(default_factory=ReplayChanges)
     again: bool = Field(False, description="Also jobs of which a replay waits, runs or has succeeded")
@@ -223,17 +201,34 @@ class ReplayRequest(Closed):
     )
     dry_run: bool = Field(False, description="Say what would be replayed and what it may cost, and do nothing")
     made_by: Word | None = Field(None, description="Who asks for it")
-    note: Annotated[str, _word(500)] | None = Field(None, description="Why, in your words")
+    note: Annotated[str, word(500, shortest=1)] | None = Field(None, description="Why, in your words")
+    idempotency_key: Key | None = Field(
+        None,
+        description="The same key and request again is answered with the replay that it made; also as the header"
+        " Idempotency-Key. A key belongs to `filter.tenant`",
+    )
 
     @field_validator("filter")
     @classmethod
     def _says_which(cls, given: ReplayFilter, info: ValidationInfo) -> ReplayFilter:
-        everything = info.data.get("all")
-        if not given.said and not everything:
+        everything, alone = info.data.get("all"), given.said.keys() <= {"state"}
+        if everything and not alone:
+            raise PydanticCustomError("which", "either a filter or all, not both; a state alone may go with all")
+        if not everything and not given.said:
             raise PydanticCustomError("which", "say which jobs, or say all, for every job that failed")
-        if given.said and everything:
-            raise PydanticCustomError("which", "either a filter or all, not both")
+        if not everything and alone and "succeeded" in given.states:
+            raise PydanticCustomError("ever", "all that ever succeeded? Say which of them, or say all, too")
         return given
+
+    @property
+    def fingerprint(self) -> bytes:
+        """The hash of what is asked for, by which a repeated idempotency key is told from a conflicting one.
+
+        Who asks, and whether it is only tried, make no difference. Fields that are as they are where nobody names them
+        are left out, so that a request keeps its fingerprint when there are new ones.
+        """
+        asked = self.model_dump(mode="json", exclude_defaults=True, exclude={"made_by", "dry_run", "idempotency_key"})
+        return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).digest()
 
 
 def place_of(found: Mapping[str, Any]) -> str:

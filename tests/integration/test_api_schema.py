@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 import pytest
 import schemathesis
@@ -55,6 +56,31 @@ def test_no_answer_is_other_than_described(api: Api) -> None:
     assert "\n\n".join(dict.fromkeys(found)) == ""
     assert len({label for label in cases if label.startswith(("GET ", "POST "))}) == OPERATIONS
     assert sum(cases.values()) > LEAST_CASES
+
+
+BODIES = {
+    "/v1/jobs": {"analysis": "code_quality", "content": "x = 1"},
+    "/v1/cancellations": {"all": True},
+    "/v1/replays": {"all": True},
+}
+PLACES = {"id": str(UUID(int=0)), "name": "code_quality", "analysis": "code_quality", "version": "v1"}
+
+
+def test_a_parameter_that_is_not_described_is_refused_everywhere(api: Api) -> None:
+    """A wish that is passed over silently (`?dry_run=true`, `?tenant=acme`) would be done otherwise, and paid for."""
+    api.link.execute("UPDATE assayline.jobs SET state = 'failed'")
+    described = api.call("GET", "/openapi.json").json["paths"]
+    routes = [(path, method, operation) for path, item in described.items() for method, operation in item.items()]
+    assert len(routes) == OPERATIONS
+    for path, method, operation in [*routes, ("/openapi.json", "get", {})]:
+        known = {one["name"] for one in operation.get("parameters", [])}
+        for name in {"dry_run", "tenant", "unheard_of"} - known:
+            said = api.call(method.upper(), f"{path.format_map(PLACES)}?{name}=true", BODIES.get(path))
+            assert (said.problem(), said.json["field"]) == ((422, "invalid"), name), (method, path)
+    [left] = api.link.execute(
+        "SELECT (SELECT count(*) FROM assayline.jobs) AS jobs, count(*) AS replays FROM assayline.replays"
+    )
+    assert left == {"jobs": 1, "replays": 0}
 
 
 def _told(label: str, check: Any) -> str:

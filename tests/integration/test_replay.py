@@ -16,7 +16,7 @@ from replayworld import ALL, BEARINGS, asked, called, cleared, copied, copies, e
 from gateway.analyses.registry import load_analyses
 from tasks.dispatch_policy import Policy
 from tasks.mirror import MirroredAnalysis, mirror
-from tasks.producer.errors import InvalidJob, UnknownAnalysis, UnknownModel
+from tasks.producer.errors import IdempotencyConflict, InvalidJob, UnknownAnalysis, UnknownModel
 from tasks.replay import book
 from tasks.replay.copy import copy, portion
 from tasks.replay.plan import Bearings
@@ -283,14 +283,14 @@ async def test_one_of_a_line_that_is_named_is_replayed_where_the_others_came_to_
 
 async def test_replaying_what_succeeded_does_not_replay_its_own_replays(world: JobWorld) -> None:
     old = ended(world, "succeeded")
-    request = {"filter": {"state": ["succeeded"]}, "changes": {"model": "two/large"}}
+    request = {"all": True, "filter": {"state": ["succeeded"]}, "changes": {"model": "two/large"}}
     await made(world, **request)
     await copied(world)
     [new] = copies(world, old)
     end(world, new["id"], "succeeded")
     plan, replay = await asked(world, **request)
     assert (replay, plan.left_out) == (None, {"replayed": 2})
-    other = {"filter": {"state": ["succeeded"]}, "changes": {"model": "one/small"}}
+    other = {"all": True, "filter": {"state": ["succeeded"]}, "changes": {"model": "one/small"}}
     plan, _ = await asked(world, **other)
     assert (plan.jobs, meant(world)) == (1, {new["id"]})
     await copied(world)
@@ -337,6 +337,84 @@ async def test_a_dry_run_makes_nothing(world: JobWorld) -> None:
     assert (plan.jobs, replay) == (1, None)
     assert world.sql("SELECT FROM assayline.replays") == world.sql("SELECT FROM assayline.replay_jobs") == []
     assert (await asked(world, **ALL))[0].jobs == 1
+
+
+# Idempotency keys -----------------------------------------------------------------------------------------------------
+
+
+async def ask(world: JobWorld, *, patient: bool = True, **request: Any) -> book.Making:
+    """As `asked`, with whether it was made now."""
+    wanted = ReplayRequest.model_validate(request)
+    async with world.engine.execution_options(isolation_level="READ COMMITTED").begin() as connection:
+        return await book.make(connection, wanted, BEARINGS, patient=patient)
+
+
+@pytest.mark.parametrize("more", [{"limit": 2}, {"again": True}], ids=str)
+async def test_a_key_and_its_request_again_are_the_same_replay(world: JobWorld, more: dict[str, Any]) -> None:
+    for cost in ("0.10", "0.30", "0.20"):
+        called(world, ended(world), cost)
+    request = {**ALL, **more, "idempotency_key": "k"}
+    first = await ask(world, **request)
+    await copied(world)
+    assert first.replay is not None
+    for repeat in ({}, {"made_by": "ann"}, {"dry_run": True}):
+        again = await ask(world, **request, **repeat)
+        assert again.replay is not None
+        assert (again.replay.id, again.created, again.plan) == (first.replay.id, False, first.plan)
+    assert (first.created, first.replay.idempotency_key, first.plan.estimate.usd is not None) == (True, "k", True)
+    assert len(world.sql("SELECT FROM assayline.replays")) == 1
+    assert (await ask(world, **{**request, "idempotency_key": "other"})).created
+
+
+async def test_a_key_with_another_request_is_a_conflict_and_names_the_replay(world: JobWorld) -> None:
+    ended(world)
+    first = (await ask(world, **ALL, idempotency_key="k")).replay
+    assert first is not None
+    for other in ({**ALL, "again": True}, {**ALL, "limit": 1}, {"filter": {"state": ["failed"]}}):
+        for dry_run in (False, True):
+            with pytest.raises(IdempotencyConflict, match=rf"^idempotency_key: .*replay {first.id}"):
+                await ask(world, **other, idempotency_key="k", dry_run=dry_run)
+
+
+async def test_keys_are_a_tenants_own(world: JobWorld) -> None:
+    for tenant in ("a", "b"):
+        ended(world, tenant=tenant)
+    wishes: list[dict[str, Any]] = [{"filter": {"tenant": "a"}}, {"filter": {"tenant": "b"}}, {**ALL, "again": True}]
+    made_now = []
+    for wish in wishes:
+        made_now.append((await ask(world, **wish, idempotency_key="k")).created)
+        await copied(world)
+    assert made_now == [True, True, True]
+
+
+async def test_a_key_that_has_made_nothing_is_free(world: JobWorld) -> None:
+    nothing = await ask(world, **ALL, idempotency_key="k")
+    assert (nothing.replay, nothing.created) == (None, False)
+    ended(world)
+    assert not (await ask(world, **ALL, idempotency_key="k", dry_run=True)).created
+    assert (await ask(world, **ALL, idempotency_key="k")).created
+
+
+async def test_a_key_that_comes_twice_at_once_makes_one_replay(world: JobWorld) -> None:
+    for _ in range(3):
+        ended(world)
+    makings = await asyncio.gather(*(ask(world, **ALL, limit=1, idempotency_key="k") for _ in range(4)))
+    assert sorted(one.created for one in makings) == [False, False, False, True]
+    assert len({one.replay.id for one in makings if one.replay is not None}) == 1
+
+
+async def test_while_another_is_made_who_waits_too_long_or_not_at_all_is_told_so(
+    world: JobWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(book, "TURN_WITHIN_S", 0.05)
+    ended(world)
+    with world.link.transaction():
+        world.sql("SELECT pg_advisory_xact_lock(hashtextextended('assayline.replay', 0))")
+        for patient in (True, False):
+            with pytest.raises(book.ReplayBeingMade, match="another replay is being made"):
+                await ask(world, **ALL, patient=patient)
+        assert (await ask(world, **ALL, dry_run=True, patient=False)).plan.jobs == 1
+    assert (await ask(world, **ALL, patient=False)).created
 
 
 # Lineage --------------------------------------------------------------------------------------------------------------
@@ -450,6 +528,17 @@ async def test_a_call_that_was_remembered_costs_nothing_and_says_nothing(world: 
     ended(world)
     plan, _ = await asked(world, **ALL, dry_run=True)
     assert (plan.estimate.usd, plan.estimate.unpriced_jobs) == (None, 1)
+
+
+async def test_calls_that_were_cut_off_do_not_make_the_estimate_cheaper(world: JobWorld) -> None:
+    """Of a call that is given up only the question is reckoned: no answer came, and the next job's will."""
+    called(world, ended(world, "succeeded"), "0.30", (10, 20))
+    for state in ("cancelled", "expired", "failed"):  # handed back by a worker that stopped, then expired or failed
+        called(world, ended(world, state), "0.01", (10, 0), outcome="abandoned")
+    plan, _ = await asked(world, **ALL, dry_run=True)
+    assert (plan.jobs, plan.estimate.usd) == (1, Decimal("0.30"))
+    priced, _ = await asked(world, **ALL, changes={"model": "two/large"}, dry_run=True)
+    assert priced.estimate.usd == Decimal(30)
 
 
 # How they are made ----------------------------------------------------------------------------------------------------

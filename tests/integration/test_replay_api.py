@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import pytest
 from apiworld import MODEL, Api, mirror_into, served
+from nodes.waiting import eventually
 from replayworld import cleared
+from sqlalchemy.pool import QueuePool
 
 from api import replays as routes
+from api.limits import PLANS_AT_ONCE
 from api.replay_answers import PlanAnswer, ReplayAnswer, ReplayLine
+from tasks.engine import POOL_SIZE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -93,6 +98,59 @@ def test_a_dry_run_and_nothing_to_replay_make_nothing(api: Api) -> None:
     assert (said.json["left_out"]["replayed"], said.json["under_way"]) == (1, [first["id"]])
 
 
+def test_a_request_that_is_sent_again_under_its_key_is_answered_with_the_same_replay(api: Api) -> None:
+    for _ in range(3):
+        failed(api)
+    for body in ({"limit": 1}, {"again": True, "rate_per_min": 60}):
+        sent, key = {"all": True, **body}, f"outage:{len(body)}"
+        first = api.call("POST", REPLAYS, sent, Idempotency_Key=key)
+        assert (first.status, first.json["created"], first.json["replay"]["idempotency_key"]) == (202, True, key)
+        again = api.call("POST", REPLAYS, {**sent, "idempotency_key": key})
+        assert (again.status, again.headers["location"]) == (200, first.headers["location"])
+        assert again.json == {**first.json, "created": False}
+        other = api.call("POST", REPLAYS, {**sent, "note": "other"}, Idempotency_Key=key)
+        assert (other.problem(), other.json["field"]) == ((409, "idempotency-conflict"), "idempotency_key")
+        assert first.json["replay"]["id"] in other.json["detail"]
+    assert len(api.call("GET", REPLAYS).json["replays"]) == 2
+    for key in ("", "a b", "x" * 256, "grün".encode().decode("latin-1")):
+        assert api.call("POST", REPLAYS, {"all": True}, Idempotency_Key=key).problem() == (422, "invalid")
+    said = api.call("POST", REPLAYS, {"all": True, "idempotency_key": "a"}, Idempotency_Key="b")
+    assert (said.problem(), said.json["field"]) == ((422, "invalid"), "idempotency_key")
+
+
+def test_while_another_replay_is_made_it_is_said_at_once_and_other_requests_have_their_connections(api: Api) -> None:
+    failed(api)
+    with api.link.transaction():
+        api.link.execute("SELECT pg_advisory_xact_lock(hashtextextended('assayline.replay', 0))")
+        asking = [api.start("POST", REPLAYS, {"all": True}) for _ in range(2 * POOL_SIZE)]
+        api.enqueue()
+        for said in map(api.answer, asking):
+            assert (said.problem(), said.headers["retry-after"]) == ((503, "replay-being-made"), "5")
+    assert api.call("POST", REPLAYS, {"all": True}).status == 202
+
+
+def test_replays_that_are_planned_leave_connections_to_other_requests(api: Api) -> None:
+    failed(api)
+    pool = api.services.engine.pool
+    assert isinstance(pool, QueuePool)
+    with api.link.transaction():
+        api.link.execute("LOCK TABLE assayline.replays")  # each plan stands still
+        asking = [api.start("POST", REPLAYS, {"all": True, "dry_run": True}) for _ in range(POOL_SIZE)]
+        eventually(lambda: pool.checkedout() == PLANS_AT_ONCE)
+        api.enqueue()
+        assert pool.checkedout() == PLANS_AT_ONCE
+    assert [api.answer(one).status for one in asking] == [200] * POOL_SIZE
+
+
+def test_who_waits_too_long_for_a_place_is_told_to_come_again(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    failed(api)
+    monkeypatch.setattr(routes, "PLAN_WITHIN_S", 0.01)
+    monkeypatch.setattr(type(api.services), "plans", asyncio.Semaphore(0))
+    for dry_run in (True, False):
+        said = api.call("POST", REPLAYS, {"all": True, "dry_run": dry_run})
+        assert (said.problem(), said.headers["retry-after"]) == ((503, "busy"), "5")
+
+
 def test_orders_and_what_has_ended_takes_none(api: Api) -> None:
     for _ in range(2):
         failed(api)
@@ -146,7 +204,8 @@ def test_pages_of_replays(api: Api) -> None:
     [
         ({}, "filter"),
         ({"filter": {}}, "filter"),
-        ({"all": True, "filter": {"state": ["failed"]}}, "filter"),
+        ({"all": True, "filter": {"error": ["timeout"]}}, "filter"),
+        ({"filter": {"state": ["failed", "succeeded"]}}, "filter"),
         ({"filter": {"state": ["running"]}}, "filter.state[0]"),
         ({"filter": {"ids": []}}, "filter.ids"),
         ({"filter": {"error": ["\ud800"]}}, "filter.error[0]"),
@@ -158,6 +217,7 @@ def test_pages_of_replays(api: Api) -> None:
         ({"all": True, "rate_per_min": 0}, "rate_per_min"),
         ({"all": True, "limit": 10**7}, "limit"),
         ({"all": True, "note": "x" * 501}, "note"),
+        ({"all": True, "idempotency_key": "x" * 256}, "idempotency_key"),
         ({"all": "yes"}, "all"),
     ],
     ids=str,

@@ -25,6 +25,8 @@ from gateway.analyses import registry
 from gateway.analyses.registry import AnalysisRegistry
 from ops.cli import replays as watching
 from ops.cli.main import app
+from tasks import engine
+from tasks.replay import book
 
 OURS = ("ASSAYLINE_", "OPENAI_", "LLM_", "LOG_", "TRACE_")
 Cli = Callable[..., Result]
@@ -167,12 +169,61 @@ def test_watching_stops_when_its_time_is_up_and_wonders_who_makes_the_jobs(
     assert told.stderr.count("is a dispatcher running?") == 1
 
 
+def test_a_key_makes_the_same_command_the_same_replay(cli: Cli, link: Link) -> None:
+    for _ in range(2):
+        failed(link)
+    command = ("replay", "--all", "--limit", "1", "--idempotency-key", "k", "--no-watch")
+    first, again = documents(cli(*command, "--json"))[0], documents(cli(*command, "--json"))[0]
+    assert (first["created"], again) == (True, {**first, "created": False})
+    shown = cli(*command)
+    assert (shown.exit_code, "by this very request, and not once more" in shown.stdout) == (0, True)
+    tried = cli("replay", "--all", "--limit", "1", "--idempotency-key", "k", "--dry-run")
+    assert (tried.exit_code, first["replay"]["id"] in tried.stderr) == (0, True)  # and it is not watched
+    other = cli("replay", "--all", "--limit", "2", "--idempotency-key", "k")
+    assert (other.exit_code, "--idempotency-key: was used for another request" in other.stderr) == (3, True)
+
+
+def test_another_bound_of_tokens_makes_the_estimate_less_sure(cli: Cli, link: Link) -> None:
+    link.execute(
+        "INSERT INTO assayline.calls (job_id, claim_no, call_no, kind, outcome, tenant, analysis, provider, account,"
+        " model, incarnation, started_at, input_tokens, output_tokens, cost_usd)"
+        " SELECT id, 1, 1, 'answer', 'succeeded', tenant, analysis, provider, 'main', model, id, now(), 9, 9, 0.5"
+        " FROM assayline.jobs WHERE id = %s",
+        (failed(link),),
+    )
+    told = [cli("replay", "--all", "--dry-run", *more).stdout for more in ((), ("--with-max-tokens", "9000"))]
+    assert ["they may be longer, and cost more" in one for one in told] == [False, True]
+
+
+def test_while_another_replay_is_made_the_message_is_true(
+    cli: Cli, link: Link, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(book, "TURN_WITHIN_S", 0.05)
+    failed(link)
+    with link.transaction():
+        link.execute("SELECT pg_advisory_xact_lock(hashtextextended('assayline.replay', 0))")
+        told = cli("replay", "--all")
+    assert (told.exit_code, "another replay is being made" in told.stderr) == (1, True)
+    with link.transaction():
+        link.execute("LOCK TABLE assayline.replays")
+        monkeypatch.setattr(engine, "SESSION", "SET lock_timeout TO '50ms'")
+        held = cli("replays")
+    assert (held.exit_code, "others hold what it needs" in held.stderr) == (1, True)
+    assert "is the server running" not in told.stderr + held.stderr
+
+
 @pytest.mark.parametrize(
     ("args", "said"),
     [
         ([], "say --all"),
         (["--again"], "say --all"),
-        (["--all", "--state", "failed"], "either a filter or all"),
+        (["--all", "--error", "timeout"], "either a filter or all"),
+        (["--state", "succeeded"], "say which of them, or --all, too"),
+        (
+            ["--ended-after", "2h", "--idempotency-key", "k"],
+            "--ended-after: with --idempotency-key say the time",
+        ),
+        (["--all", "--idempotency-key", "x" * 256], "--idempotency-key: "),
         (["--state", "running"], "--state: "),
         (["--ended-after", "yesterday"], "--ended-after: must be an ISO 8601 time"),
         (["--ended-after", "99999d"], "--ended-after: must lie in the years"),

@@ -17,7 +17,7 @@ from apiworld import Api, mirror_into, served
 from psycopg.rows import dict_row
 from typer.testing import CliRunner, Result
 
-from api import answers
+from api import call_answers
 from gateway.journal.journal import COUNTS
 from ops.cli.main import app
 from tasks.unknown import COUNTED, LISTED, MOST_COUNTED, for_psycopg, wanted
@@ -82,7 +82,7 @@ def test_a_call_is_told_with_all_that_is_known_of_it(api: Api, cli: Cli) -> None
     said = api.call("GET", "/v1/calls?outcome=unknown").json
     [call] = said["calls"]
     assert said["next"] is None
-    assert set(call) == set(answers.UnknownCall.model_fields)
+    assert set(call) == set(call_answers.UnknownCall.model_fields)
     assert (call["job_id"], call["claim_no"], call["call_no"], call["kind"]) == (job, 1, 1, "answer")
     assert (call["tenant"], call["provider"], call["model"], call["account"]) == ("acme", *NANO, "main")
     assert (call["incarnation"], call["worker"]) == (str(incarnation), {"hostname": "a-host", "pid": 4711})

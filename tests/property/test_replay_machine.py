@@ -99,9 +99,9 @@ class ReplayMachine(RuleBasedStateMachine):
     @rule(states=STATES, tenant=st.sampled_from([None, "acme"]), limit=st.sampled_from([None, 2]), fast=st.booleans())
     def make(self, states: list[str], tenant: str | None, limit: int | None, fast: bool) -> None:
         expected = self.expected(states, tenant)[:limit]
-        given = {"state": states, **({"tenant": tenant} if tenant else {})}
+        given = {"filter": {"state": states, **({"tenant": tenant} if tenant else {})}, "all": tenant is None}
         rate = None if fast else 60
-        plan, replay = self.do(asked(self.world, filter=given, limit=limit, rate_per_min=rate))
+        plan, replay = self.do(asked(self.world, **given, limit=limit, rate_per_min=rate))
         assert plan.jobs == len(expected)
         assert (replay is None) == (not expected)
         if replay is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from hashlib import sha256
 from typing import Any
 from uuid import uuid4
 
@@ -33,7 +34,8 @@ def test_a_filter_is_needed_or_all_must_be_said() -> None:
     assert refused() == ["filter"]
     assert refused(filter={}) == ["filter"]
     assert refused(filter={"state": None, "tenant": None}) == ["filter"]
-    assert refused(all=True, **failed()) == ["filter"]
+    assert refused(all=True, **failed(tenant="acme")) == refused(all=True, filter={"ids": [ID]}) == ["filter"]
+    assert request(all=True, **failed()).filter.states == ["failed"]
     assert request(all=True).filter.said == {}
     assert request(**failed()).filter.said == {"state": ["failed"]}
 
@@ -43,6 +45,31 @@ def test_failed_is_meant_where_no_state_is_said_and_succeeded_never() -> None:
     assert request(filter={"tenant": "acme"}).filter.states == ["failed"]
     assert "succeeded" not in request(filter={"ids": [ID]}).filter.states
     assert request(filter={"ids": [ID], "state": ["succeeded"]}).filter.states == ["succeeded"]
+
+
+def test_all_that_ever_succeeded_is_meant_only_where_all_is_said() -> None:
+    for states in (["succeeded"], ["failed", "succeeded"], ["failed", "cancelled", "expired", "succeeded"]):
+        assert refused(filter={"state": states}) == refused(filter={"state": states}, dry_run=True) == ["filter"]
+        assert request(all=True, filter={"state": states}).filter.states == states
+        assert request(filter={"state": states, "created_after": "2026-11-05T08:00:00Z"}).filter.states == states
+    assert request(filter={"state": ["failed", "cancelled", "expired"]}).filter.said
+
+
+def test_a_fingerprint_tells_requests_apart_and_not_those_who_ask() -> None:
+    first = request(**failed(), limit=5)
+    for same in ({"made_by": "ann"}, {"dry_run": True}, {"idempotency_key": "k"}, {"again": False, "note": None}):
+        assert request(**failed(), limit=5, **same).fingerprint == first.fingerprint
+    for other in ({"again": True}, {"limit": 6}, {"note": "why"}, {"rate_per_min": 5}, {"changes": {"priority": 1}}):
+        assert request(**{**failed(), "limit": 5, **other}).fingerprint != first.fingerprint
+    assert request(all=True).fingerprint != request(**failed()).fingerprint != request(all=True, **failed()).fingerprint
+
+
+def test_a_fingerprint_outlives_a_new_field() -> None:
+    """It lies in the database from one version to the next: this very value has been written down."""
+    kept = request(**failed(error=["timeout"]), changes={"model": "a/b"}, again=True, limit=2).fingerprint
+    which = '{"error": ["timeout"], "state": ["failed"]}'
+    asked = f'{{"again": true, "changes": {{"model": "a/b"}}, "filter": {which}, "limit": 2}}'
+    assert kept == sha256(asked.encode()).digest()
 
 
 @pytest.mark.parametrize(
@@ -60,7 +87,7 @@ def test_failed_is_meant_where_no_state_is_said_and_succeeded_never() -> None:
     ],
 )
 def test_bounds_of_a_filter(field: str, good: Any, bad: list[Any]) -> None:
-    assert request(**failed(**{field: good})).filter.parameters()
+    assert request(**{**failed(**{field: good}), "all": field == "state"}).filter.parameters()
     for value in bad:
         assert set(refused(**failed(**{field: value}))) == {f"filter.{field}"}
 
@@ -115,6 +142,7 @@ def test_one_place_to_run_is_named() -> None:
         ("rate_per_min", MAX_PER_MIN, [0, MAX_PER_MIN + 1, 1.0, "60"]),
         ("limit", MAX_JOBS, [0, MAX_JOBS + 1, "9"]),
         ("made_by", "ann", ["", "x" * 201, "a\0b"]),
+        ("idempotency_key", "x" * 255, ["", "x" * 256, "a\0b", 1]),
         ("note", "x" * 500, ["", "x" * 501]),
         ("again", True, ["yes", 1]),
         ("dry_run", True, [1]),

@@ -3,7 +3,7 @@
 from ops.migrations.steps import run_sql
 
 revision = "0014_sight"
-down_revision = "0011_unknown"
+down_revision = "0012_replay_keys"
 
 
 def upgrade() -> None:

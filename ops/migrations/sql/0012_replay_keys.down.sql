@@ -1,0 +1,2 @@
+DROP INDEX assayline.replays_key;
+ALTER TABLE assayline.replays DROP COLUMN idempotency_key, DROP COLUMN fingerprint, DROP COLUMN plan;
