@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -33,6 +34,9 @@ CONTENT_BYTES = 2_048
 START_S = 60.0
 EMPTIED = ("jobs", "job_contents", "due", "later", "calls", "results", "idempotency_keys", "workers")
 """Tables of which nothing may be left of an earlier bench on the same servers."""
+
+MIGRATING = threading.Lock()
+"""Alembic has one context for the whole process; tests run benches side by side."""
 
 _SENTENCE = "The amount due is 1,240.00 EUR, payable within thirty days of the date on this letter. "
 
@@ -193,7 +197,8 @@ def opened(options: Options) -> Iterator[Stack]:
     with ExitStack() as exits:
         directory = Path(exits.enter_context(tempfile.TemporaryDirectory(prefix="assayline-bench-")))
         servers = options.servers or _embedded(directory, exits)
-        upgrade(servers.database_url)
+        with MIGRATING:
+            upgrade(servers.database_url)
         env = clean_env({"ASSAYLINE_DATABASE_URL": servers.database_url, "ASSAYLINE_REDIS_URL": servers.redis_url})
         endpoint = Endpoint(env, directory)
         exits.callback(endpoint.stop)
