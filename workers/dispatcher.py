@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import uvloop
@@ -31,6 +31,7 @@ from workers.health.dispatcher import DispatcherHealth
 from workers.health.neighbours import Broker, postgres_answers
 from workers.health.server import Address, answering
 from workers.health.thresholds import Thresholds
+from workers.leaving import GONE_WITHIN_S, gone_within
 from workers.publisher import CeleryPublisher
 
 
@@ -42,7 +43,9 @@ def run_dispatcher(
     health: Address | None = None,
     thresholds: Thresholds | None = None,
 ) -> None:
-    """Dispatch until SIGTERM or Ctrl-C.
+    """Dispatch until SIGTERM or Ctrl-C. Then it is gone in seconds, though Postgres or the broker hang.
+
+    Nothing of it is worth more time: what it has committed and not published is published again.
 
     Args:
         settings: names the stores.
@@ -62,14 +65,25 @@ def run_dispatcher(
         lambda: postgres_answers(database_url),
         thresholds=thresholds or Thresholds(),
     )
-    with answering(health, watched), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_dispatch(settings, catalog, policy, watched))
+    with (
+        gone_within(GONE_WITHIN_S) as told_to_stop,
+        answering(health, watched),
+        asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
+    ):
+        runner.run(_dispatch(settings, catalog, policy, watched, told_to_stop))
 
 
-async def _dispatch(settings: Settings, catalog: Catalog, policy: Policy, health: DispatcherHealth) -> None:
+async def _dispatch(
+    settings: Settings, catalog: Catalog, policy: Policy, health: DispatcherHealth, told_to_stop: Callable[[], None]
+) -> None:
     stop = asyncio.Event()
+
+    def end() -> None:
+        told_to_stop()
+        stop.set()
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        asyncio.get_running_loop().add_signal_handler(number, end)
     engine = create_engine(required(settings.database_url, "ASSAYLINE_DATABASE_URL"), pool_size=4, durable=False)
     publisher = CeleryPublisher(app)
     line = RedisLine.from_url(required(settings.redis_url, "ASSAYLINE_REDIS_URL"))

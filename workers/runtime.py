@@ -2,7 +2,7 @@
 
 Celery's thread takes a message, hands the attempt to the loop and waits; below that line all is asynchronous. The
 runtime also keeps the incarnation alive by its heartbeat, hears which of its jobs were cancelled, and ends it: what
-still runs after the grace period is cancelled and handed back in one statement.
+still runs after the grace period is cancelled and handed back in one statement, by the deadline of `workers.departure`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -21,7 +22,9 @@ import uvloop
 
 from tasks.patience import patiently
 from tasks.run import Ending, Runner
+from workers.departure import AT_ONCE, Departure
 from workers.health.pulse import Pulse
+from workers.until import by, cancel
 
 T = TypeVar("T")
 
@@ -29,12 +32,10 @@ HEARTBEAT_S = 5.0
 """A quarter of the twenty seconds after which an incarnation counts as dead: three beats may be lost."""
 LOOK_S = 1.0
 """Between two heartbeats while nothing can be heard: whether a job was cancelled is then found out by looking."""
-SETTLE_S = 30.0
-"""How long writes that are under way at the end may take, before they are cut."""
-CUT_S = 5.0
-"""How long what is cut may take to let go of its connection."""
-LEAVE_S = 2.0
-"""How long a process that ends by force takes for its last words to Postgres."""
+NOTICE_S = 5.0
+"""How long telling Postgres that the worker stops may take: it can be done without."""
+CHORES_S = 0.5
+"""How long heartbeat and hearing, once they are cancelled, may take to let go of their connections."""
 
 log = logging.getLogger(__name__)
 
@@ -73,6 +74,8 @@ class Runtime:
         self._beating: asyncio.Task[None] | None = None
         self._listening: asyncio.Task[None] | None = None
         self._hearing = False
+        self._notice: asyncio.Task[None] | None = None
+        """Tells Postgres that the worker stops."""
         self._look = asyncio.Event()
         """Set when something may have been missed."""
         self._ending: Future[None] | None = None
@@ -106,39 +109,41 @@ class Runtime:
             self._submit(self._tracked(self._ticked(name, work))).result()
         return name
 
-    def begin_stop(self, grace_s: float) -> None:
-        """Start the end: no new calls; after `grace_s` seconds what still runs is cancelled and handed back.
+    def begin_stop(self, departure: Departure) -> None:
+        """Start the end: no new calls; after the grace what still runs is cancelled and handed back.
 
         Returns at once: it is called from a signal handler, while the pool's own stop blocks until the threads end.
         """
         self.pulse.stopping = True
         if self._ending is None:
-            self._ending = self._submit(self._end(grace_s))
+            self._ending = self._submit(self._end(departure, time.monotonic()))
 
-    def await_end(self) -> None:
+    def await_end(self, within_s: float) -> None:
         """Wait for the end that `begin_stop` started: nothing runs any more, and all is handed back.
 
         Raises:
-            Exception: what kept it from being handed back; the dispatcher will find it.
+            Exception: what kept it from being handed back, or TimeoutError; the dispatcher will find it.
         """
         assert self._ending is not None
-        self._ending.result()
+        self._ending.result(within_s)
 
-    def leave(self) -> None:
+    def leave(self, within_s: float) -> None:
         """Do of the closing only what others would notice, for a process that ends by force.
 
         Raises:
             TimeoutError: Postgres took too long; the dispatcher notices by the clock.
         """
-        self._submit(self._off_the_list()).result(LEAVE_S)
+        self._submit(self._off_the_list()).result(within_s)
 
     def stop(self) -> None:
         """Wait for the end that `begin_stop` started (or end now), close the services, stop the loop."""
-        self.begin_stop(0.0)
+        self.begin_stop(AT_ONCE)
         assert self._ending is not None
         try:
-            self._ending.result()
-            self._submit(self._close()).result()
+            try:
+                self._ending.result()
+            finally:
+                self._submit(self._close()).result()
         finally:
             self._halt()
 
@@ -224,27 +229,36 @@ class Runtime:
             self._hearing = stands
             self._look.set()
 
-    async def _end(self, grace_s: float) -> None:
+    async def _end(self, departure: Departure, asked_at: float) -> None:
         runner = self._built.runner
         self._stopping = True
-        _cancel(self._ticking)
-        await self._quietly(runner.beat(stopping=True))
-        await self._drained(grace_s)
+        cancel(self._ticking)
+        # Beside the rest: where Postgres hangs, it must not take of the calls' time.
+        self._notice = asyncio.create_task(self._quietly(runner.beat(stopping=True)))
+        await self._drained(asked_at + departure.grace_s)
         runner.stopping = True
-        _cancel(runner.attempts.tasks)
-        await self._drained(SETTLE_S)
-        # A task left on a loop that stops keeps its connection, and Celery's thread that waits for it, for ever.
-        _cancel(self._running)
-        await self._drained(CUT_S)
-        handed_back = await runner.hand_back()
+        cancel(runner.attempts.tasks)
+        await self._drained(asked_at + departure.written_s)
+        await self._cut_off(asked_at + departure.cut_off_s)
+        handed_back = await by(asked_at + departure.handed_back_s, runner.hand_back())
         if handed_back:
             log.info("%d jobs were handed back", handed_back)
 
-    async def _drained(self, longest_s: float) -> None:
-        """Wait until no attempt runs any more, those that begin meanwhile included; `longest_s` seconds at most."""
-        give_up_at = self._loop.time() + longest_s
-        while self._running and (left_s := give_up_at - self._loop.time()) > 0:
+    async def _drained(self, at: float) -> None:
+        """Wait until no attempt runs any more, those that begin meanwhile included; `at` at the latest."""
+        while self._running and (left_s := at - time.monotonic()) > 0:
             await asyncio.wait(tuple(self._running), timeout=left_s)
+
+    async def _cut_off(self, at: float) -> None:
+        """Cancel what still runs: on a loop that stops it would keep its connection, and Celery's thread, for ever.
+
+        Twice: at the first time psycopg asks Postgres to end the statement, which takes seconds where Postgres hangs;
+        at the second it closes the connection.
+        """
+        began = time.monotonic()
+        for until in (began + (at - began) / 2, at):
+            cancel(self._running)
+            await self._drained(until)
 
     async def _close(self) -> None:
         await self._off_the_list()
@@ -255,10 +269,11 @@ class Runtime:
 
     async def _off_the_list(self) -> None:
         """Say nothing more, and have the incarnation forgotten."""
-        chores = [chore for chore in (self._beating, self._listening) if chore is not None]
-        _cancel(chores)
-        if chores:
-            await asyncio.wait(chores)
+        chores = {chore for chore in (self._beating, self._listening, self._notice) if chore is not None}
+        for _ in range(2):  # as in `_cut_off`
+            if chores:
+                cancel(chores)
+                _, chores = await asyncio.wait(chores, timeout=CHORES_S)
         runner = self._built.runner
         # The pool has stopped: what it still took after the first hand-back is handed back now.
         await self._quietly(runner.hand_back())
@@ -267,8 +282,7 @@ class Runtime:
     async def _quietly(self, work: Awaitable[object]) -> None:
         """Await what a stop can do without: the dispatcher notices by the clock."""
         try:
-            async with asyncio.timeout(5.0):
-                await work
+            await by(time.monotonic() + NOTICE_S, work)
         except Exception as error:
             log.warning("while stopping: %s", type(error).__name__)
 
@@ -276,11 +290,6 @@ class Runtime:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
-
-
-def _cancel(tasks: Iterable[asyncio.Task[Any]]) -> None:
-    for task in tuple(tasks):
-        task.cancel()
 
 
 _runtime: Runtime | None = None

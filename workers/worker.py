@@ -24,6 +24,7 @@ from workers.brokers.drivers import queue
 from workers.brokers.intake import Intake
 from workers.build import LEASE_SLACK_S, build_worker, configured, required
 from workers.celery_settings import SYSTEM_QUEUE
+from workers.departure import Departure
 from workers.events import EventBatches
 from workers.health.consumer import Consuming
 from workers.health.neighbours import Broker, postgres_answers
@@ -36,22 +37,19 @@ from workers.runtime import Runtime, install_runtime
 
 log = logging.getLogger(__name__)
 
-GRACE_S = 25.0
-"""Between SIGTERM and cancelling what still runs: below the 30 s that Docker and Kubernetes wait by default."""
-
 
 @dataclass(frozen=True, slots=True)
 class WorkerOptions:
     """What `assayline worker` was told.
 
-    `slots` None: the catalog's figure for the provider. `health`: where to tell its health, None: nowhere;
-    `thresholds`: how it is judged.
+    `slots` None: the catalog's figure for the provider. `departure`: how it ends. `health`: where to tell its health,
+    None: nowhere; `thresholds`: how it is judged.
     """
 
     providers: tuple[str, ...] = ()
     slots: int | None = None
     events: bool = True
-    grace_s: float = GRACE_S
+    departure: Departure = field(default_factory=Departure)
     health: Address | None = None
     thresholds: Thresholds = field(default_factory=Thresholds)
 
@@ -65,22 +63,25 @@ def run_worker(settings: Settings, catalog: Catalog, options: WorkerOptions) -> 
     providers = chosen(catalog, options.providers)
     slots = options.slots or max(catalog.providers[name].slots for name in providers)
     pulse = Pulse()
-    with answering(options.health, _health(settings, catalog, pulse, providers, slots, options)):
-        return _run(settings, catalog, pulse, providers, slots, options)
-
-
-def _run(
-    settings: Settings, catalog: Catalog, pulse: Pulse, providers: tuple[str, ...], slots: int, options: WorkerOptions
-) -> int:
     runtime = Runtime(
         lambda: build_worker(settings, catalog, os.environ, providers=providers, slots=slots), pulse=pulse
     )
+    leaving = Leaving(runtime, options.departure)
+    try:
+        with answering(options.health, _health(settings, catalog, pulse, providers, slots, options)):
+            return _run(catalog, runtime, leaving, providers, slots, options)
+    finally:
+        leaving.done()
+
+
+def _run(
+    catalog: Catalog, runtime: Runtime, leaving: Leaving, providers: tuple[str, ...], slots: int, options: WorkerOptions
+) -> int:
     runtime.start()
     install_runtime(runtime)
-    leaving = Leaving(runtime, options.grace_s)
 
     def on_shutting_down(**_: Any) -> None:
-        runtime.begin_stop(options.grace_s)
+        runtime.begin_stop(options.departure)
         leaving.begin()
 
     worker_shutting_down.connect(on_shutting_down, weak=False)
@@ -88,7 +89,7 @@ def _run(
         return _consume(catalog, providers, slots, options)
     finally:
         worker_shutting_down.disconnect(on_shutting_down)
-        leaving.done()
+        leaving.let_go()
         runtime.stop()
         install_runtime(None)
 

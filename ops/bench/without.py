@@ -31,6 +31,7 @@ from tasks.run import Ending
 from tasks.sql import statement
 from workers import build, dispatcher, worker
 from workers.app import app
+from workers.departure import Departure
 from workers.events import EventBatches
 from workers.health.pulse import Pulse
 from workers.runtime import Runtime, install_runtime
@@ -74,13 +75,13 @@ class RuntimePerProcess:
         worker_process_init.connect(self._begin, weak=False)
         worker_process_shutdown.connect(self._end, weak=False)
 
-    def begin_stop(self, grace_s: float) -> None:
+    def begin_stop(self, departure: Departure) -> None:
         """Nothing runs in the parent."""
 
-    def await_end(self) -> None:
+    def await_end(self, within_s: float) -> None:
         """Nothing runs in the parent."""
 
-    def leave(self) -> None:
+    def leave(self, within_s: float) -> None:
         """The parent is on no list."""
 
     def stop(self) -> None:

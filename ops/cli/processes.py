@@ -45,7 +45,11 @@ def worker(
     ] = None,
     grace: Annotated[
         float | None,
-        typer.Option(min=0, help="Seconds that open calls get after SIGTERM, before they are handed back."),
+        typer.Option(
+            min=0,
+            help="Seconds that open calls get after SIGTERM, before they are handed back. It is gone within 9 s more.",
+            show_default="20",
+        ),
     ] = None,
     events: Annotated[bool, typer.Option("--events/--no-events", help="Send task events, which Flower shows.")] = True,
     health_port: HealthPort = None,
@@ -58,8 +62,9 @@ def worker(
     Example: [bold]assayline worker --provider openai --slots 100[/bold]
     """
     settings, catalog = begin(directory)
+    from workers.departure import Departure
     from workers.logs import keep_from_celery
-    from workers.worker import GRACE_S, WorkerOptions, chosen, run_worker
+    from workers.worker import WorkerOptions, chosen, run_worker
 
     keep_from_celery()
     health = _address(health_host, health_port)
@@ -67,7 +72,7 @@ def worker(
         providers=chosen(catalog, provider or ()),
         slots=slots,
         events=events,
-        grace_s=GRACE_S if grace is None else grace,
+        departure=Departure() if grace is None else Departure(grace),
         health=health,
     )
     Screen(as_json=as_json).document(

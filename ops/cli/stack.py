@@ -24,6 +24,7 @@ from ops.embedded import EmbeddedPostgres, EmbeddedService, EmbeddedValkey, Loca
 from ops.embedded.service import kept_secret
 from ops.supervisor import ports
 from ops.supervisor.child import Child
+from workers.departure import KILLED_AFTER_S
 
 DATABASE, REDIS, LOCAL_MODEL = "ASSAYLINE_DATABASE_URL", "ASSAYLINE_REDIS_URL", "ASSAYLINE_LOCAL_BASE_URL"
 BROKER = "ASSAYLINE_BROKER_URL"
@@ -32,8 +33,6 @@ FLOWER_PORT = 5555
 FLOWER_USER = "assayline"
 API_PORTS = range(8000, 8020)
 """The API takes the first of these that is free."""
-WORKER_GRACE_S = 60.0
-"""Above a worker's own 25 s for open calls and 30 s for its last writes (`workers.worker`, `workers.runtime`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +159,7 @@ def _assayline(directory: Path, command: str, *, after: tuple[str, ...] = ("migr
 def _worker(directory: Path, provider: str, database_url: str) -> Child:
     command = [*_command("worker"), f"--provider={provider}", f"--dir={directory}"]
     ready = partial(worker_works, database_url, provider)
-    return Child(f"worker-{provider}", command, after=("migrate",), ready=ready, grace_s=WORKER_GRACE_S)
+    return Child(f"worker-{provider}", command, after=("migrate",), ready=ready, grace_s=KILLED_AFTER_S)
 
 
 def _watched(*children: Child) -> list[Child]:

@@ -9,8 +9,6 @@ from nodes.steps import Step
 from nodes.waiting import eventually
 from nodes.wire import INPUT_TOKENS, OUTPUT_TOKENS
 
-from gateway.journal.journal import COUNTS, PREFIX
-
 if TYPE_CHECKING:
     from uuid import UUID
 
@@ -39,11 +37,6 @@ def assert_ended_once(
     assert result["input_tokens"] == answers * INPUT_TOKENS
 
 
-def kept(setup: AssaylineSetup) -> list[bytes]:
-    with setup.redis as client:
-        return [key for key in client.keys(f"{PREFIX}*") if key != COUNTS.encode()]
-
-
 @pytest.mark.parametrize(
     ("step", "ledger", "calls_made"),
     [
@@ -69,7 +62,7 @@ def test_killed_before_the_end_is_written(
     assert_ended_once(setup, job, ledger)
     assert setup.wire.calls(marker) == calls_made
     eventually(lambda: setup.announced(job))
-    assert kept(setup) == []
+    assert setup.journalled() == []
 
 
 def test_what_was_found_is_on_record_with_its_price(celery_setup: AssaylineSetup) -> None:
@@ -107,7 +100,7 @@ def test_killed_in_mid_repair_the_first_answer_is_not_bought_again(celery_setup:
     assert_ended_once(setup, job, [(1, 1, "succeeded"), (1, 2, "unknown"), (2, 1, "succeeded")], answers=2)
     assert setup.wire.calls(marker) == 3
     assert setup.store.call(job, 2)["kind"] == "repair"
-    assert kept(setup) == []
+    assert setup.journalled() == []
 
 
 def test_killed_after_a_repair_neither_answer_is_bought_again(celery_setup: AssaylineSetup) -> None:
@@ -134,7 +127,7 @@ def test_without_the_journal_the_answer_is_bought_again(
     job, marker = setup.enqueue(use_cache=False)
 
     killed_at(setup, first, Step.BEFORE_FINISH)
-    assert kept(setup) == []
+    assert setup.journalled() == []
     setup.workers.start()
 
     assert_ended_once(setup, job, UNKNOWN_THEN_PAID)

@@ -6,16 +6,25 @@ import time
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from nodes.entries import PROVOCATIONS
+import psycopg
+import pytest
+from nodes.entries import PROVOCATIONS, DispatcherPlan
+from nodes.link import Linked
 from nodes.waiting import eventually
 from nodes.wire import INPUT_TOKENS
 
+from workers.departure import Departure
+
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from nodes.cluster import AssaylineSetup, WorkerNode
 
 QUICKLY_S = 5.0
 """With nothing to wait for. Celery's loop looks at its flags once a second."""
 LONG_S = 3600.0
+HURRIED = Departure(grace_s=0.2, writes_s=0.5)
+"""Its deadline comes after 5.7 s."""
 UNHEARD_OF = ("provoke-exit", "provoke-interrupt", "provoke-generator")
 
 
@@ -93,6 +102,60 @@ def test_a_call_that_outlasts_the_grace_is_handed_back(celery_setup: AssaylineSe
     setup.workers.start()
     assert setup.ended(job)["attempts_used"] == 1
     assert setup.store.calls(job) == [(1, 1, "abandoned"), (2, 1, "succeeded")]
+
+
+@pytest.fixture
+def postgres(database_url: str) -> Iterator[Linked]:
+    """Where Postgres is reached through a proxy that fails on demand."""
+    with Linked(database_url) as link:
+        yield link
+
+
+def test_a_worker_whose_postgres_hangs_is_gone_by_its_deadline(celery_setup: AssaylineSetup, postgres: Linked) -> None:
+    """Nothing can be handed back or written then. The jobs are rescued, and the paid answer is not bought again."""
+    setup = celery_setup
+    setup.start_dispatcher()
+    setup.workers.switch(ASSAYLINE_DATABASE_URL=postgres.url)
+    worker = setup.workers.start(grace_s=HURRIED.grace_s, writes_s=HURRIED.writes_s)
+    (answered, paid), (calling, open_call) = (setup.enqueue(held=True, use_cache=False) for _ in range(2))
+    eventually(lambda: setup.wire.calls(paid) == setup.wire.calls(open_call) == 1)
+
+    assert postgres.tell("stall") > 0
+    setup.wire.release(paid)
+    eventually(setup.journalled)
+    began = time.monotonic()
+    worker.kill("SIGTERM")
+    code = worker.container.wait()
+    took_s = time.monotonic() - began
+    postgres.tell("reset")
+
+    assert took_s < HURRIED.gone_s + QUICKLY_S / 2
+    assert code == 1, worker.logs()
+    assert "left to the dispatcher" in worker.logs()
+    postgres.tell("pass")
+    setup.wire.release(open_call)
+    setup.workers.start()
+    setup.ended(answered)
+    setup.ended(calling)
+    assert (setup.wire.calls(paid), setup.wire.calls(open_call)) == (1, 2)
+    assert setup.store.calls(answered) == [(1, 1, "succeeded"), (2, 1, "not_called")]
+    assert setup.store.calls(calling) == [(1, 1, "unknown"), (2, 1, "succeeded")]
+
+
+def test_a_dispatcher_whose_postgres_hangs_is_gone_in_time(
+    celery_setup: AssaylineSetup, postgres: Linked, database_url: str
+) -> None:
+    """A statement is under way then. psycopg would try for ten seconds to have it ended."""
+    setup = celery_setup
+    dispatcher = setup.start_dispatcher(DispatcherPlan(gone_within_s=1.0), ASSAYLINE_DATABASE_URL=postgres.url)
+
+    with psycopg.connect(database_url) as other:
+        other.execute("LOCK TABLE assayline.jobs")
+        eventually(lambda: setup.store.rows("SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock'"))
+        assert postgres.tell("stall") > 0
+        dispatcher.terminate(within_s=1.0 + QUICKLY_S)
+
+    assert "the process ends without it" in dispatcher.logs()
 
 
 def test_an_abandoned_call_has_an_estimated_cost(celery_setup: AssaylineSetup) -> None:

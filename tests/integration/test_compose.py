@@ -17,6 +17,7 @@ import yaml
 
 from gateway.catalog import load_catalog
 from ops.supervisor import ports
+from workers.departure import KILLED_AFTER_S
 
 ROOT = Path(__file__).parents[2]
 COMPOSE = ROOT / "docker-compose.yml"
@@ -55,7 +56,7 @@ def test_there_is_a_worker_service_for_each_real_provider_behind_a_profile_of_it
         worker = OURS[f"worker-{name}"]
         assert worker["command"] == ["worker", f"--provider={name}", "--health-port=9100"]
         assert worker["profiles"] == [name]
-        assert worker["stop_grace_period"] == "60s"
+        assert worker["stop_grace_period"] == f"{KILLED_AFTER_S:g}s"
 
 
 def test_every_variable_of_the_catalog_reaches_every_process() -> None:

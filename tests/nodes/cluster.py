@@ -19,6 +19,7 @@ from pytest_celery import (
     CeleryWorkerCluster,
 )
 
+from gateway.journal.journal import COUNTS, PREFIX
 from gateway.redis_clients import blocking_client
 from nodes.entries import DispatcherPlan, WorkerPlan, dispatch, work
 from nodes.processes import ProcessContainer
@@ -175,14 +176,14 @@ class AssaylineSetup(CeleryTestSetup):  # type: ignore[misc]  # untyped
         assert isinstance(broker.container, BrokerContainer)
         return broker.container.broker
 
-    def start_dispatcher(self, plan: DispatcherPlan | None = None) -> DispatcherNode:
-        """Start a dispatcher and wait until it has mirrored the catalog."""
+    def start_dispatcher(self, plan: DispatcherPlan | None = None, **variables: str) -> DispatcherNode:
+        """Start a dispatcher, with more in its environment, and wait until it has mirrored the catalog."""
         name = f"dispatcher-{len(self.dispatchers) + 1}"
         self.store.forget_catalog()
         container = ProcessContainer(
             name,
             dispatch,
-            self._env,
+            {**self._env, **variables},
             self._logs / f"{name}.log",
             plan or DispatcherPlan(),
             lambda _: self.store.knows_catalog(),
@@ -215,6 +216,11 @@ class AssaylineSetup(CeleryTestSetup):  # type: ignore[misc]  # untyped
         """Whether the job's result lies in Redis."""
         with self.redis as client:
             return bool(client.exists(result_key(job)))
+
+    def journalled(self) -> list[bytes]:
+        """The entries of the journal: answers that are not stored yet."""
+        with self.redis as client:
+            return [key for key in client.keys(f"{PREFIX}*") if key != COUNTS.encode()]
 
     def waiting_messages(self) -> int:
         """Messages in the queues, not yet taken."""

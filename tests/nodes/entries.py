@@ -20,6 +20,7 @@ from gateway.cache.shared import SharedLayer
 from nodes.steps import Step, halt_runner, halting
 from tasks.dispatch_policy import Policy
 from workers.build import build_worker, load
+from workers.departure import Departure
 from workers.dispatcher import run_dispatcher
 from workers.health.server import Address
 from workers.health.thresholds import Thresholds
@@ -59,12 +60,13 @@ class WorkerPlan:
     """How a worker is to run.
 
     `provoke`: a content with a word of `PROVOCATIONS` raises what belongs to it, one with `BLOCK` blocks the loop.
-    `alive_s`: how soon a killed worker's leases in the answer cache fall. `let_go_s`: how long Celery has to end; the
-    machine may be busy.
+    `alive_s`: how soon a killed worker's leases in the answer cache fall. `grace_s`, `writes_s`: see `Departure`;
+    `let_go_s`: how long Celery has to end. The machine may be busy: both are longer than in life.
     """
 
     slots: int = 4
     grace_s: float = 10.0
+    writes_s: float = 30.0
     let_go_s: float = 15.0
     heartbeat_s: float = 0.5
     alive_s: float = 2.0
@@ -76,9 +78,14 @@ class WorkerPlan:
 
 @dataclass(frozen=True)
 class DispatcherPlan:
-    """How a dispatcher is to run: faster than in life, but with room for a busy machine."""
+    """How a dispatcher is to run: faster than in life, but with room for a busy machine.
+
+    `gone_within_s`: how long it has to end, whatever hangs.
+    """
 
     halt_at: Step | None = None
+    gone_within_s: float = 60.0
+    health_port: int | None = None
     policy: Policy = field(
         default_factory=lambda: Policy(
             poll_s=0.2, dead_after_s=4.0, republish_after_s=1.0, rescue_every_s=0.1, republish_every_s=0.1
@@ -118,7 +125,7 @@ def work(env: Mapping[str, str], log_path: str, plan: WorkerPlan, pipe: Connecti
     ):
         options = WorkerOptions(
             slots=plan.slots,
-            grace_s=plan.grace_s,
+            departure=Departure(plan.grace_s, plan.writes_s),
             health=Address(plan.health_port) if plan.health_port else None,
             thresholds=plan.thresholds,
         )
@@ -132,8 +139,12 @@ def dispatch(env: Mapping[str, str], log_path: str, plan: DispatcherPlan, pipe: 
     publish = CeleryPublisher.publish
     if plan.halt_at:
         publish = halting(publish, plan.halt_at, pipe, before=True)
-    with patch.object(CeleryPublisher, "publish", publish):
-        run_dispatcher(*load(), plan.policy)
+    with (
+        patch.object(CeleryPublisher, "publish", publish),
+        patch("workers.dispatcher.GONE_WITHIN_S", plan.gone_within_s),
+    ):
+        health = Address(plan.health_port) if plan.health_port else None
+        run_dispatcher(*load(), plan.policy, health=health)
     _leave(0)
 
 

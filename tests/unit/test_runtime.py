@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from concurrent.futures import CancelledError
+from contextlib import suppress
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 from uuid import uuid4
@@ -12,12 +13,14 @@ from uuid import uuid4
 import pytest
 
 from workers import runtime as runtime_room
+from workers.departure import Departure
 from workers.runtime import Runtime, Services
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 LONG_S = 3_600.0
+LONG = Departure(grace_s=LONG_S)
 WITHIN_S = 10.0
 
 
@@ -50,7 +53,14 @@ def started(stuck: Stuck) -> Iterator[Runtime]:
     attempts = SimpleNamespace(tasks=set())
     store = SimpleNamespace(retire=nothing)
     runner = SimpleNamespace(
-        store=store, incarnation=None, run=stuck, hand_back=nothing, beat=nothing, attempts=attempts, stopping=False
+        store=store,
+        incarnation=None,
+        run=stuck,
+        hand_back=nothing,
+        beat=nothing,
+        give_back_unheld=nothing,
+        attempts=attempts,
+        stopping=False,
     )
 
     async def build() -> Services:
@@ -81,28 +91,96 @@ def test_a_tick_under_way_does_not_hold_up_the_stop(started: Runtime, stuck: Stu
     """A night of a million inputs takes an hour; whoever ticks next goes on with it."""
     thread, came = on_a_thread(lambda: started.tick("stuck"))
     assert stuck.begun.wait(WITHIN_S)
-    started.begin_stop(LONG_S)
+    started.begin_stop(LONG)
     thread.join(WITHIN_S)
     assert came == ["stuck"]
     assert stuck.ended.is_set()
 
 
 def test_a_tick_that_comes_while_the_worker_stops_is_left_to_the_next_one(started: Runtime, stuck: Stuck) -> None:
-    started.begin_stop(LONG_S)
+    started.begin_stop(LONG)
     started._ending.result(WITHIN_S)  # type: ignore[union-attr]
     assert started.tick("stuck") == "stuck"
     assert not stuck.begun.is_set()
 
 
-def test_a_write_that_outlasts_the_end_is_cut(started: Runtime, stuck: Stuck, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_write_that_outlasts_the_end_is_cut(started: Runtime, stuck: Stuck) -> None:
     """Its connection goes back, and its thread ends: Celery would wait for it for ever."""
-    monkeypatch.setattr(runtime_room, "SETTLE_S", 0.05)
     thread, came = on_a_thread(lambda: started.run_job(uuid4(), 1, "fake"))
     assert stuck.begun.wait(WITHIN_S)
-    started.begin_stop(0.0)
+    started.begin_stop(Departure(grace_s=0.0, writes_s=0.05))
     thread.join(WITHIN_S)
     assert isinstance(came[0], CancelledError)
     assert stuck.ended.is_set()
+
+
+class HangingPostgres:
+    """A runner whose every statement hangs, as psycopg hangs: the first cancellation asks the server in vain."""
+
+    def __init__(self) -> None:
+        self.hangs = False
+        self.attempts = SimpleNamespace(tasks=set())
+        self.store = SimpleNamespace(retire=self.statement)
+        self.incarnation, self.stopping = None, False
+        self.begun, self.back = threading.Event(), asyncio.Event()
+
+    async def statement(self, *_: object, **__: object) -> int:
+        if self.hangs:
+            with suppress(asyncio.CancelledError):
+                await self.back.wait()
+            await self.back.wait()
+        return 0
+
+    beat = hand_back = give_back_unheld = statement
+
+    async def run(self, *_: object) -> None:
+        self.begun.set()
+        await self.statement()
+
+
+@pytest.fixture
+def hanging() -> Iterator[tuple[Runtime, HangingPostgres]]:
+    runner = HangingPostgres()
+
+    async def build() -> Services:
+        return Services(runner=cast("Any", runner))
+
+    runtime = Runtime(build)
+    runtime.start()
+    yield runtime, runner
+    runner.hangs = False
+    runtime._loop.call_soon_threadsafe(runner.back.set)
+    with suppress(TimeoutError):
+        runtime.stop()
+
+
+def test_the_end_is_over_in_time_while_postgres_hangs(hanging: tuple[Runtime, HangingPostgres]) -> None:
+    """The thread that waited for a write is free again, and it is known that nothing was handed back."""
+    runtime, runner = hanging
+    runner.hangs = True
+    thread, came = on_a_thread(lambda: runtime.run_job(uuid4(), 1, "fake"))
+    assert runner.begun.wait(WITHIN_S)
+    runtime.begin_stop(Departure(grace_s=0.0, writes_s=0.0, cut_s=0.2, hand_back_s=0.05))
+    with pytest.raises(TimeoutError):
+        runtime.await_end(WITHIN_S)
+    assert runtime._ending is not None
+    assert runtime._ending.done(), "it ended by itself"
+    thread.join(WITHIN_S)
+    assert isinstance(came[0], CancelledError)
+    with pytest.raises(TimeoutError):
+        runtime.leave(0.05)
+
+
+def test_the_calls_keep_their_time_while_postgres_hangs(hanging: tuple[Runtime, HangingPostgres]) -> None:
+    """Telling it that the worker stops is not waited for: they are cancelled when the grace is over, not later."""
+    runtime, runner = hanging
+    call = asyncio.run_coroutine_threadsafe(runtime._tracked(asyncio.Event().wait()), runtime._loop)
+    runtime._submit(asyncio.sleep(0)).result(WITHIN_S)
+    runner.attempts.tasks = set(runtime._running)
+    runner.hangs = True
+    runtime.begin_stop(Departure(grace_s=0.05, writes_s=WITHIN_S, cut_s=0.0, hand_back_s=0.05))
+    with pytest.raises(CancelledError):
+        call.result(WITHIN_S / 2)
 
 
 class Beats:

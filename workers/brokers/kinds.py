@@ -19,7 +19,7 @@ Settings = dict[str, Any]
 
 HEARTBEAT_S = 20.0
 """How often RabbitMQ and a worker hear of each other at least. Each sends twice as often, and a lost way shows within a
-second of that. RabbitMQ misses a worker after two, which is longer than a stopping worker's calls get (25 s): it sends
+second of that. RabbitMQ misses a worker after two, which is longer than a stopping worker's calls get (20 s): it sends
 no heartbeat then."""
 
 REPLY_WITHIN_S = 5

@@ -26,7 +26,7 @@ class Links:
         running = stack.start("proxy", argv)
         stack.until(lambda: running.log.read_bytes().endswith(b"\n"), START_S, "the proxy's ports")
         ports = json.loads(running.log.read_text())
-        self._urls = {name: _at(url, ports[name]) for name, url in urls.items()}
+        self._urls = {name: at(url, ports[name]) for name, url in urls.items()}
         self._control = socket.create_connection((LOOPBACK, ports["control"]), timeout=START_S)
         self._answers = self._control.makefile("r")
 
@@ -45,7 +45,8 @@ class Links:
         self._control.close()
 
 
-def _at(url: str, port: int) -> str:
+def at(url: str, port: int) -> str:
+    """Return a URL with loopback and another port in place of its host's."""
     parts = urlsplit(url)
     user = f"{parts.netloc.rpartition('@')[0]}@" if "@" in parts.netloc else ""
     return urlunsplit(parts._replace(netloc=f"{user}{LOOPBACK}:{port}"))
