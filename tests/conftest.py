@@ -7,6 +7,7 @@ import logging
 import os
 import secrets
 import tempfile
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit, urlunsplit
@@ -19,7 +20,9 @@ from ops.embedded import EmbeddedPostgres, EmbeddedValkey
 from workers.logs import FactsFormatter
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+
+    Stores = tuple[str, str]
 
 REDIS_DATABASES = 16
 """What a stock server has. Database 0 is left alone: a developer's own server may be in use."""
@@ -95,6 +98,21 @@ def database_url(postgres_admin_url: str, template_database: str) -> Iterator[st
     """A migrated, empty database of the test's own, as `postgresql://…`."""
     with temporary_database(postgres_admin_url, template=template_database) as url:
         yield url
+
+
+@pytest.fixture
+def more_stores(postgres_admin_url: str, valkey_url: str, template_database: str) -> Iterator[Callable[[], Stores]]:
+    """As `database_url` and `redis_url`, any number of times in one test."""
+    with ExitStack() as kept:
+
+        def more() -> Stores:
+            database_url = kept.enter_context(temporary_database(postgres_admin_url, template=template_database))
+            client = kept.enter_context(redis.Redis.from_url(_with_path(valkey_url, number := next(_database_numbers))))
+            client.flushdb()
+            kept.callback(client.flushdb)
+            return database_url, _with_path(valkey_url, number)
+
+        yield more
 
 
 @pytest.fixture(scope="module")

@@ -29,6 +29,14 @@ SWITCHES: dict[str, tuple[str, ...]] = {
 }
 """The mechanisms that each bench can do without, to show what they are worth."""
 
+LOADS: dict[str, tuple[str, ...]] = {
+    "dispatch": ("1 tenant", "1,000 tenants"),
+    "limits": ("requests", "short", "long"),
+    "steady": ("requests", "slots", "million"),
+    "failover": ("refuses", "hangs", "errors", "quota"),
+}
+"""The loads, or the failures, of the benches that have several; their modules say what each is."""
+
 
 def _lazy(name: str) -> Callable[[Options], Report]:
     """A bench imports what it needs only when it runs: the command line lists them all."""
@@ -37,12 +45,16 @@ def _lazy(name: str) -> Callable[[Options], Report]:
         """Run the bench.
 
         Raises:
-            ConfigurationError: `options.without` names no mechanism of this bench.
+            ConfigurationError: `options.without` names no mechanism of this bench, or `options.loads` no load.
         """
         if options.without is not None and options.without not in SWITCHES[name]:
             raise ConfigurationError(
                 f"bench {name} runs without {' or '.join(SWITCHES[name])}, not {options.without!r}"
             )
+        for load in options.loads:
+            if load not in LOADS.get(name, ()):
+                known = ", ".join(map(repr, LOADS.get(name, ()))) or "none"
+                raise ConfigurationError(f"bench {name} has no load {load!r}; there are {known}")
         module = import_module(f"ops.bench.{name.replace('-', '_')}")
         report: Report = module.run(options)
         return report

@@ -4,15 +4,15 @@ A plan of faults is drawn from a seed (`faults.plan`): workers, dispatchers, Val
 connections reset, refused and stalled, everything in Redis flushed, messages delivered again, clocks set, workers
 stopped until they are taken for dead. The provider fails by itself at times. Jobs are handed over steadily by a
 producer that does not give up. At the end the provider's record is held against Postgres's rows, and each move that a
-job made against those that there are (`faults.judge`). Peer, under the same faults at the same time: plain Celery with
-late acknowledgement.
+job made against those that there are (`faults.judge`). Peer: plain Celery with late acknowledgement, which has at the
+same times what is done to servers, connections and killed workers.
 """
 
 from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import chain
@@ -58,8 +58,8 @@ class Course:
 
     jobs, per_s: how many, and how many are handed over in a second. drawn, gap_s: see `plan`; it begins with the first
     call. takes_s: a call, from and to. calm_s: the last fault is undone so long before the last job is handed over.
-    still_s: where no job has moved for so long, the rest has been left to lie; drain_s: it is not waited for longer in
-    any case. passed_s: see `Acts`.
+    still_s: where no job has moved for so long, and all workers are there, the rest has been left to lie; drain_s: it
+    is not waited for longer in any case. passed_s: see `Acts`.
     """
 
     jobs: int = JOBS
@@ -93,25 +93,23 @@ def run(options: Options) -> Report:
     return measure(options, course_of(options.n or JOBS))
 
 
-def measure(options: Options, course: Course, *, without: Collection[str] | None = None) -> Report:
+def measure(options: Options, course: Course) -> Report:
     """Measure.
 
     Args:
         options: as for every bench.
         course: how it goes.
-        without: the mechanisms to switch off together, for tests; None: that of the options.
 
     Raises:
         ConfigurationError: it kills servers, and `options.servers` are somebody else's.
     """
     if options.servers is not None and OWN_SERVERS_ONLY & course.drawn.keys():
         raise ConfigurationError("servers that somebody else keeps are not killed")
-    switched_off = [options.without] if options.without else [] if without is None else without
     outcomes: list[Outcome] = []
     first = SEED if options.seed is None else options.seed
     for seed in range(first, first + (options.rounds or 1)):
         with _stores(options) as stores, opened(replace(options, servers=stores.servers)) as stack:
-            outcome = _Run(stack, stores, options, course, seed, switched_off).outcome()
+            outcome = _Run(stack, stores, options, course, seed).outcome()
         options.say(f"seed {seed}: {outcome.figures}")
         outcomes.append(outcome)
     remark = (
@@ -145,7 +143,6 @@ class _Run:
         options: Options,
         course: Course,
         seed: int,
-        without: Collection[str],
     ) -> None:
         self._stack = stack
         self._course = course
@@ -156,7 +153,7 @@ class _Run:
         theirs = {PEER_REDIS: servers.redis_url, PEER_POSTGRES: servers.database_url} if options.peers else {}
         self._links = Links(stack, mine | theirs)
         self._provider = Provider(stack, "provider", seed, course.takes_s)
-        self._ours = OurSystem(stack, self._links, self._provider.port, course.size, without)
+        self._ours = OurSystem(stack, self._links, self._provider.port, course.size, options.without)
         self._peer: CelerySystem | None = None
         if options.peers:
             provider = Provider(stack, "celery-provider", seed, course.takes_s)
@@ -225,7 +222,8 @@ class _Run:
         while not (over and peer_over) and time.monotonic() < ends:
             self._tend()
             time.sleep(DRAIN_LOOK_S)
-            if (last := self._records.number(LAST_MOVE)) != moved:
+            # While a worker is on its way nobody can say that the rest is left to lie.
+            if (last := self._records.number(LAST_MOVE)) != moved or not self._ours.all_work():
                 moved, moved_at = last, time.monotonic()
             over = over or not self._records.not_ended() or time.monotonic() - moved_at > self._course.still_s
             peer_over = peer_over or self._peer is None or self._peer.is_over(self._producers[1].taken)

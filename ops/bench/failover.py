@@ -14,7 +14,6 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
 
-from gateway.errors import ConfigurationError
 from ops.bench.outage.arrivals import Arrivals
 from ops.bench.outage.endpoint import OutageEndpoint
 from ops.bench.outage.failures import FAILURES, Failure
@@ -54,14 +53,7 @@ class Course:
 
 
 def run(options: Options) -> Report:
-    """Measure; `options.loads` are the failures, `options.seconds` how long each lasts.
-
-    Raises:
-        ConfigurationError: `options.loads` names a failure that there is not.
-    """
-    for name in options.loads:
-        if name not in FAILURES:
-            raise ConfigurationError(f"no failure {name!r}; there are {', '.join(FAILURES)}")
+    """Measure; `options.loads` are the failures, `options.seconds` how long each lasts."""
     course = Course(dark_s=float(options.seconds)) if options.seconds else Course()
     return measure(options, [FAILURES[name] for name in options.loads or FAILURES], course)
 

@@ -50,6 +50,6 @@ def _round(stack: Stack, number: int, calls: int, without: str | None) -> dict[s
         "peak_mb": peak_mb(worker.pid),
         "succeeded": stack.succeeded() - ended,
     }
-    stack.stop(worker)
+    stack.dismiss(worker)
     stack.say(f"round {number}: {figures}")
     return figures

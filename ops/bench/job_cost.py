@@ -66,7 +66,7 @@ class _JobCost:
         before, ended = cpu_s(worker.pid), stack.succeeded()
         elapsed_s = self._jobs(name, self._n)
         used_s, seen = cpu_s(worker.pid) - before, stack.endpoint.ask("state")
-        stack.stop(worker)
+        stack.dismiss(worker)
         return {
             "events_off_ms": used_s * 1_000 / self._n,
             "in_flight_peak": seen["peak"],

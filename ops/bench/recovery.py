@@ -74,7 +74,8 @@ class _Recovery:
         self._bound_s = bound_s
         self._passed_s = passed_s
         self._slots = max(1, jobs // 2)
-        self._workers = [stack.worker(self._slots), stack.worker(self._slots)]
+        self._workers = [stack.begin_worker(self._slots) for _ in range(2)]
+        stack.await_workers(self._workers)
 
     def round(self, number: int, peer: CeleryPeer | None) -> dict[str, Any]:
         """Kill one of the two workers, wait for its jobs, then let everything end."""

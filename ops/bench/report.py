@@ -22,7 +22,7 @@ def _unheard(_: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Servers:
-    """Running servers to use in place of the bench's own. Tests share theirs; figures then say little."""
+    """Running servers to use in place of the bench's own, which empties them. For tests; figures then say little."""
 
     database_url: str
     redis_url: str

@@ -6,7 +6,9 @@ a machine whose clock is off would show it; the monotonic clock, by which timers
 
 from __future__ import annotations
 
+import copyreg
 import datetime
+import pickle
 import sys
 import time
 from collections.abc import Callable
@@ -30,6 +32,10 @@ def shift(skew_s: float) -> None:
     shift_by(lambda: skew_s)
 
 
+def _as_plain(real: datetime.datetime) -> tuple[Any, tuple[Any, ...]]:
+    return datetime.datetime, tuple(real.__reduce_ex__(pickle.DEFAULT_PROTOCOL)[1])
+
+
 def shift_by(skew_s: Callable[[], float]) -> None:
     """Shift it by what `skew_s` says each time the clock is looked at: a clock that is set while the process runs."""
     time_s, time_ns = time.time, time.time_ns
@@ -49,6 +55,9 @@ def shift_by(skew_s: Callable[[], float]) -> None:
             """The shifted time, as a real datetime without a zone."""
             return REAL.now(datetime.UTC).replace(tzinfo=None) + datetime.timedelta(seconds=skew_s())
 
+    # Pickled, all of them are `datetime.datetime`: what one process has written, any other can read.
+    Skewed.__module__, Skewed.__name__, Skewed.__qualname__ = REAL.__module__, REAL.__name__, REAL.__qualname__
+    copyreg.pickle(REAL, _as_plain)
     time.time = lambda: time_s() + skew_s()
     time.time_ns = lambda: time_ns() + int(skew_s() * 1e9)
     datetime.datetime = Skewed  # type: ignore[misc]

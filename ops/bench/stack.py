@@ -6,8 +6,10 @@ those of a user with a key.
 
 from __future__ import annotations
 
+import json
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -15,7 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
+import redis
 
+from ops.bench.catalogs import MadeUp, catalog
 from ops.bench.endpoint import LABELS
 from ops.bench.proc import family
 from ops.bench.processes import ASSAYLINE, BenchFailure, Endpoint, Running, clean_env, until
@@ -28,6 +32,11 @@ PROVIDER = "openai"
 ANALYSIS = "text_classification"
 CONTENT_BYTES = 2_048
 START_S = 60.0
+EMPTIED = ("jobs", "job_contents", "due", "later", "calls", "results", "idempotency_keys", "workers")
+"""Tables of which nothing may be left of an earlier bench on the same servers."""
+
+MIGRATING = threading.Lock()
+"""Alembic has one context for the whole process; tests run benches side by side."""
 
 _SENTENCE = "The amount due is 1,240.00 EUR, payable within thirty days of the date on this letter. "
 
@@ -58,6 +67,14 @@ class Stack:
     _running: list[Running] = field(default_factory=list)
     _names: set[str] = field(default_factory=set)
 
+    def use_catalog(self, providers: Sequence[MadeUp], urls: Sequence[str]) -> None:
+        """Give all processes that are started from now on this catalog, and each provider's address."""
+        file = self.directory / "catalog.yaml"
+        file.write_text(json.dumps(catalog(providers)))  # JSON is YAML
+        self.env["ASSAYLINE_CATALOG"] = str(file)
+        for provider, url in zip(providers, urls, strict=True):
+            self.env |= provider.env(url)
+
     def dispatcher(self, *flags: str, without: str | None = None) -> Running:
         """Start the dispatcher; `without`: see `worker`."""
         return self.start("dispatcher", [*entry(without), "dispatcher", *flags])
@@ -76,19 +93,25 @@ class Stack:
             flags: more of `assayline worker`'s.
             without: start it through `ops.bench.without`, which switches this mechanism off.
         """
-        running = self.start(
-            "worker", [*entry(without), "worker", "--provider", PROVIDER, "--slots", str(slots), *flags]
-        )
-        self.until(lambda: self.lives(running), START_S, "the worker's heartbeat")
-        self.await_catalog()
+        running = self.begin_worker(slots, *flags, without=without)
+        self.await_workers([running])
         return running
+
+    def begin_worker(self, slots: int, *flags: str, without: str | None = None) -> Running:
+        """Start a worker and do not wait for it; see `worker`."""
+        return self.start("worker", [*entry(without), "worker", "--provider", PROVIDER, "--slots", str(slots), *flags])
+
+    def await_workers(self, workers: Sequence[Running]) -> None:
+        """Wait until each is known to live, and jobs can be enqueued."""
+        self.until(lambda: all(map(self.lives, workers)), START_S, "the workers' heartbeats")
+        self.await_catalog()
 
     def lives(self, worker: Running) -> bool:
         """Whether a worker, or a child of it, has sent a heartbeat."""
         return bool(self.rows("SELECT 1 FROM assayline.workers WHERE pid = ANY(%s)", [family(worker.pid)]))
 
     def start(self, name: str, argv: Sequence[str], **extra: str) -> Running:
-        """Start any process in the stack's environment; it is stopped with the stack."""
+        """Start any process in the stack's environment; it is killed with the stack: nothing is left to be saved."""
         numbered = next(f"{name}-{number}" for number in range(1, 1000) if f"{name}-{number}" not in self._names)
         self._names.add(numbered)
         running = Running(numbered, argv, self.env | extra, self.directory)
@@ -106,6 +129,12 @@ class Stack:
         self._running.remove(running)
         running.kill()
 
+    def dismiss(self, worker: Running) -> None:
+        """End a worker that has nothing to do, as if it had left by itself, without the seconds that this takes."""
+        pids = family(worker.pid)
+        self.kill(worker)
+        self._database.execute("UPDATE assayline.workers SET stopping = true WHERE pid = ANY(%s)", [pids])
+
     def check(self) -> None:
         """Raise if a process has ended unasked.
 
@@ -122,10 +151,6 @@ class Stack:
     def number(self, sql: str, params: Sequence[Any] = ()) -> int:
         """Ask Postgres for one whole number."""
         return int(self.rows(sql, params)[0][0])
-
-    def clear(self) -> None:
-        """Forget all jobs: on servers that others used before, theirs would wait beside ours."""
-        self._database.execute("TRUNCATE assayline.jobs, assayline.due, assayline.later, assayline.workers")
 
     def until(self, done: Any, timeout_s: float, what: str) -> None:
         """Look until `done` says so, while all processes live.
@@ -155,7 +180,7 @@ class Stack:
 
     def _forget(self, running: Running) -> None:
         if running in self._running:
-            self.stop(running)
+            self.kill(running)
 
 
 def entry(without: str | None = None) -> Sequence[str]:
@@ -165,11 +190,15 @@ def entry(without: str | None = None) -> Sequence[str]:
 
 @contextmanager
 def opened(options: Options) -> Iterator[Stack]:
-    """Start servers and endpoint in a directory that is gone afterwards; migrate; stop everything at the end."""
+    """Start servers and endpoint in a directory that is gone afterwards; migrate; end everything at the end.
+
+    Servers of `options` are emptied first.
+    """
     with ExitStack() as exits:
         directory = Path(exits.enter_context(tempfile.TemporaryDirectory(prefix="assayline-bench-")))
         servers = options.servers or _embedded(directory, exits)
-        upgrade(servers.database_url)
+        with MIGRATING:
+            upgrade(servers.database_url)
         env = clean_env({"ASSAYLINE_DATABASE_URL": servers.database_url, "ASSAYLINE_REDIS_URL": servers.redis_url})
         endpoint = Endpoint(env, directory)
         exits.callback(endpoint.stop)
@@ -177,6 +206,11 @@ def opened(options: Options) -> Iterator[Stack]:
         env |= {"OPENAI_API_KEY": "bench", "OPENAI_BASE_URL": endpoint.base_url}
         client = exits.enter_context(Client(servers.database_url, servers.redis_url))
         database = exits.enter_context(psycopg.connect(servers.database_url, autocommit=True))
+        if options.servers is not None:
+            # The jobs, workers, breakers and answers of those who used them before would be there beside ours.
+            database.execute("TRUNCATE " + ", ".join(f"assayline.{table}" for table in EMPTIED))
+            with redis.Redis.from_url(servers.redis_url) as stored:
+                stored.flushdb()
         yield Stack(directory, servers, endpoint, client, env, options.say, exits, database)
 
 

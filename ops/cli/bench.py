@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ops.bench import BENCHES, SWITCHES
+from ops.bench import BENCHES, LOADS, SWITCHES
 from ops.cli.exit_codes import FAILED, OK
 from ops.cli.screen import AsJson, Screen
 from ops.cli.troubles import BadInput
@@ -39,7 +39,11 @@ def bench(
     ] = None,
     load: Annotated[
         list[str] | None,
-        typer.Option("--load", help="limits, steady, failover: only this load or failure; may be repeated."),
+        typer.Option(
+            "--load",
+            help="Only this load or failure; may be repeated. "
+            + "; ".join(f"{bench}: {', '.join(loads)}" for bench, loads in LOADS.items()),
+        ),
     ] = None,
     plot: Annotated[Path | None, typer.Option(help="limits: write a plot of use over time (SVG) here.")] = None,
     as_json: AsJson = False,

@@ -14,22 +14,28 @@ from typing import TYPE_CHECKING
 
 import psycopg
 import pytest
-import redis
 from rich.console import Console
+from typer.testing import CliRunner
 
 from gateway.errors import ConfigurationError
-from ops.bench import BENCHES, SWITCHES, failover, limits, recovery, steady
+from ops.bench import BENCHES, SWITCHES, dispatch, failover, limits, recovery, steady
+from ops.bench import LOADS as BENCH_LOADS
+from ops.bench.dispatch import released_twice
 from ops.bench.outage.failures import FAILURES
 from ops.bench.report import Check, Options, Report, Servers, most_quantile, quantile
 from ops.bench.strict.endpoint import Arrival
 from ops.bench.strict.loads import LARGE, LOADS, Load
 from ops.bench.strict.visits import waits_ms
+from ops.cli.main import app
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-SKIPPED_S = 18.0
-"""Of the twenty seconds after which a silent worker counts as dead: the heartbeat is put back by so much."""
+PASSED_S = 21.0
+"""A silent worker counts as dead after twenty seconds: the heartbeat of one that was killed is put back by so much."""
+
+GAP_OF_A_BUSY_MACHINE_S = 10.0
+"""The goal is two seconds: without another dispatcher there would be no end to it."""
 
 SERVER_IS_OLD_ENOUGH = "SELECT pg_sleep(greatest(0, 21 - extract(epoch FROM now() - pg_postmaster_start_time())))"
 
@@ -61,11 +67,51 @@ def test_enqueue_fails_without_copy(measured: Callable[..., tuple[Report, Report
 
 
 def test_dispatch_fails_without_portions(measured: Callable[..., tuple[Report, Report]]) -> None:
-    dispatch = BENCHES["dispatch"]
-    on, off = measured(lambda options: dispatch(replace(options, loads=("1,000 tenants",))), "portions", 120)
+    """One dispatcher is killed, and the other one goes on where it was, evenly."""
+    on, off = measured(lambda options: dispatch.measure(options, {"12 tenants": 12}, slots=12), "portions", 120)
     assert not off.checks[0].ok
     assert 0 < off.checks[0].value < on.checks[0].value / 2
-    assert all(found.ok for found in on.checks if found.what.endswith("released twice"))
+    for report in (on, off):
+        found = {check.what.rpartition(": ")[2]: check for check in report.checks}
+        assert found["released twice"].ok
+        assert found["most served - least served"].ok
+        assert 0 < found["longest gap, one of two dispatchers killed"].value < GAP_OF_A_BUSY_MACHINE_S
+        assert [figures["waiting"] for figures in report.rounds] == [60, 120]
+        assert 60 <= report.rounds[1]["released"] <= 120
+        assert report.rounds[-1]["least_of_a_tenant"] > 0
+
+
+def test_dispatch_counts_every_number_that_a_job_was_given() -> None:
+    """A second release has another number, so no message comes twice."""
+    once = {("a", 1): 1, ("b", 1): 1}
+    rows = {"a": (1, 1), "b": (1, 1)}
+    assert released_twice(once, rows) == 0
+    assert released_twice(once | {("b", 2): 1}, rows | {"b": (2, 1)}) == 1, "released again: its copies begin anew"
+    assert released_twice(once, rows | {"b": (2, 1)}) == 1, "even if the message has not come"
+    assert released_twice(once | {("b", 1): 2}, rows) == 1, "a message that was sent twice"
+    assert released_twice(once | {("b", 2): 1}, rows | {"b": (2, 2)}) == 0, "it was sent again, for nobody took it"
+    assert released_twice({("a", 2): 1}, {"a": (2, 2)}) == 0, "its first message was never sent"
+    assert released_twice(once | {("b", 2): 1, ("b", 3): 1}, rows | {"b": (3, 2)}) == 1, "released, again, sent again"
+    assert released_twice({("c", 1): 1}, {}) == 1, "nobody released it"
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong", "missed"),
+    [
+        ("gap_s", 2.1, "longest gap"),
+        ("twice", 1, "released twice"),
+        ("per_s", 999.0, "released"),
+        ("blocks_per_row", 16.0, "blocks a row"),
+        ("most_of_a_tenant", 8, "most served"),
+        ("least_of_a_tenant", 0, "most served"),
+    ],
+)
+def test_dispatch_judges_each_figure(name: str, wrong: float, missed: str) -> None:
+    good = {"waiting": 120, "per_s": 1_000.0, "gap_s": 2.0, "twice": 0, "blocks_per_row": 10.0}
+    good |= {"most_of_a_tenant": 7, "least_of_a_tenant": 3}
+    assert all(check.ok for check in dispatch.judged("many", 12, good, good))
+    [check] = [check for check in dispatch.judged("many", 12, good, good | {name: wrong}) if not check.ok]
+    assert missed in check.what
 
 
 def test_inflight_fails_without_threads(measured: Callable[..., tuple[Report, Report]]) -> None:
@@ -89,11 +135,11 @@ def test_recovery_fails_without_rescue(database_url: str, redis_url: str, postgr
         # A server that has just started gives all workers time to be heard.
         connection.execute(SERVER_IS_OLD_ENOUGH)
     options = partial(Options, n=4, rounds=1, peers=False, servers=Servers(database_url, redis_url))
-    on = recovery.measure(options(), passed_s=SKIPPED_S)
+    on = recovery.measure(options(), passed_s=PASSED_S)
     assert on.ok
     assert on.rounds[0]["lost_in_mid_call"] == on.rounds[0]["unknown_in_ledger"] == 2
     # As it is, the jobs were called again within this time; without the mechanism they get half as much again.
-    off = recovery.measure(options(without="rescue"), bound_s=1.5 * on.checks[0].value, passed_s=SKIPPED_S)
+    off = recovery.measure(options(without="rescue"), bound_s=1.5 * on.checks[0].value, passed_s=PASSED_S)
     assert not off.ok
     assert off.checks[0].value is None
 
@@ -144,11 +190,6 @@ def test_limits_marks_a_run_that_the_machine_was_too_small_for() -> None:
     assert note.startswith("requests: one: cores were 93 % busy")
 
 
-def test_steady_knows_no_other_loads() -> None:
-    with pytest.raises(ConfigurationError, match="no load 'short'; there are requests, slots, million"):
-        BENCHES["steady"](Options(loads=("short",)))
-
-
 def test_limits_fails_without_the_limiter(database_url: str, redis_url: str) -> None:
     small = replace(LOADS["requests"], per_min={"requests": 30, "tokens": 4_000_000})
     options = partial(Options, seconds=4, peers=False, servers=Servers(database_url, redis_url))
@@ -167,10 +208,6 @@ def test_failover_fails_without_the_breaker(database_url: str, redis_url: str) -
     assert on.checks[0].value is not None
     assert on.rounds[0]["back_s"] < course.back_s
     assert on.rounds[0]["failed"] == 0
-    # The next system knows nothing of this one: of its breakers, and of what its killed workers were at.
-    with redis.Redis.from_url(redis_url) as client, psycopg.connect(database_url, autocommit=True) as link:
-        client.flushdb()
-        link.execute("TRUNCATE assayline.jobs, assayline.workers")
     off = failover.measure(options(without="breaker"), [FAILURES["errors"]], replace(course, back_s=0.0))
     assert not off.checks[0].ok
     assert off.rounds[0]["wasted"] > on.rounds[0]["wasted"]
@@ -188,9 +225,21 @@ def test_what_nobody_saw_is_said(dark: list[str], judged: str) -> None:
     assert any("at once" in check.what for check in report.checks) is (dark != ["refuses"])
 
 
-def test_a_failure_that_there_is_not_is_refused() -> None:
-    with pytest.raises(ConfigurationError, match="no failure 'sulks'; there are refuses, hangs, errors, quota"):
-        BENCHES["failover"](Options(loads=("sulks",)))
+LOADS_OF = {"dispatch": dispatch.LOADS, "limits": LOADS, "steady": steady.HEAPS, "failover": FAILURES}
+
+
+@pytest.mark.parametrize("name", BENCHES)
+def test_a_load_that_there_is_not_is_refused_before_anything_starts(name: str) -> None:
+    assert BENCH_LOADS.get(name, ()) == tuple(LOADS_OF.get(name, ()))
+    there_are = ", ".join(map(repr, LOADS_OF.get(name, ()))) or "none"
+    with pytest.raises(ConfigurationError, match=f"bench {name} has no load 'night'; there are {there_are}$"):
+        BENCHES[name](Options(loads=("night",)))
+
+
+def test_the_command_names_the_loads() -> None:
+    shown = CliRunner().invoke(app, ["bench", "--help"], env={"COLUMNS": "400", "NO_COLOR": "1"}).output
+    for name, loads in BENCH_LOADS.items():
+        assert f"{name}: {', '.join(loads)}" in shown
 
 
 def test_a_switch_of_another_bench_is_refused() -> None:

@@ -81,16 +81,16 @@ def test_no_two_faults_are_in_each_others_way(seed: int, jobs: int) -> None:
         )
 
 
-@given(seed=SEEDS, workers=st.integers(1, 8), dispatchers=st.integers(1, 3))
-def test_only_what_there_is_is_struck(seed: int, workers: int, dispatchers: int) -> None:
-    fleet = Fleet(workers, dispatchers)
+@given(seed=SEEDS, workers=st.integers(1, 8), dispatchers=st.integers(1, 3), beats=st.integers(0, 2))
+def test_only_what_there_is_is_struck(seed: int, workers: int, dispatchers: int, beats: int) -> None:
+    fleet = Fleet(workers, dispatchers, beats)
     faults = plan(seed, 200.0, fleet)
     for fault in faults:
         drawn = DRAWN[fault.kind]
         assert 0 <= fault.place < (fleet.of(drawn.strikes) if drawn.strikes else 1)
         assert drawn.lasts_s[0] <= fault.lasts_s <= drawn.lasts_s[1]
         assert drawn.amount[0] <= fault.amount <= drawn.amount[1]
-    assert fleet.of(CLOCKED) == workers + dispatchers
+    assert fleet.of(CLOCKED) == workers + dispatchers + beats
 
 
 def test_a_plan_for_which_there_is_no_time_is_refused() -> None:

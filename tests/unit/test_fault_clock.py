@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import shelve
 import subprocess
 import sys
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import pytest
@@ -44,3 +46,37 @@ def test_each_process_has_a_clock_of_its_own(tmp_path: Path) -> None:
     first, second = reader(tmp_path / "a"), reader(tmp_path / "b")
     set_clock(tmp_path / "a", 12.5)
     assert (first(), second()) == (12.5, 0.0)
+
+
+KEPT = """
+import pickle, shelve, sys
+from pathlib import Path
+from ops.bench.faults.clock import reader
+from ops.bench.skewed import shift_by
+shift_by(reader(Path(sys.argv[1])))
+from datetime import UTC, datetime, timedelta
+now = datetime.now(UTC)
+ones = [now, now + timedelta(hours=1), now.replace(tzinfo=None), datetime(2026, 3, 29, 2, 30, fold=1)]
+with shelve.open(sys.argv[2]) as kept:
+    if "ones" in kept:
+        assert all(isinstance(one, datetime) and one.fold == again.fold for one, again in zip(kept["ones"], ones))
+        assert kept["ones"][3] == ones[3] and kept["ones"][1] - kept["ones"][0] == timedelta(hours=1)
+    kept["ones"] = ones
+    assert kept["ones"] == ones
+for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
+    assert pickle.loads(pickle.dumps(ones, protocol)) == ones
+print(repr(now))
+"""
+
+
+def test_times_are_kept_as_any_process_can_read_them(tmp_path: Path) -> None:
+    """As beat does with its last runs: in a shelf that its successor opens."""
+    set_clock(tmp_path / "clock", 3600.0)
+    argv = [sys.executable, "-c", KEPT, str(tmp_path / "clock"), str(tmp_path / "shelf")]
+    for _ in range(2):
+        done = subprocess.run(argv, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+    with shelve.open(str(tmp_path / "shelf")) as kept:
+        ones = kept["ones"]
+    assert all(type(one) is datetime for one in ones)
+    assert 3500 < (ones[0] - datetime.now(UTC)).total_seconds() <= 3600

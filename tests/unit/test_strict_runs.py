@@ -11,13 +11,11 @@ from xml.etree import ElementTree
 import pytest
 
 from gateway.catalog import load_catalog
-from gateway.errors import ConfigurationError
 from gateway.messages import ModelRef
-from ops.bench.limits import run as run_bench
-from ops.bench.report import Options
+from ops.bench.catalogs import MODEL, catalog
 from ops.bench.strict.endpoint import Record
 from ops.bench.strict.loads import LOADS
-from ops.bench.strict.ours import MODEL, PROVIDERS, catalog
+from ops.bench.strict.ours import provider
 from ops.bench.strict.peers import slots
 from ops.bench.strict.plot import plot
 
@@ -66,18 +64,16 @@ def test_a_run_that_was_not_recorded_has_no_use() -> None:
 def test_a_loads_catalog_holds_and_has_its_limits(name: str, tmp_path: Any) -> None:
     load = LOADS[name]
     file = tmp_path / "catalog.yaml"
-    file.write_text(json.dumps(catalog(load)))
-    provider = PROVIDERS[load.provider]
-    env = dict.fromkeys(provider["variables"], "http://127.0.0.1:9")
-    read = load_catalog(file, env)
-    assert read.chain("text_classification") == (ModelRef(provider["name"], MODEL),)
-    [account] = read.providers[provider["name"]].accounts
+    made_up = provider(load)
+    file.write_text(json.dumps(catalog([made_up])))
+    read = load_catalog(file, made_up.env("http://127.0.0.1:9"))
+    assert read.chain("text_classification") == (ModelRef(made_up.name, MODEL),)
+    [account] = read.providers[made_up.name].accounts
     told = account.limits["default"].model_dump(exclude_none=True)
     assert told == {f"{kind}_per_min": limit for kind, limit in load.per_min.items()}
-    shipped = load_catalog(None, {}).providers[provider["name"]]
-    assert read.providers[provider["name"]].counting == shipped.counting
-    assert read.providers[provider["name"]].slots == shipped.slots
-    assert read.providers[provider["name"]].dialect == shipped.dialect
+    shipped = load_catalog(None, {}).providers[made_up.name]
+    for name in ("counting", "slots", "dialect", "key_env", "base_url_env"):
+        assert getattr(read.providers[made_up.name], name) == getattr(shipped, name), name
 
 
 def test_peers_have_slots_to_spare() -> None:
@@ -101,8 +97,3 @@ def test_the_plot_has_a_line_for_each_in_each_panel() -> None:
     assert len({line.get("stroke") for line in lines}) == 2
     texts = {text.text for text in root.iter("{http://www.w3.org/2000/svg}text")}
     assert {"requests", "more", "Assayline", "a < b", "limit", "measured from here"} <= texts
-
-
-def test_a_load_that_there_is_not_is_refused() -> None:
-    with pytest.raises(ConfigurationError, match="no load 'night'; there are requests, short, long"):
-        run_bench(Options(loads=("night",)))

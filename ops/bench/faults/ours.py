@@ -4,24 +4,24 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from ops.bench.catalogs import MODEL, MadeUp
 from ops.bench.endpoint import LABELS
 from ops.bench.faults.clock import set_clock
 from ops.bench.faults.links import Links
 from ops.bench.faults.places import Place
 from ops.bench.faults.plan import Fleet
-from ops.bench.processes import ASSAYLINE, Running, until
+from ops.bench.processes import Running, until
 from ops.bench.stack import ANALYSIS, START_S, Stack, content
 from tasks.producer import Client, Job
 
 FIRST, SECOND = "first", "second"
 """The two providers. Every other job's chain begins with the second."""
-MODEL = "bench"
 REQUESTS_PER_MIN = 6_000
 """What each account allows: more than comes, but the limiter must be asked."""
 MAX_ATTEMPTS = 20
@@ -39,7 +39,8 @@ OURS_REDIS, OURS_POSTGRES = "redis", "postgres"
 class Size:
     """How large the system is. workers: at each provider; slots: of each. timeout_s: a provider's, for a whole attempt.
 
-    beats: none, and there is no nightly batch.
+    beats: none, and there is no nightly batch. figures: that stand in for the dispatchers' own, by their names in
+    `tasks.dispatch_policy`; none but for tests, which have no time.
     """
 
     workers: int = 2
@@ -47,19 +48,18 @@ class Size:
     dispatchers: int = 2
     beats: int = 2
     timeout_s: float = 5.0
+    figures: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def fleet(self) -> Fleet:
-        """What there is to strike."""
-        return Fleet(2 * self.workers, self.dispatchers)
+        """What there is to strike. One beat is right at any time: an hour behind, a beat does not tick for an hour."""
+        return Fleet(2 * self.workers, self.dispatchers, max(0, self.beats - 1))
 
 
 class OurSystem:
     """Workers, dispatchers and beats, each kept alive in its place."""
 
-    def __init__(
-        self, stack: Stack, links: Links, endpoint_port: int, size: Size, without: Collection[str] = ()
-    ) -> None:
+    def __init__(self, stack: Stack, links: Links, endpoint_port: int, size: Size, without: str | None = None) -> None:
         """Start everything and wait until it lives.
 
         Args:
@@ -67,7 +67,7 @@ class OurSystem:
             links: through which the workers reach Redis and Postgres; dispatchers and beats reach them directly.
             endpoint_port: of the provider.
             size: see there.
-            without: the mechanisms to switch off.
+            without: the mechanism to switch off, None for none.
         """
         self._stack = stack
         self._links = links
@@ -87,10 +87,15 @@ class OurSystem:
         return (*self.workers, *self.dispatchers, *self.beats)
 
     def set_clock(self, place: int, wrong_by_s: float) -> str:
-        """Make a process's clock wrong; workers are numbered first, then dispatchers. Returns its name."""
-        name = (*self.workers, *self.dispatchers)[place].name
+        """Make a process's clock wrong; they are numbered as `places` are. Returns its name."""
+        name = self.places[place].name
         set_clock(self._clock(name), wrong_by_s)
         return name
+
+    def all_work(self) -> bool:
+        """Whether there is a worker in each place that was heard."""
+        pids = [place.pid for place in self.workers]
+        return self._stack.number("SELECT count(*) FROM assayline.workers WHERE pid = ANY(%s)", [pids]) == len(pids)
 
     def end(self) -> None:
         """Kill them all."""
@@ -108,13 +113,19 @@ class OurSystem:
 
     def _started(self, kind: str, number: int) -> Running:
         name = f"{kind} {number + 1}"
-        # Beat keeps its last runs by pickling datetimes, which a clock that is shifted from within cannot bear.
-        clocked = (sys.executable, "-m", "ops.bench.faults.process", str(self._clock(name)), self._mechanism(kind))
-        argv = ASSAYLINE if kind == "beat" else clocked
+        figures = json.dumps(dict(self._size.figures))
+        argv = (
+            sys.executable,
+            "-m",
+            "ops.bench.faults.process",
+            str(self._clock(name)),
+            self._mechanism(kind),
+            figures,
+        )
         provider = (FIRST, SECOND)[number % 2]
         more = {
             "worker": ["--provider", provider, "--slots", str(self._size.slots)],
-            "dispatcher": ["--no-rescue"] if "rescue" in self._without else [],
+            "dispatcher": ["--no-rescue"] if self._without == "rescue" else [],
             "beat": ["--state", str(self._stack.directory / f"beat-{number}")],
         }[kind]
         return self._stack.start(name.replace(" ", "-"), [*argv, kind, *more], **self._stores(kind))
@@ -129,23 +140,17 @@ class OurSystem:
 
     def _mechanism(self, kind: str) -> str:
         mechanism = {"worker": "fence", "dispatcher": "republish"}.get(kind, "")
-        return mechanism if mechanism in self._without else ""
+        return mechanism if mechanism == self._without else ""
 
     def _clock(self, name: str) -> Path:
         return self._stack.directory / f"clock-{name.replace(' ', '-')}"
 
     def _configure(self, endpoint_port: int) -> None:
         """Give the processes the catalog, the provider, and the inputs of a night that is now."""
-        directory = self._stack.directory
-        (directory / "catalog.yaml").write_text(json.dumps(catalog(self._size)))  # JSON is YAML
-        self._stack.env["ASSAYLINE_CATALOG"] = str(directory / "catalog.yaml")
-        for name in (FIRST, SECOND):
-            self._stack.env |= {
-                f"{name.upper()}_API_KEY": "bench",
-                f"{name.upper()}_BASE_URL": f"http://127.0.0.1:{endpoint_port}/v1",
-            }
+        providers = [provider(name, self._size) for name in (FIRST, SECOND)]
+        self._stack.use_catalog(providers, [f"http://127.0.0.1:{endpoint_port}/v1"] * len(providers))
         if self._size.beats:
-            inputs = directory / "night.jsonl"
+            inputs = self._stack.directory / "night.jsonl"
             inputs.write_text("".join(json.dumps(line) + "\n" for line in night()))
             self._stack.env |= {
                 "ASSAYLINE_NIGHTLY_INPUTS": str(inputs),
@@ -153,32 +158,9 @@ class OurSystem:
             }
 
 
-def catalog(size: Size) -> dict[str, Any]:
-    """A catalog of two providers with one account and one model each, and the chain from one to the other."""
-    return {
-        "providers": {
-            name: {
-                "dialect": "openai_compatible",
-                "base_url_env": f"{name.upper()}_BASE_URL",
-                "key_env": f"{name.upper()}_API_KEY",
-                "slots": size.slots,
-                "timeout_s": size.timeout_s,
-                "accounts": [{"name": "default", "limits": {"default": {"requests_per_min": REQUESTS_PER_MIN}}}],
-                "models": {
-                    MODEL: {
-                        "context_window": 200_000,
-                        "max_output_tokens": 64_000,
-                        "capabilities": ["structured_output", "temperature"],
-                        "price": {"input_per_mtok_usd": "1.00", "output_per_mtok_usd": "5.00"},
-                        "source": "made up for a bench",
-                        "checked": "2026-11-21",
-                    }
-                },
-            }
-            for name in (FIRST, SECOND)
-        },
-        "defaults": {"chain": [f"{FIRST}/{MODEL}", f"{SECOND}/{MODEL}"]},
-    }
+def provider(name: str, size: Size) -> MadeUp:
+    """One of the two."""
+    return MadeUp(name, size.slots, {"requests_per_min": REQUESTS_PER_MIN}, more={"timeout_s": size.timeout_s})
 
 
 def night() -> list[Mapping[str, Any]]:

@@ -82,14 +82,16 @@ DRAWN: dict[Kind, Drawn] = {
 
 @dataclass(frozen=True, slots=True)
 class Fleet:
-    """How many processes there are to strike."""
+    """How many processes there are to strike; of beats, only the clocks are."""
 
     workers: int
     dispatchers: int
+    beats: int = 0
 
     def of(self, name: str) -> int:
-        """How many there are of a name; of those with a clock, workers come first, then dispatchers."""
-        return {WORKER: self.workers, DISPATCHER: self.dispatchers, CLOCKED: self.workers + self.dispatchers}[name]
+        """How many there are of a name; of those with a clock, that is all, workers come first, then dispatchers."""
+        all_of_them = self.workers + self.dispatchers + self.beats
+        return {WORKER: self.workers, DISPATCHER: self.dispatchers, CLOCKED: all_of_them}[name]
 
 
 @dataclass(frozen=True, slots=True)

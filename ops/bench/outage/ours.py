@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import itertools
-import json
-from typing import Any
 from uuid import uuid4
 
+from ops.bench.catalogs import MadeUp
 from ops.bench.outage.endpoint import OutageEndpoint
 from ops.bench.outage.judge import PRIMARY, SECONDARY, Asked, Call
-from ops.bench.stack import START_S, Stack, entry, job
+from ops.bench.stack import Stack, entry, job
 from tasks.producer import Client, Job
 
-MODEL = "bench"
 SLOTS = 40
 """Of each provider's worker."""
 PER_MIN = {PRIMARY: 1_800, SECONDARY: 1_200}
@@ -21,6 +19,10 @@ TIMEOUT_S = {PRIMARY: 3.0, SECONDARY: 10.0}
 """The primary's is short, as for an endpoint that answers within 0.3 s: a hang cannot be seen before it."""
 WAITING_JOBS = 200
 """Of the bulk lane, about ten seconds' worth: so many are enqueued whenever half of that is left."""
+PROVIDERS = [
+    MadeUp(name, SLOTS, {"requests_per_min": PER_MIN[name]}, more={"timeout_s": TIMEOUT_S[name]})
+    for name in (PRIMARY, SECONDARY)
+]
 
 JOBS = """
     SELECT extract(epoch FROM created_at)::float8,
@@ -46,34 +48,6 @@ FAILED = """
 """
 
 
-def catalog() -> dict[str, Any]:
-    """A catalog of two providers with one account and one model each, and the chain from one to the other."""
-    return {
-        "providers": {
-            name: {
-                "dialect": "openai_compatible",
-                "base_url_env": f"{name.upper()}_BASE_URL",
-                "key_env": f"{name.upper()}_API_KEY",
-                "slots": SLOTS,
-                "timeout_s": TIMEOUT_S[name],
-                "accounts": [{"name": "default", "limits": {"default": {"requests_per_min": PER_MIN[name]}}}],
-                "models": {
-                    MODEL: {
-                        "context_window": 200_000,
-                        "max_output_tokens": 64_000,
-                        "capabilities": ["structured_output", "temperature"],
-                        "price": {"input_per_mtok_usd": "1.00", "output_per_mtok_usd": "5.00"},
-                        "source": "made up for a bench",
-                        "checked": "2026-11-21",
-                    }
-                },
-            }
-            for name in (PRIMARY, SECONDARY)
-        },
-        "defaults": {"chain": [f"{PRIMARY}/{MODEL}", f"{SECONDARY}/{MODEL}"]},
-    }
-
-
 class OurSystem:
     """A dispatcher, and a worker at each of two providers."""
 
@@ -84,19 +58,13 @@ class OurSystem:
         self._numbers = itertools.count()
         self._client = Client(stack.servers.database_url, stack.servers.redis_url)
         self.primary, self._secondary = OutageEndpoint(stack, PRIMARY), OutageEndpoint(stack, SECONDARY)
-        file = stack.directory / "catalog.yaml"
-        file.write_text(json.dumps(catalog()))  # JSON is YAML
-        stack.env["ASSAYLINE_CATALOG"] = str(file)
-        for name, endpoint in ((PRIMARY, self.primary), (SECONDARY, self._secondary)):
-            stack.env |= {f"{name.upper()}_API_KEY": "bench", f"{name.upper()}_BASE_URL": endpoint.url}
+        stack.use_catalog(PROVIDERS, [self.primary.url, self._secondary.url])
         stack.dispatcher(without=without)
         self._workers = [
             stack.start(f"worker-{name}", [*entry(without), "worker", "--provider", name])
             for name in (PRIMARY, SECONDARY)
         ]
-        for worker in self._workers:
-            stack.until(lambda worker=worker: stack.lives(worker), START_S, "a worker's heartbeat")
-        stack.await_catalog()
+        stack.await_workers(self._workers)
 
     def ask(self) -> None:
         """Enqueue one interactive job. May be called from one thread beside those that call the rest."""

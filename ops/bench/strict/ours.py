@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import itertools
-import json
 import sys
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+from ops.bench.catalogs import MadeUp
 from ops.bench.proc import Cores
 from ops.bench.processes import Running
-from ops.bench.stack import START_S, Stack, entry, job
+from ops.bench.stack import Stack, entry, job
 from ops.bench.strict.endpoint import Record, StrictEndpoint
 from ops.bench.strict.loads import Load
 
-MODEL = "strict"
 SLOTS = 200
 """Of each worker: the shipped catalog's figure."""
 KILL_EVERY_S = 20.0
@@ -25,60 +23,28 @@ LOOK_S = 0.5
 WAITING_JOBS = 3_000
 """So many are enqueued at the beginning, and again whenever two thirds of that are left."""
 
-PROVIDERS: dict[str, dict[str, Any]] = {
-    "anthropic": {
-        "name": "claude",
-        "dialect": "anthropic",
-        "variables": ("ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL"),
-        "path": "",
-        "counting": {"output": "produced", "cached_input": False},
-    },
-    "openai": {
-        "name": "openai",
-        "dialect": "openai_compatible",
-        "variables": ("OPENAI_API_KEY", "OPENAI_BASE_URL"),
-        "path": "/v1",
-        "counting": {"output": "max_tokens"},
-    },
+PROVIDERS = {
+    "anthropic": ("claude", "anthropic", "", {"output": "produced", "cached_input": False}),
+    "openai": ("openai", "openai_compatible", "/v1", {"output": "max_tokens"}),
 }
-"""Name, dialect, variables and counting as in the shipped catalog; `path`: of the API below the endpoint's address."""
+"""By whose protocol it is: name, dialect, path of the API below the endpoint's address, counting. As the shipped
+catalog has them, and the variables, which are named after the protocol."""
 
 DUE = "SELECT count(*) FROM assayline.due"
 
 
-def catalog(load: Load) -> dict[str, Any]:
-    """A catalog of one provider, one account with the load's limits, and one model."""
-    provider = PROVIDERS[load.provider]
-    key_env, base_url_env = provider["variables"]
+def provider(load: Load) -> MadeUp:
+    """A provider whose account has the load's limits."""
+    name, dialect, _, counting = PROVIDERS[load.provider]
     limits = {f"{kind}_per_min": limit for kind, limit in load.per_min.items()}
-    return {
-        "providers": {
-            provider["name"]: {
-                "dialect": provider["dialect"],
-                "base_url_env": base_url_env,
-                "key_env": key_env,
-                "slots": SLOTS,
-                "counting": provider["counting"],
-                "accounts": [
-                    {
-                        "name": "default",
-                        "limits": {"default": limits | {"concurrent_calls": load.calls_at_once}},
-                    }
-                ],
-                "models": {
-                    MODEL: {
-                        "context_window": 200_000,
-                        "max_output_tokens": 64_000,
-                        "capabilities": ["structured_output", "temperature"],
-                        "price": {"input_per_mtok_usd": "1.00", "output_per_mtok_usd": "5.00"},
-                        "source": "made up for a bench",
-                        "checked": "2026-11-21",
-                    }
-                },
-            }
-        },
-        "defaults": {"chain": [f"{provider['name']}/{MODEL}"]},
-    }
+    return MadeUp(
+        name,
+        SLOTS,
+        limits | {"concurrent_calls": load.calls_at_once},
+        dialect,
+        prefix=load.provider,
+        more={"counting": counting},
+    )
 
 
 class OurWorkers:
@@ -103,12 +69,12 @@ class OurWorkers:
         run = uuid4().hex[:8]  # what an earlier run has asked may be answered from the cache
         self._names = (f"limits.{run}.{number}" for number in itertools.count())
         self.endpoint = StrictEndpoint(stack, load, "ours")
-        self._configure()
+        self._provider = provider(load)
+        _, _, path, _ = PROVIDERS[load.provider]
+        stack.use_catalog([self._provider], [self.endpoint.url + path])
         self.dispatcher = stack.dispatcher(without=without)
         self._workers = [self._worker(place) for place in range(workers)]
-        for worker in self._workers:
-            stack.until(lambda worker=worker: stack.lives(worker), START_S, "a worker's heartbeat")
-        stack.await_catalog()
+        stack.await_workers(self._workers)
 
     @property
     def worker_pids(self) -> list[int]:
@@ -162,19 +128,5 @@ class OurWorkers:
         if self._skews_s:
             skew_s = self._skews_s[place % len(self._skews_s)]
             argv = (sys.executable, "-m", "ops.bench.skewed", f"{skew_s:g}")
-        provider = PROVIDERS[self._load.provider]["name"]
-        return self._stack.start("worker", [*argv, "worker", "--provider", provider, "--slots", str(SLOTS)])
-
-    def _configure(self) -> None:
-        """Give the stack's processes the catalog, and the endpoint in the provider's own variables."""
-        provider = PROVIDERS[self._load.provider]
-        key_env, base_url_env = provider["variables"]
-        file: Path = self._stack.directory / "catalog.yaml"
-        file.write_text(json.dumps(catalog(self._load)))  # JSON is YAML
-        self._stack.env.update(
-            {
-                "ASSAYLINE_CATALOG": str(file),
-                key_env: "bench",
-                base_url_env: self.endpoint.url + provider["path"],
-            }
-        )
+        flags = ["--provider", self._provider.name, "--slots", str(SLOTS)]
+        return self._stack.start("worker", [*argv, "worker", *flags])
