@@ -223,7 +223,7 @@ class _Run:
             self._tend()
             time.sleep(DRAIN_LOOK_S)
             # While a worker is on its way nobody can say that the rest is left to lie.
-            if (last := self._records.number(LAST_MOVE)) != moved or not self._ours.all_work():
+            if (last := self._records.number(LAST_MOVE)) != moved or not self._ours.all_work(self._records):
                 moved, moved_at = last, time.monotonic()
             over = over or not self._records.not_ended() or time.monotonic() - moved_at > self._course.still_s
             peer_over = peer_over or self._peer is None or self._peer.is_over(self._producers[1].taken)

@@ -308,9 +308,10 @@ async def test_who_was_left_behind_by_an_earlier_pass_did_not_die_alone_for_that
     fresh = lost(world, third)
     with psycopg.connect(database_url) as web:
         web.execute("SELECT FROM assayline.jobs WHERE id = %s FOR UPDATE", [jobs[0]])
-        assert await rescue(world, policy=replace(SOON_DEAD, most_per_pass=2)) == 1
+        moved = await rescue(world, policy=replace(SOON_DEAD, most_per_pass=2))
+        assert moved in (1, 2), "which two of the three it tries is left to chance, and one is locked"
         web.rollback()
-    assert await rescue(world) == 3
+    assert await rescue(world) == 4 - moved
     assert moves(world, [*jobs, fresh]) == ["rescue"] * 4
 
 

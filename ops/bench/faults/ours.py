@@ -16,6 +16,7 @@ from ops.bench.faults.clock import set_clock
 from ops.bench.faults.links import Links
 from ops.bench.faults.places import Place
 from ops.bench.faults.plan import Fleet
+from ops.bench.faults.records import Records
 from ops.bench.processes import Running, until
 from ops.bench.stack import ANALYSIS, START_S, Stack, content
 from tasks.producer import Client, Job
@@ -92,10 +93,10 @@ class OurSystem:
         set_clock(self._clock(name), wrong_by_s)
         return name
 
-    def all_work(self) -> bool:
+    def all_work(self, records: Records) -> bool:
         """Whether there is a worker in each place that was heard."""
         pids = [place.pid for place in self.workers]
-        return self._stack.number("SELECT count(*) FROM assayline.workers WHERE pid = ANY(%s)", [pids]) == len(pids)
+        return records.number("SELECT count(*) FROM assayline.workers WHERE pid = ANY(%s)", [pids]) == len(pids)
 
     def end(self) -> None:
         """Kill them all."""
