@@ -28,7 +28,7 @@ from tasks.storable import storable
 STATEMENT_TIMEOUT_S = 30.0
 """A statement that takes longer counts as Postgres being away. They take half a millisecond."""
 CLAIM_TIMEOUT_S = 10.0
-"""A claim's: nothing is lost by giving it up."""
+"""One try of a claim's: nothing is lost by giving it up."""
 UNHELD_AFTER_S = CLAIM_TIMEOUT_S + 5.0
 """So long after it was made a claim's reply has come, or comes no more."""
 
@@ -65,18 +65,21 @@ class JobStore:
     ) -> Claim | None:
         """Claim a released job and open its first call, or return None where the message is stale.
 
-        `lease_s`: seconds after which the dispatcher takes the attempt for stuck. Not tried again on a lost
-        connection: the dispatcher republishes what stays `queued`, and the heartbeat finds what stays `running`.
+        `lease_s`: seconds after which the dispatcher takes the attempt for stuck. Tried again while Postgres is away:
+        the message is in hand, and given up it would be missed for fifteen seconds. Where a claim went through and its
+        reply was lost, the next try finds the message stale, and `unheld` what it has.
         """
-        rows = await self._all(
-            "claim",
-            within_s=CLAIM_TIMEOUT_S,
-            id=job_id,
-            release=release,
-            incarnation=incarnation.id,
-            providers=list(incarnation.providers),
-            account=account,
-            lease_s=lease_s,
+        rows = await patiently(
+            lambda: self._all(
+                "claim",
+                within_s=CLAIM_TIMEOUT_S,
+                id=job_id,
+                release=release,
+                incarnation=incarnation.id,
+                providers=list(incarnation.providers),
+                account=account,
+                lease_s=lease_s,
+            )
         )
         return Claim.from_row(dict(rows[0])) if rows else None
 

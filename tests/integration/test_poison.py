@@ -33,6 +33,7 @@ SOON_DEAD = Policy(dead_after_s=1.0)
 @pytest.fixture
 async def world(database_url: str) -> AsyncIterator[JobWorld]:
     async with job_world(database_url) as world:
+        world.rescuer()  # waits until the server is old enough
         yield world
 
 
