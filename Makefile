@@ -3,7 +3,7 @@
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-brokers check bench up lock clean
+.PHONY: help setup demo test test-benches test-brokers check bench up lock clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -14,8 +14,16 @@ setup: ## build .venv from the lock files (instant when nothing changed)
 demo: setup ## start everything, run real jobs, show their results, stop
 	@$(BIN)/assayline demo $(ARGS)
 
-test: setup ## run all tests, two files at a time
-	@$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile $(ARGS)
+# Each starts a whole system and measures it: minutes, of the tool and not of the product.
+BENCH_TESTS := tests/integration/test_bench.py tests/integration/test_chaos.py
+# Three on two cores: the tests wait for processes to start a third of their time.
+PYTEST := $(BIN)/python -m pytest --numprocesses=3 --dist=loadfile
+
+test: setup ## run all tests but those of the benches, three files at a time
+	@$(PYTEST) $(addprefix --ignore=,$(BENCH_TESTS)) $(ARGS)
+
+test-benches: setup ## run the tests of the benches: what they measure, and that each fails without its mechanism
+	@$(PYTEST) $(BENCH_TESTS) $(ARGS)
 
 # Those with workers, a dispatcher and a broker between them; of the deaths at every step those that a message survives.
 KILLED := tests/fault/test_kill_at_every_step.py::test_killed
@@ -24,7 +32,7 @@ BROKER_TESTS := tests/integration/test_worker.py tests/fault/test_messages.py te
 
 test-brokers: setup ## run the tests that go through a broker over RabbitMQ, and over Redis behind Sentinels
 	@for broker in rabbitmq sentinel; do echo "over $$broker:"; ASSAYLINE_TEST_BROKER=$$broker \
-		$(BIN)/python -m pytest -rs --numprocesses=2 --dist=loadfile $(BROKER_TESTS) $(ARGS) || exit 1; done
+		$(PYTEST) -rs $(BROKER_TESTS) $(ARGS) || exit 1; done
 
 check: setup ## lint, format, types, layers
 	@$(BIN)/ruff check .
