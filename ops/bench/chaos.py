@@ -246,8 +246,8 @@ class _Run:
         ended = dict(chain.from_iterable(place.ended_s.items() for place in self._ours.workers))
         stopped = dict(chain.from_iterable(place.stopped_s.items() for place in self._ours.workers))
         never_s = float("inf")
-        for incarnation, pid, began_s in self._records.rows(WORKERS):
-            yield Life(str(incarnation), began_s, ended.get(pid, never_s), stopped.get(pid, never_s))
+        for incarnation, pid, began_s, provider in self._records.rows(WORKERS):
+            yield Life(str(incarnation), began_s, ended.get(pid, never_s), stopped.get(pid, never_s), provider)
 
     def _judged(self, moves: Mapping[str, Sequence[Move]], took_s: float) -> Judged:
         asked, jobs = self._taken(0), self._records.jobs(moves)

@@ -87,24 +87,47 @@ def test_a_job_that_never_ran_again_takes_for_ever(moves: list[Move]) -> None:
     assert worst(found) is None
 
 
+def sent(at_s: float, provider: str = "") -> Move:
+    return Move(at_s, "scheduled", "queued", "release", provider=provider)
+
+
 def test_how_long_each_worker_took_to_consume_again() -> None:
     claims = [claim(at_s, name) for at_s, name in [(40.0, "w1"), (51.0, "w2"), (54.0, "w1"), (60.0, "w2")]]
     lives = [KILLED, LIVING, Life("late", 55.0)]
-    assert consuming(claims, lives, [50.0], [], 10.0) == [Wait(4.0, 4.0), Wait(1.0, 1.0)]
+    assert consuming([sent(50.0), *claims], lives, [50.0], [], 10.0) == [Wait(4.0, 4.0), Wait(1.0, 1.0)]
     # Postgres was away for most of it.
-    assert consuming(claims, lives, [50.0], [Outage(50.5, 53.0)], 10.0) == [Wait(4.0, 1.5), Wait(1.0, 0.5)]
+    away = [Outage(50.5, 53.0)]
+    assert consuming([sent(50.0), *claims], lives, [50.0], away, 10.0) == [Wait(4.0, 1.5), Wait(1.0, 0.5)]
+
+
+def test_a_wait_begins_with_the_first_message_to_the_workers_provider() -> None:
+    """While that is out of order its jobs go elsewhere; one that takes what lay there needs no other."""
+    lives = [Life("w1", 0.0, provider="one"), Life("w2", 0.0, provider="two")]
+    moves = [sent(50.0, "one"), claim(50.5, "w1"), sent(57.0, "two"), claim(58.0, "w2"), claim(80.0, "w1")]
+    assert consuming(moves, lives, [50.0], [], 5.0) == [Wait(0.5, 0.5), Wait(1.0, 1.0)]
+    assert consuming([*moves[:2], moves[-1]], lives, [50.0], [], 5.0) == [Wait(0.5, 0.5)]
+    assert consuming([claim(50.2, "w2"), *moves], lives, [50.0], [], 5.0) == [Wait(0.5, 0.5), Wait(0.0, 0.0)]
 
 
 def test_a_worker_that_never_consumes_again_is_seen() -> None:
-    claims = [claim(40.0, "w1"), claim(51.0, "w2"), claim(90.0, "w2")]
-    assert consuming(claims, [Life("w1", 0.0), LIVING], [50.0], [], 10.0) == [Wait(40.0, math.inf), Wait(1.0, 1.0)]
+    moves = [claim(40.0, "w1"), sent(50.0), claim(51.0, "w2"), claim(90.0, "w2")]
+    assert consuming(moves, [Life("w1", 0.0), LIVING], [50.0], [], 10.0) == [Wait(40.0, math.inf), Wait(1.0, 1.0)]
 
 
 def test_a_worker_that_was_killed_soon_says_nothing_and_later_a_lot() -> None:
-    claims = [claim(40.0, "w1"), claim(90.0, "w2")]
-    assert consuming(claims, [Life("w1", 0.0, ended_s=58.0)], [50.0], [], 10.0) == []
-    assert consuming(claims, [Life("w1", 0.0, stopped_s=58.0)], [50.0], [], 10.0) == []
-    assert consuming(claims, [Life("w1", 0.0, ended_s=65.0)], [50.0], [], 10.0) == [Wait(15.0, 15.0)]
+    moves = [claim(40.0, "w1"), sent(50.0), claim(90.0, "w2")]
+    assert consuming(moves, [Life("w1", 0.0, ended_s=58.0)], [50.0], [], 10.0) == []
+    assert consuming(moves, [Life("w1", 0.0, stopped_s=58.0)], [50.0], [], 10.0) == []
+    assert consuming(moves, [Life("w1", 0.0, ended_s=65.0)], [50.0], [], 10.0) == [Wait(15.0, 15.0)]
+
+
+def test_a_job_that_lost_a_second_worker_comes_back_apart_from_others() -> None:
+    retried = [claim(90.0, "w0"), Move(98.0, "running", "scheduled", "retry"), sent(98.5), *LOST]
+    assert reruns({"a": retried}, [KILLED, LIVING], [], []) == [Wait(21.5, 21.5)]
+    second = [claim(90.0, "w0"), rescue(98.0, "w0"), sent(98.5), *LOST]
+    suspect = reruns({"a": second}, [KILLED, LIVING], [], [])
+    assert suspect == [Wait(21.5, 21.5, apart=True)]
+    assert (worst(suspect), worst(suspect, whole=True)) == (None, 21.5)
 
 
 def test_the_next_release_after_a_dispatchers_death() -> None:

@@ -34,7 +34,10 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """One write of a job's state: from where to where, its numbers before and after. Seconds since 1970."""
+    """One write of a job's state: from where to where, its numbers before and after, where it then is.
+
+    Seconds since 1970.
+    """
 
     at_s: float
     was: str
@@ -43,6 +46,7 @@ class Move:
     released: tuple[int, int] = (0, 0)
     claimed: tuple[int, int] = (0, 0)
     incarnation: str | None = None
+    provider: str = ""
 
     @property
     def is_claim(self) -> bool:
@@ -53,6 +57,11 @@ class Move:
     def is_release(self) -> bool:
         """Whether a dispatcher released it."""
         return self.was == State.SCHEDULED and self.now == State.QUEUED
+
+    @property
+    def is_sent(self) -> bool:
+        """Whether a message of it was sent: for the first time, or again."""
+        return self.now == State.QUEUED
 
 
 @dataclass(frozen=True, slots=True)

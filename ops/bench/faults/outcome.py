@@ -67,13 +67,12 @@ def waits(
         if deed.fault.kind in LOSING
     ]
     in_order = sorted(chain.from_iterable(moves.values()), key=lambda move: move.at_s)
-    claims = [move for move in in_order if move.is_claim]
     releases = [move.at_s for move in in_order if move.is_release]
     backs_s = [deed.until_s for deed in _of(deeds, Kind.KILL_VALKEY) if deed.until_s is not None]
     deaths_s = [deed.since_s for deed in _of(deeds, Kind.KILL_DISPATCHER)]
     found = {
         RERUN: reruns(moves, lives, outages, losses),
-        CONSUMING: consuming(claims, lives, backs_s, outages, CONSUMING_GOAL_S),
+        CONSUMING: consuming(in_order, lives, backs_s, outages, CONSUMING_GOAL_S),
         RELEASE: releasing(releases, deaths_s, outages),
     }
     wanted = set(kinds)
@@ -85,7 +84,7 @@ def worst(found: Iterable[Wait], *, whole: bool = False) -> float | None:
     known = list(found)
     if any(wait.own_s == math.inf for wait in known):
         return None
-    return max((wait.whole_s if whole else wait.own_s for wait in known if whole or not wait.hit_again), default=None)
+    return max((wait.whole_s if whole else wait.own_s for wait in known if whole or _counts(wait)), default=None)
 
 
 def report(options: Options, outcomes: Sequence[Outcome], remarks: Sequence[str]) -> Report:
@@ -100,6 +99,11 @@ def report(options: Options, outcomes: Sequence[Outcome], remarks: Sequence[str]
         checks.append(Check(what, worst(found), "s", "<=", goal_s))
         if left_out := sum(wait.hit_again for wait in found):
             slow.append(f"{what}: {left_out} of {len(found)} are left out, for another fault may have hit them again")
+        if suspects := [wait.own_s for wait in found if wait.apart]:
+            slow.append(
+                f"{what}: {len(suspects)} of {len(found)} are of jobs that lost a second worker in a row and come back"
+                f" one by one, the last after {max(suspects):.1f} s"
+            )
         slow += [f"{what}: {wait.own_s:.1f} s, {wait.told}" for wait in found if _slow(wait, goal_s)][:MOST_TOLD]
     return Report(
         "chaos",
@@ -113,7 +117,11 @@ def report(options: Options, outcomes: Sequence[Outcome], remarks: Sequence[str]
 
 
 def _slow(wait: Wait, goal_s: float) -> bool:
-    return wait.own_s > goal_s and not wait.hit_again
+    return wait.own_s > goal_s and _counts(wait)
+
+
+def _counts(wait: Wait) -> bool:
+    return not (wait.hit_again or wait.apart)
 
 
 def _of(deeds: Iterable[Deed], kind: Kind) -> list[Deed]:

@@ -29,14 +29,15 @@ CREATE TABLE peer.results (marker text NOT NULL, data text NOT NULL, at timestam
 CREATE TABLE chaos.moves (
     seq bigint GENERATED ALWAYS AS IDENTITY, at timestamptz NOT NULL, id uuid NOT NULL, was text NOT NULL,
     is_now text NOT NULL, reason text NOT NULL, was_release integer NOT NULL, release integer NOT NULL,
-    was_claim_no integer NOT NULL, claim_no integer NOT NULL, incarnation uuid
+    was_claim_no integer NOT NULL, claim_no integer NOT NULL, incarnation uuid, provider text NOT NULL
 );
 CREATE TABLE chaos.written (job_id uuid NOT NULL);
 CREATE FUNCTION chaos.note_move() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-    INSERT INTO chaos.moves (at, id, was, is_now, reason, was_release, release, was_claim_no, claim_no, incarnation)
+    INSERT INTO chaos.moves (at, id, was, is_now, reason, was_release, release, was_claim_no, claim_no, incarnation,
+                             provider)
     VALUES (clock_timestamp(), new.id, old.state, new.state, new.reason, old.release, new.release, old.claim_no,
-            new.claim_no, new.incarnation);
+            new.claim_no, new.incarnation, new.provider);
     RETURN NULL;
 END $$;
 CREATE FUNCTION chaos.note_result() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -61,11 +62,14 @@ JOBS = f"""
 """
 MOVES = """
     SELECT id, extract(epoch FROM at)::float8, was, is_now, reason, was_release, release, was_claim_no, claim_no,
-           incarnation
+           incarnation, provider
       FROM chaos.moves ORDER BY seq
 """
 LEDGER = "SELECT job_id, outcome, provider_request_id FROM assayline.calls ORDER BY job_id, claim_no, call_no"
-WORKERS = "SELECT incarnation, pid, extract(epoch FROM started_at)::float8 FROM assayline.workers ORDER BY started_at"
+WORKERS = """
+    SELECT incarnation, pid, extract(epoch FROM started_at)::float8, providers[1] FROM assayline.workers
+     ORDER BY started_at
+"""
 NOT_ENDED = "SELECT count(*) FROM assayline.jobs WHERE state IN ('scheduled', 'queued', 'running')"
 OVERDUE = """
     SELECT count(*) FROM assayline.jobs j, jsonb_array_elements(j.causes) AS c(cause)
@@ -118,10 +122,10 @@ class Records:
     def moves(self) -> dict[str, list[Move]]:
         """All moves, by job, in their order."""
         found: defaultdict[str, list[Move]] = defaultdict(list)
-        for job_id, at_s, was, now, reason, *numbers, incarnation in self.rows(MOVES):
+        for job_id, at_s, was, now, reason, *numbers, incarnation, provider in self.rows(MOVES):
             was_release, release, was_claim_no, claim_no = numbers
             by = None if incarnation is None else str(incarnation)
-            move = Move(at_s, was, now, reason, (was_release, release), (was_claim_no, claim_no), by)
+            move = Move(at_s, was, now, reason, (was_release, release), (was_claim_no, claim_no), by, provider)
             found[str(job_id)].append(move)
         return found
 

@@ -28,12 +28,16 @@ class Outage:
 
 @dataclass(frozen=True, slots=True)
 class Life:
-    """One worker incarnation. ended_s: when it was killed, or ended; stopped_s: when it was stopped. Infinite: no."""
+    """One worker incarnation, and whom it serves.
+
+    ended_s: when it was killed, or ended; stopped_s: when it was stopped. Infinite: no.
+    """
 
     incarnation: str
     began_s: float
     ended_s: float = math.inf
     stopped_s: float = math.inf
+    provider: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +45,14 @@ class Wait:
     """How long something took: from the fault, and without what outages made of it. told: whose it was, and how.
 
     hit_again: another fault may have taken a job's message meanwhile; that wait is no measure of the first one.
+    apart: the job is a suspect, for this was not the first worker in a row that died with it: it comes back when others
+    like it have run, by intent (`docs/adr/0014-poison.md`).
     """
 
     whole_s: float
     own_s: float
     hit_again: bool = False
+    apart: bool = False
     told: str = field(default="", compare=False)
 
 
@@ -70,7 +77,9 @@ def reruns(
                     way = [other for other in later if other.at_s <= again_s]
                     steps = ", ".join(f"{other.reason} +{other.at_s - at_s:.1f}" for other in way)
                     wait = _wait(at_s, again_s, outages, f"job {job}: {steps}")
-                    found.append(replace(wait, hit_again=_lost_again(way, losses)))
+                    before = next((other for other in reversed(own[:place]) if not other.is_sent), None)
+                    suspect = before is not None and before.reason == "rescue"
+                    found.append(replace(wait, hit_again=_lost_again(way, losses), apart=suspect))
     return found
 
 
@@ -83,33 +92,40 @@ def _lost_again(way: Sequence[Move], losses: Sequence[Outage]) -> bool:
 
 
 def consuming(
-    claims: Iterable[Move], lives: Iterable[Life], backs_s: Iterable[float], outages: Sequence[Outage], most_s: float
+    moves: Iterable[Move], lives: Iterable[Life], backs_s: Iterable[float], outages: Sequence[Outage], most_s: float
 ) -> list[Wait]:
-    """Of each worker, after each return of the broker: how long until it took a job.
+    """Of each worker, after each return of the broker: how long until it took a job, there being one for it.
 
-    Where it was killed or stopped, or the broker went again, before it had taken one, that says nothing, unless it had
-    more than `most_s` seconds: then it took so long at least. Infinite: others took jobs to the end, and it took none.
+    The wait begins with the first message that is sent to its provider since: while that is out of order, jobs go
+    elsewhere. Where it was killed or stopped, or the broker went again, before it had taken one, that says nothing,
+    unless it had more than `most_s` seconds: then it took so long at least. Infinite: others took jobs to the end, and
+    it took none.
 
-    claims: in the order of time; while they last there is work.
+    moves: in the order of time.
     """
     taken: defaultdict[str, list[float]] = defaultdict(list)
+    sent: defaultdict[str, list[float]] = defaultdict(list)
     last_s = -math.inf
-    for claim in claims:
-        taken[claim.incarnation or ""].append(claim.at_s)
-        last_s = claim.at_s
+    for move in moves:
+        if move.is_claim:
+            taken[move.incarnation or ""].append(move.at_s)
+            last_s = move.at_s
+        elif move.is_sent:
+            sent[move.provider].append(move.at_s)
     returns = [*sorted(backs_s), last_s]
     found: list[Wait] = []
     for life in lives:
         for back_s, next_s in pairwise(returns):
-            gone_s = min(life.ended_s, life.stopped_s)
-            if not life.began_s < back_s < gone_s:
+            gone_s = min(life.ended_s, life.stopped_s, next_s)
+            begins_s = _first_since(back_s, sent[life.provider])
+            if not (life.began_s < back_s and begins_s < gone_s):
                 continue
             first_s = _first_since(back_s, taken[life.incarnation])
-            watched = _wait(back_s, min(first_s, gone_s, next_s), outages, f"worker {life.incarnation}")
-            if first_s <= min(gone_s, next_s):
+            watched = _wait(begins_s, max(begins_s, min(first_s, gone_s)), outages, f"worker {life.incarnation}")
+            if first_s <= gone_s:
                 found.append(watched)
             elif watched.own_s > most_s:
-                found.append(replace(watched, own_s=math.inf) if next_s == last_s < gone_s else watched)
+                found.append(replace(watched, own_s=math.inf) if gone_s == next_s == last_s else watched)
     return found
 
 
