@@ -116,7 +116,7 @@ async def _watch(
             looked_at = time.monotonic()
             last = await look()
             if (task := asyncio.current_task()) is not None and task.cancelling():
-                raise asyncio.CancelledError  # before Python 3.12 `wait_for`, below the look, may swallow one (gh-86296)
+                raise asyncio.CancelledError  # `wait_for`, below the look, may swallow one before Python 3.12
             show(last)
             now = time.monotonic()
             left_s = math.inf if timeout_s is None else began + timeout_s - now
