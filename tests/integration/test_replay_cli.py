@@ -331,7 +331,13 @@ def test_ctrl_c_leaves_the_replay_running_and_says_how_to_go_on(cli: Cli, link: 
     failed(link)
     argv = [sys.executable, "-m", "ops.cli.main", "replay", "--all"]
     env = {**os.environ, "ASSAYLINE_DATABASE_URL": database_url}
-    with subprocess.Popen(argv, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    # A shell that starts tests in the background has them ignore Ctrl-C, and what they start inherits that.
+    heeding = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        begun = subprocess.Popen(argv, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    finally:
+        signal.signal(signal.SIGINT, heeding)
+    with begun as process:
         assert process.stderr is not None
         head = process.stderr.readline()
         assert "it runs without this command" in head
