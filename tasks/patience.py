@@ -1,7 +1,8 @@
 """Trying a write again while Postgres is away.
 
-For writes whose content exists nowhere else (an answer that was paid for). The fence makes the repetition harmless:
-a write that went through before its connection broke changes nothing the second time.
+For writes whose content exists nowhere else (an answer that was paid for), for a claim, whose message is in hand, and
+for a process that starts. The fence makes the repetition harmless: a write that went through before its connection
+broke changes nothing the second time.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ AWAY_STATES = ("08", "40", "53", "57P0", "25006", "25P03", "55P03")
 """Beginnings of the SQLSTATEs that pass by themselves: connection, a deadlock, resources, shutdown, a read-only server
 (failover), an idle transaction ended, a lock not to be had in time (PostgreSQL, Appendix A)."""
 
+LOCKED = "55P03"
+
 
 def away(error: Exception) -> bool:
     """Tell whether an error means that Postgres cannot take the write now, rather than that it refuses it."""
@@ -42,10 +45,21 @@ def away(error: Exception) -> bool:
     return error.connection_invalidated or isinstance(error, (OperationalError, InterfaceError))
 
 
+def out_of_reach(error: Exception) -> bool:
+    """Tell whether Postgres is away for everybody, rather than a row held by somebody's open transaction."""
+    return away(error) and not str(getattr(getattr(error, "orig", None), "sqlstate", "")).startswith(LOCKED)
+
+
 async def patiently(
-    write: Callable[[], Awaitable[T]], *, longest_s: float = LONGEST_S, clock: Callable[[], float] | None = None
+    write: Callable[[], Awaitable[T]],
+    *,
+    passing: Callable[[Exception], bool] = away,
+    longest_s: float = LONGEST_S,
+    clock: Callable[[], float] | None = None,
 ) -> T:
     """Run `write`, again and again while Postgres is away, with growing, jittered pauses.
+
+    `passing`: after which errors it is tried again.
 
     Raises:
         Exception: what the last try raised, once `longest_s` seconds are over; any other error at once.
@@ -57,7 +71,7 @@ async def patiently(
         try:
             return await write()
         except Exception as error:
-            if not away(error) or now() >= give_up_at:
+            if not passing(error) or now() >= give_up_at:
                 raise
             log.warning("Postgres is away (%s); trying the write again", type(error).__name__)
         await asyncio.sleep(pause_s * random.uniform(0.5, 1.0))  # noqa: S311 - jitter, not a secret

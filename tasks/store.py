@@ -2,7 +2,7 @@
 
 Statements run on an AUTOCOMMIT engine: one statement is one transaction, one round trip. Nothing here
 decides; `tasks.verdict` does. Writes that follow a paid call are tried again while Postgres is away (see
-`tasks.patience`), because their answer exists nowhere else.
+`tasks.patience`), because their answer exists nowhere else; a claim, because its message is in hand.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from gateway.ledger import NOT_CALLED, CallEnd, CallKind, CallStart
 from gateway.messages import AnalysisResult, JsonObject
 from tasks.ends import LastCall, Totals, call_as_json, call_parameters, last_call_as_json, totals_parameters
 from tasks.job import Claim
-from tasks.patience import patiently
+from tasks.patience import out_of_reach, patiently
 from tasks.sql import statement
 from tasks.storable import storable
 
@@ -66,7 +66,8 @@ class JobStore:
         """Claim a released job and open its first call, or return None where the message is stale.
 
         `lease_s`: seconds after which the dispatcher takes the attempt for stuck. Tried again while Postgres is away:
-        the message is in hand, and given up it would be missed for fifteen seconds. Where a claim went through and its
+        the message is in hand, and given up it would be missed for fifteen seconds. Not where somebody has the job
+        locked: it would hold a slot for as long as their transaction is open. Where a claim went through and its
         reply was lost, the next try finds the message stale, and `unheld` what it has.
         """
         rows = await patiently(
@@ -79,7 +80,8 @@ class JobStore:
                 providers=list(incarnation.providers),
                 account=account,
                 lease_s=lease_s,
-            )
+            ),
+            passing=out_of_reach,
         )
         return Claim.from_row(dict(rows[0])) if rows else None
 

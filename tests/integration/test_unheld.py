@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -85,6 +86,24 @@ async def test_a_message_is_held_while_postgres_is_away(world: JobWorld, monkeyp
     monkeypatch.setattr("tasks.patience.FIRST_PAUSE_S", 0.001)
     assert await world.runner(incarnation, answers).run(job, message.release, "one") is Ending.SUCCEEDED
     assert world.job(job)["release"] == message.release
+
+
+async def test_a_message_of_a_job_that_somebody_has_locked_is_not_held(
+    world: JobWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A web app's open transaction that cancels a thousand jobs must not fill the slots for two minutes."""
+    job, incarnation, message = await world.released()
+
+    class LockNotAvailable(Exception):
+        sqlstate = "55P03"
+
+    async def locked(*_: object, **__: object) -> None:
+        raise sqlalchemy.exc.OperationalError("UPDATE", {}, LockNotAvailable())
+
+    monkeypatch.setattr(JobStore, "_all", locked)
+    async with asyncio.timeout(5.0):
+        with pytest.raises(sqlalchemy.exc.OperationalError):
+            await world.runner(incarnation, answers).run(job, message.release, "one")
 
 
 async def test_what_is_in_hand_stays_there_to_the_end(world: JobWorld) -> None:
