@@ -26,11 +26,11 @@ LONGEST_PAUSE_S = 2.0
 log = logging.getLogger(__name__)
 
 
-AWAY_STATES = ("08", "40", "53", "57P0", "25006", "25P03", "55P03")
-"""Beginnings of the SQLSTATEs that pass by themselves: connection, a deadlock, resources, shutdown, a read-only server
-(failover), an idle transaction ended, a lock not to be had in time (PostgreSQL, Appendix A)."""
-
 LOCKED = "55P03"
+"""SQLSTATE of a lock that was not to be had in time: somebody's transaction is open."""
+AWAY_STATES = ("08", "40", "53", "57P0", "25006", "25P03", LOCKED)
+"""Beginnings of the SQLSTATEs that pass by themselves: connection, a deadlock, resources, shutdown, a read-only server
+(failover), an idle transaction ended, a lock (PostgreSQL, Appendix A)."""
 
 
 def away(error: Exception) -> bool:
