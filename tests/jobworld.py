@@ -214,8 +214,8 @@ class JobWorld:
     ) -> Dispatcher:
         return Dispatcher(engine or self.engine, self.broker, PROVIDERS, policy, headroom=headroom)
 
-    async def blocks_of_a_release(self, groups: Sequence[dict[str, Any]] = ()) -> int:
-        """Blocks that a release of `one`'s bulk lane reads, once its plans are made. It releases."""
+    async def blocks_of_a_release(self, groups: Sequence[dict[str, Any]] = ()) -> tuple[int, int]:
+        """Blocks that a release of `one`'s bulk lane reads, its plans being made, and writes to files. It releases."""
         policy = asdict(Policy())
         rest = {"models": None, "most": None, "more": None}
         parameters = {
@@ -231,8 +231,8 @@ class JobWorld:
         async with self.engine.connect() as connection:
             for _ in range(2):
                 found = await connection.execute(explain, parameters | {name: policy[name] for name in names})
-        [whole] = found.scalar_one()
-        return int(whole["Plan"]["Shared Hit Blocks"] + whole["Plan"]["Shared Read Blocks"])
+        plan = found.scalar_one()[0]["Plan"]
+        return plan["Shared Hit Blocks"] + plan["Shared Read Blocks"], plan["Temp Written Blocks"]
 
     def rescuer(self) -> Dispatcher:
         """A dispatcher that takes a worker for dead after 1 s: the tests' server is seldom up for the usual 20.

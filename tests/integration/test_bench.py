@@ -77,7 +77,7 @@ def test_dispatch_fails_without_portions(measured: Callable[..., tuple[Report, R
         assert found["most served - least served"].ok
         assert 0 < found["longest gap, one of two dispatchers killed"].value < GAP_OF_A_BUSY_MACHINE_S
         assert [figures["waiting"] for figures in report.rounds] == [60, 120]
-        assert 60 <= report.rounds[1]["released"] <= 120
+        assert 60 <= report.rounds[1]["released"] <= 180
         assert report.rounds[-1]["least_of_a_tenant"] > 0
 
 

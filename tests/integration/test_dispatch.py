@@ -537,7 +537,38 @@ async def test_a_release_reads_no_more_for_what_has_ended(world: JobWorld) -> No
     world.sql("SELECT (assayline_enqueue('slow', n::text)).job_id FROM generate_series(1, 3000) n")
     world.sql("UPDATE assayline.jobs SET state = 'succeeded'")
     world.sql("VACUUM ANALYZE assayline.jobs")
-    assert await world.blocks_of_a_release() < 50
+    read, _ = await world.blocks_of_a_release()
+    assert read < 50
+
+
+FIRST_DUE = """
+SELECT job_id FROM assayline.due ORDER BY provider, lane, model, tenant, analysis, priority, job_id LIMIT 1
+"""
+
+
+async def test_what_is_dead_in_front_is_read_by_one_look(world: JobWorld, database_url: str) -> None:
+    """A transaction that is open keeps it there; see ADR 16."""
+    await world.worker(slots=4)
+    with psycopg.connect(database_url) as reader:
+        reader.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+        world.sql("SELECT (assayline_enqueue('slow', n::text)).job_id FROM generate_series(1, 10020) n")
+        reader.execute("SELECT count(*) FROM assayline.due")
+        first = "SELECT id FROM assayline.jobs ORDER BY id LIMIT 10000"
+        world.sql(f"UPDATE assayline.jobs SET state = 'succeeded' WHERE id IN ({first})")
+        [look] = world.sql(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {FIRST_DUE}")
+        read, _ = await world.blocks_of_a_release()
+    plan = look["QUERY PLAN"][0]["Plan"]
+    assert read < 2 * (plan["Shared Hit Blocks"] + plan["Shared Read Blocks"])
+
+
+async def test_a_release_from_a_great_backlog_needs_no_files(world: JobWorld) -> None:
+    """The planner must not make billions of a million rows, and hashes of billions."""
+    await world.worker(slots=2000)
+    world.sql("SELECT (assayline_enqueue('slow', n::text)).job_id FROM generate_series(1, 1500) n")
+    world.sql("VACUUM ANALYZE assayline.due")
+    world.sql("UPDATE pg_class SET reltuples = 1000000 * relpages WHERE oid = 'assayline.due'::regclass")
+    _, written = await world.blocks_of_a_release()
+    assert written == 0
 
 
 async def explained(world: JobWorld, name: str) -> list[str]:
