@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -13,7 +14,7 @@ import pytest
 from jobworld import JobWorld, job_world
 
 from gateway.catalog import load_catalog
-from ops.cli.doctor import work
+from ops.cli.doctor import transactions, work
 from ops.cli.doctor.finding import Verdict
 from ops.cli.main import app
 from ops.cli.store import connected
@@ -314,6 +315,58 @@ async def test_what_waits_is_mended_after_a_month_came_or_went(
     assert {table: world.sql(f"SELECT * FROM assayline.{table}") for table in ("due", "later")} == before
     assert world.sql("SELECT * FROM assayline.mend_waiting()") == [{"gone": 0, "come": 0}]
     assert {row["job_id"] for rows in before.values() for row in rows} == {due, later}
+
+
+# Other people's transactions -----------------------------------------------------------------------------------------
+
+
+async def test_doctor_names_who_holds_up_all_releases(
+    world: JobWorld, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with (
+        connected(database_url) as link,
+        suppress(psycopg.errors.AdminShutdown),
+        psycopg.connect(database_url, application_name="psql") as somebody,
+    ):
+        assert [one.verdict for one in transactions.examine(link)] == [Verdict.GOOD]
+        somebody.execute("SELECT assayline.pause('tenant', 'acme')")
+        assert [one.verdict for one in transactions.examine(link)] == [Verdict.GOOD], "it has just begun"
+        monkeypatch.setattr(transactions, "PAUSING_S", 0.0)
+        [one] = transactions.examine(link)
+        assert one.verdict is Verdict.WRONG
+        assert "(psql) from" in one.said
+        assert "nothing is released" in one.said
+        world.enqueue()
+        await world.worker()
+        assert await world.dispatcher().release("one") == -1, "and so it is"
+        link.execute(one.mend.removeprefix("in psql: "))
+        assert [one.verdict for one in transactions.examine(link)] == [Verdict.GOOD]
+    assert await world.dispatcher().release("one") == 1
+
+
+def test_doctor_names_a_transaction_that_has_been_open_for_long(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with connected(database_url) as link, psycopg.connect(database_url) as somebody:
+        somebody.execute("SELECT 1")
+        monkeypatch.setattr(transactions, "LONG_S", 0.0)
+        [one] = transactions.examine(link)
+        assert one.verdict is Verdict.ODD
+        assert "has had one open for 0 h 0 min" in one.said
+        somebody.rollback()
+        assert [one.verdict for one in transactions.examine(link)] == [Verdict.GOOD]
+
+
+def test_doctor_says_what_it_may_not_see() -> None:
+    hidden = {"pid": 7, "role": "other", "application": "", "at": None, "open_s": None, "pauses": False}
+    [one] = transactions.transactions([hidden, hidden])
+    assert one.verdict is Verdict.GOOD
+    assert "2 sessions of other roles are hidden" in one.said
+    [one] = transactions.transactions([hidden | {"pauses": True}])
+    assert one.verdict is Verdict.WRONG
+    older = hidden | {"open_s": 7_500.0, "application": "report"}
+    [one] = transactions.transactions([older, older | {"open_s": 4_000.0}, hidden | {"open_s": 3.0}])
+    assert one.said == "other (report) has had one open for 2 h 5 min, and 1 more for over an hour"
 
 
 # From a time to come to due ------------------------------------------------------------------------------------------

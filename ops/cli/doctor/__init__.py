@@ -7,6 +7,7 @@ an earlier one failed is left out: one cause, one line.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -45,7 +46,7 @@ def doctor(directory: Directory = DEFAULT_DIRECTORY, as_json: AsJson = False) ->
 
 def examine(directory: Path) -> Iterator[Finding]:
     """Make all checks, in an order in which an earlier finding explains a later one."""
-    from ops.cli.doctor import brokers, installation, stores, work
+    from ops.cli.doctor import brokers, installation, stores, transactions, work
 
     env = target.environment(directory)
     yield installation.python()
@@ -60,7 +61,9 @@ def examine(directory: Path) -> Iterator[Finding]:
     yield installation.api(env)
     yield from stores.redis(settings, directory)
     yield from brokers.examine(settings, catalog.queues() if catalog is not None else ())
-    yield from stores.postgres(settings, directory, lambda link: work.examine(link, catalog))
+    yield from stores.postgres(
+        settings, directory, lambda link: chain(transactions.examine(link), work.examine(link, catalog))
+    )
 
 
 def table(findings: list[Finding]) -> Table:
