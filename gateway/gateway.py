@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from gateway.cache.answers import AnswerCache
     from gateway.cache.entry import Entry
     from gateway.calls.admission import Admission
-    from gateway.calls.end import Answered
+    from gateway.calls.answered import Answered
     from gateway.catalog import Catalog
     from gateway.provider_set import ProviderSet
 

@@ -7,7 +7,7 @@ gateway is a price it does not know, counted as free.
 from __future__ import annotations
 
 from datetime import UTC, date, datetime
-from decimal import Decimal
+from decimal import ROUND_CEILING, Decimal
 from typing import TYPE_CHECKING
 
 from gateway.messages import Usage
@@ -19,6 +19,12 @@ if TYPE_CHECKING:
 
 TOKENS_PER_MTOK = Decimal(1_000_000)
 NOTHING_USD = Decimal(0)
+MICRO_PER_USD = 1_000_000
+
+
+def micro_usd(usd: Decimal) -> int:
+    """Return whole micro-dollars, rounded up: never less than it costs."""
+    return int((usd * MICRO_PER_USD).to_integral_value(rounding=ROUND_CEILING))
 
 
 def cost_usd(entry: ModelEntry, usage: Usage | None, day: date | None = None) -> Decimal | None:

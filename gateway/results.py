@@ -17,7 +17,7 @@ from gateway.response import Parsed
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from gateway.calls.end import Answered
+    from gateway.calls.answered import Answered
     from gateway.question import Question
     from gateway.response import Unusable
 

@@ -12,14 +12,15 @@ from typing import TYPE_CHECKING
 from gateway.catalog import DEFAULTS
 from gateway.catalog_entries import Lane
 from gateway.limits.groups import LimitGroups
-from gateway.limits.money import MICRO_PER_USD
+from gateway.pricing import MICRO_PER_USD
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from gateway.breaker.breakers import BreakerReport
     from gateway.catalog import Catalog
-    from gateway.limits.group import GroupState, LimitGroup
+    from gateway.limits.group import LimitGroup
+    from gateway.limits.group_state import GroupState
     from gateway.limits.limiter import Limiter
 
 PRIMARY, FALLBACK = "primary", "fallback"

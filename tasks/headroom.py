@@ -16,7 +16,7 @@ from typing import Protocol
 from gateway.catalog_entries import Lane
 from gateway.errors import GatewayError
 from gateway.limits.alone import AGAIN_S, LONGEST_S, SHARE_TAKEN
-from gateway.limits.group import GroupState
+from gateway.limits.group_state import GroupState
 from gateway.limits.groups import LimitGroups, Shared
 from gateway.limits.limiter import Limiter
 from gateway.limits.refusals import breaker_open, day_budget_spent

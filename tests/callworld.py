@@ -12,8 +12,8 @@ from gateway.breaker.breakers import Breakers
 from gateway.breaker.health import Health
 from gateway.breaker.policy import SECOND_US
 from gateway.calls.admission import Admission
+from gateway.calls.answered import Answered
 from gateway.calls.call import Caller
-from gateway.calls.end import Answered
 from gateway.calls.hop import Hop, Seat
 from gateway.calls.terms import Terms
 from gateway.catalog_entries import Counting, Lane, Limits, ModelEntry, Price

@@ -13,7 +13,8 @@ from gateway.breaker.health import Health
 from gateway.breaker.policy import SECOND_US
 from gateway.catalog_entries import Lane
 from gateway.errors import BreakerOpen, DayBudgetSpent, LimitReached, RetriesSpent
-from gateway.limits.group import GroupState, LimitGroup, unused
+from gateway.limits.group import LimitGroup
+from gateway.limits.group_state import GroupState, unused
 from gateway.limits.limiter import LEASE_S, Limiter
 from gateway.limits.rates import Need, buckets, rates
 from gateway.limits.reservation import Reservation

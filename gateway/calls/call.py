@@ -16,7 +16,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
 from gateway.calls.admission import Admission, check_left
-from gateway.calls.end import Answered, failure, not_made, success
+from gateway.calls.answered import Answered
+from gateway.calls.end import failure, not_made, success
 from gateway.errors import GatewayError, Timeout
 from gateway.ledger import NOT_CALLED, CallEnd, CallKind, CallLedger, CallStart
 from gateway.pricing import cost_usd

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from gateway.errors import GatewayError
@@ -12,18 +10,8 @@ from gateway.messages import Usage
 from gateway.pricing import NOTHING_USD, cost_usd
 
 if TYPE_CHECKING:
+    from gateway.calls.answered import Answered
     from gateway.calls.hop import Hop
-    from gateway.messages import Completion
-
-
-@dataclass(frozen=True, slots=True)
-class Answered:
-    """A call that was answered: what came, what it cost (None: unknown), how long it took, how long it had waited."""
-
-    completion: Completion
-    cost_usd: Decimal | None
-    latency_s: float
-    waited_s: float = 0.0
 
 
 def not_made(error: BaseException) -> CallEnd:

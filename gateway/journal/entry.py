@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING, Any
 
-from gateway.calls.end import Answered
+from gateway.calls.answered import Answered
 from gateway.messages import Completion, FinishReason, Usage
 
 if TYPE_CHECKING:

@@ -23,7 +23,7 @@ from gateway.redis_line import RedisAway
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
-    from gateway.calls.end import Answered
+    from gateway.calls.answered import Answered
     from gateway.redis_line import Command, RedisLine
 
 PAUSE_S = 0.005

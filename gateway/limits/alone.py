@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from gateway.errors import LimitReached
-from gateway.limits.group import BOOKED_AHEAD_S
+from gateway.limits.group_state import BOOKED_AHEAD_S
 from gateway.limits.rates import check_fits, rates
 from gateway.limits.refusals import SLOT_RETRY_S
 
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
     from gateway.catalog_entries import Lane
     from gateway.limits.group import LimitGroup
-    from gateway.limits.rates import LimitKind, Need
+    from gateway.limits.kinds import LimitKind
+    from gateway.limits.rates import Need
 
 SHARE_TAKEN = 0.5
 LONGEST_S = 60.0

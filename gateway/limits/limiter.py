@@ -19,8 +19,9 @@ from gateway.breaker.policy import SECOND_US
 from gateway.limits import commands
 from gateway.limits.commands import Holder, Reply
 from gateway.limits.fellows import Fellows
-from gateway.limits.group import BOOKED_AHEAD_S, GroupState, LimitGroup, group_state
-from gateway.limits.money import Money, Purse, micro_usd
+from gateway.limits.group import LimitGroup
+from gateway.limits.group_state import BOOKED_AHEAD_S, GroupState, group_state
+from gateway.limits.money import Money, Purse
 from gateway.limits.policy import Policy
 from gateway.limits.rates import buckets, check_fits
 from gateway.limits.refusals import UNSEEDED, as_error, breaker_open
@@ -29,6 +30,7 @@ from gateway.limits.reservation import Reservation
 from gateway.limits.scripts import scripts
 from gateway.limits.sizes import LargestCalls
 from gateway.limits.tightening import tightening
+from gateway.pricing import micro_usd
 from gateway.redis_line import RedisAway
 
 if TYPE_CHECKING:

@@ -15,11 +15,12 @@ import math
 import time
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from decimal import ROUND_CEILING, Decimal
+from decimal import Decimal
 from typing import TYPE_CHECKING, Protocol
 from zoneinfo import ZoneInfo
 
 from gateway.errors import ConfigurationError, LimitReached
+from gateway.pricing import micro_usd
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,14 +30,8 @@ if TYPE_CHECKING:
     from gateway.redis_line import RedisLine
     from gateway.redis_script import Script
 
-MICRO_PER_USD = 1_000_000
 ASK_AGAIN_S = 5.0
 """When to ask again where the ledger did not say what is spent."""
-
-
-def micro_usd(usd: Decimal) -> int:
-    """Return whole micro-dollars, rounded up: never less than it costs."""
-    return int((usd * MICRO_PER_USD).to_integral_value(rounding=ROUND_CEILING))
 
 
 class LedgerAway(Exception):

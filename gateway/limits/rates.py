@@ -8,10 +8,10 @@ ADR 0010 names. What a burst costs in use is 1 to 2 % of a limit that is large b
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from gateway.errors import ExceedsLimit
+from gateway.limits.kinds import LimitKind
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -33,16 +33,6 @@ TOKEN_ROOM, CALLS_AT_ONCE, MOST_TOKEN_ROOM = 0.01, 4, 0.1
 in lumps, and a bucket that is too small to hold them spills them (figures in ADR 0010)."""
 TOKEN_RESERVE, MOST_TOKEN_RESERVE = 0.005, 0.025
 """Of a token limit as much is kept for interactive calls as the largest call takes, within these shares."""
-
-
-class LimitKind(StrEnum):
-    """What is counted. The words of the catalog's `limits`, without their unit."""
-
-    REQUESTS = "requests"
-    INPUT_TOKENS = "input_tokens"
-    OUTPUT_TOKENS = "output_tokens"
-    TOKENS = "tokens"
-    """Input and output together."""
 
 
 @dataclass(frozen=True, slots=True)

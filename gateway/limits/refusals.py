@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from gateway.breaker.policy import SECOND_US
 from gateway.errors import BreakerOpen, DayBudgetSpent, LimitReached, RetriesSpent
-from gateway.limits.group import most_open_bulk
-from gateway.limits.money import MICRO_PER_USD
+from gateway.limits.group_state import most_open_bulk
+from gateway.pricing import MICRO_PER_USD
 
 if TYPE_CHECKING:
     from gateway.breaker.account import Account

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
     from gateway.errors import GatewayError
     from gateway.limits.group import LimitGroup
-    from gateway.limits.rates import Bucket, LimitKind
+    from gateway.limits.kinds import LimitKind
+    from gateway.limits.rates import Bucket
     from gateway.limits.told import ToldLimits
 
 LONGEST_CLOSED_S = 3_600.0

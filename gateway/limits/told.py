@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from gateway.limits.rates import LimitKind
+    from gateway.limits.kinds import LimitKind
 
 MOST_TOLD = 10**12
 """A count beyond this is a fault of the server; the largest limits sold are a ten-thousandth of it."""

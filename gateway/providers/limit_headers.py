@@ -15,7 +15,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from gateway.errors import ProviderError
-from gateway.limits.rates import LimitKind
+from gateway.limits.kinds import LimitKind
 from gateway.limits.told import LONGEST_RESET_S, MOST_TOLD, ToldLimit, ToldLimits
 from gateway.providers.wire import moment, retry_after_s
 

@@ -18,9 +18,10 @@ from gateway.catalog import build_catalog
 from gateway.catalog_entries import Lane, Limits
 from gateway.errors import CatalogError, ConfigurationError, DayBudgetSpent, LimitReached
 from gateway.limits.groups import LimitGroups
+from gateway.limits.kinds import LimitKind
 from gateway.limits.limiter import LEASE_S
 from gateway.limits.money import ASK_AGAIN_S, LedgerAway
-from gateway.limits.rates import LimitKind, Need
+from gateway.limits.rates import Need
 from gateway.limits.refusals import SLOT_RETRY_S
 from gateway.redis_line import RedisAway
 from gateway.traffic import traffic

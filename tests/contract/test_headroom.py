@@ -24,7 +24,8 @@ from tasks.headroom import IN_THE_DARK, WAITING_SHARE, GroupRoom, LimitHeadroom
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from gateway.limits.group import GroupState, LimitGroup
+    from gateway.limits.group import LimitGroup
+    from gateway.limits.group_state import GroupState
 
 ENTRY = (
     "context_window: 10, max_output_tokens: 5, capabilities: [], price: null, note: n, source: s, checked: 2026-01-01"

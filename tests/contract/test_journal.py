@@ -10,7 +10,7 @@ from uuid import uuid4
 import pytest
 import redis
 
-from gateway.calls.end import Answered
+from gateway.calls.answered import Answered
 from gateway.journal.journal import COUNTS, FOUND, PREFIX, TTL_S, UNUSABLE, Journal
 from gateway.messages import Completion, FinishReason, Usage
 from gateway.redis_line import RedisLine

@@ -10,9 +10,11 @@ from limitworld import Admitted, LimitWorld, admitted, refused
 
 from gateway.catalog_entries import Lane
 from gateway.errors import ExceedsLimit
-from gateway.limits.group import BOOKED_AHEAD_S, LimitGroup
+from gateway.limits.group import LimitGroup
+from gateway.limits.group_state import BOOKED_AHEAD_S
+from gateway.limits.kinds import LimitKind
 from gateway.limits.limiter import LEASE_S
-from gateway.limits.rates import LATE_US, LimitKind, Need
+from gateway.limits.rates import LATE_US, Need
 from gateway.limits.refusals import SLOT_RETRY_S
 
 if TYPE_CHECKING:

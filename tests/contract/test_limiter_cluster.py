@@ -16,7 +16,8 @@ from limitworld import LimitWorld, admitted
 from gateway.breaker.health import Health
 from gateway.catalog_entries import Lane, Limits
 from gateway.errors import LimitReached, Throttled
-from gateway.limits.rates import LimitKind, Need
+from gateway.limits.kinds import LimitKind
+from gateway.limits.rates import Need
 from gateway.limits.told import ToldLimit, ToldLimits
 from ops.embedded import EmbeddedValkey
 from ops.supervisor import ports

@@ -9,8 +9,9 @@ from limitworld import LimitWorld, Process, admitted, refused
 
 from gateway.catalog_entries import Lane
 from gateway.errors import GatewayError, InvalidRequest, Overloaded, Throttled
-from gateway.limits.group import BOOKED_AHEAD_S
-from gateway.limits.rates import LimitKind, Need
+from gateway.limits.group_state import BOOKED_AHEAD_S
+from gateway.limits.kinds import LimitKind
+from gateway.limits.rates import Need
 from gateway.limits.tightening import LONGEST_CLOSED_S, THROTTLED_S
 from gateway.limits.told import ToldLimit, ToldLimits
 

@@ -8,7 +8,7 @@ import pickle
 import pytest
 
 from gateway.errors import MalformedCompletion, OutputTruncated, ProviderError, ServerError, Throttled
-from gateway.limits.rates import LimitKind
+from gateway.limits.kinds import LimitKind
 from gateway.limits.told import ToldLimit, ToldLimits
 
 DATE = {"Date": "Sat, 21 Nov 2026 03:00:00 GMT"}

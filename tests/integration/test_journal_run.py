@@ -9,7 +9,8 @@ import pytest
 from dictline import DictLine
 from jobworld import COST, USAGE, answer, job_world, start
 
-from gateway.calls.end import Answered, success
+from gateway.calls.answered import Answered
+from gateway.calls.end import success
 from gateway.errors import InvalidOutput, RepairDeferred
 from gateway.journal.journal import PREFIX, Journal
 from gateway.ledger import CallKind

@@ -9,7 +9,8 @@ import pytest
 from dictline import DictLine
 from jobworld import COST, PROVIDERS, USAGE, JobWorld, answer, job_world, start
 
-from gateway.calls.end import Answered, success
+from gateway.calls.answered import Answered
+from gateway.calls.end import success
 from gateway.journal.journal import PREFIX, Journal
 from gateway.messages import Completion, FinishReason
 from tasks.dispatch import Dispatcher

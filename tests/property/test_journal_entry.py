@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.calls.end import Answered
+from gateway.calls.answered import Answered
 from gateway.journal import entry
 from gateway.journal.entry import (
     LAST_CALL,

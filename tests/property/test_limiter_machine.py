@@ -27,9 +27,10 @@ from limitworld import Admitted, LimitWorld, Process
 from gateway.breaker.policy import SECOND_US
 from gateway.catalog_entries import Lane, Limits
 from gateway.errors import LimitReached, Throttled
-from gateway.limits.group import BOOKED_AHEAD_S, BULK_SHARE
+from gateway.limits.group_state import BOOKED_AHEAD_S, BULK_SHARE
+from gateway.limits.kinds import LimitKind
 from gateway.limits.limiter import LEASE_S
-from gateway.limits.rates import MINUTE_US, LimitKind, Need, rates
+from gateway.limits.rates import MINUTE_US, Need, rates
 from gateway.limits.told import ToldLimit, ToldLimits
 
 PICK = st.integers(0, 1_000)

@@ -36,7 +36,8 @@ from gateway.errors import (
 )
 from gateway.gateway import Gateway
 from gateway.ledger import CallKind, CallOutcome, MemoryLedger
-from gateway.limits.group import BOOKED_AHEAD_S, LimitGroup
+from gateway.limits.group import LimitGroup
+from gateway.limits.group_state import BOOKED_AHEAD_S
 from gateway.limits.rates import Need
 from gateway.limits.reservation import Reservation
 from gateway.limits.told import ToldLimits

@@ -15,7 +15,7 @@ from gateway.analyses.registry import AnalysisRegistry, load_analyses
 from gateway.cache.answers import AnswerCache
 from gateway.cache.memory import MemoryLayer
 from gateway.calls.admission import Admission
-from gateway.calls.end import Answered
+from gateway.calls.answered import Answered
 from gateway.catalog import load_catalog
 from gateway.errors import BreakerOpen, ContentRefused, InvalidOutput, OutputTruncated, RepairDeferred, Throttled
 from gateway.gateway import Gateway

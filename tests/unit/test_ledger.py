@@ -9,7 +9,7 @@ from uuid import UUID
 
 import pytest
 
-from gateway.calls.end import Answered
+from gateway.calls.answered import Answered
 from gateway.errors import BudgetSpent, ClaimLost, CostLimit
 from gateway.journal.entry import Kept
 from gateway.ledger import NOT_CALLED, CallEnd, CallKind, CallOutcome, CallStart

@@ -9,7 +9,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from gateway.errors import ProviderError, Throttled, UnknownAnalysis
-from gateway.limits.rates import LimitKind
+from gateway.limits.kinds import LimitKind
 from gateway.limits.told import LONGEST_RESET_S, MOST_TOLD, ToldLimit, ToldLimits
 from gateway.messages import Completion, FinishReason, Usage
 from gateway.providers.anthropic.limits import LIMIT_HEADERS as ANTHROPIC

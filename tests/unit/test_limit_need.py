@@ -6,8 +6,9 @@ import pytest
 
 from gateway.catalog_entries import Counting, Limits, OutputCounted
 from gateway.limits.group import LimitGroup
+from gateway.limits.kinds import LimitKind
 from gateway.limits.need import needed, used
-from gateway.limits.rates import LimitKind, Need, buckets
+from gateway.limits.rates import Need, buckets
 from gateway.limits.sizes import REMEMBERED_S, LargestCalls
 from gateway.messages import Usage
 

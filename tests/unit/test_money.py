@@ -11,8 +11,9 @@ import pytest
 from gateway.catalog_entries import Limits
 from gateway.errors import ExceedsLimit
 from gateway.limits.group import LimitGroup
-from gateway.limits.money import DayState, day_of, micro_usd
+from gateway.limits.money import DayState, day_of
 from gateway.limits.rates import Need, check_fits
+from gateway.pricing import micro_usd
 
 LIMITS = Limits(usd_per_day=Decimal("0.5"))
 HOUR_S = 3_600.0

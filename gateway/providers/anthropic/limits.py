@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from gateway.limits.rates import LimitKind
+from gateway.limits.kinds import LimitKind
 from gateway.providers.limit_headers import LimitHeaders, Names, until_s
 
 LIMIT_HEADERS = LimitHeaders(

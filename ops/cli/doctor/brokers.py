@@ -16,6 +16,7 @@ from redis.retry import Retry
 from gateway.redis_clients import blocking_client
 from gateway.redis_url import SENTINEL, Sentinels, place_of, scheme_of
 from ops.cli.doctor.finding import Finding, good, odd, wrong
+from ops.cli.doctor.redis_server import eviction, redis_version
 from ops.cli.troubles import one_line
 
 if TYPE_CHECKING:
@@ -87,8 +88,6 @@ def _says(named: Sentinels, host: str, port: int) -> Mapping[str, Any] | str:
 
 
 def _other_redis(url: str) -> Iterator[Finding]:
-    from ops.cli.doctor import stores
-
     try:
         with blocking_client(url, socket_timeout=WITHIN_S, socket_connect_timeout=WITHIN_S) as client:
             info: Mapping[str, Any] = client.info()
@@ -96,7 +95,7 @@ def _other_redis(url: str) -> Iterator[Finding]:
         yield wrong("broker", f"{place_of(url)}: {one_line(error)}", f"start the server, or mend {VARIABLE}")
         return
     yield from sentinels(url)
-    for finding in (stores.redis_version(info, place_of(url)), stores.eviction(info)):
+    for finding in (redis_version(info, place_of(url)), eviction(info)):
         yield Finding(finding.verdict, finding.subject.replace("redis", "broker", 1), finding.said, finding.mend)
 
 
