@@ -276,6 +276,54 @@ async def test_rows_without_a_job_are_swept_up_where_they_are_in_the_way(world: 
     assert world.sql("SELECT job_id FROM assayline.due") == [{"job_id": jobs[2]}]
 
 
+HELD_UP = "SELECT FROM pg_stat_activity WHERE wait_event = 'advisory' AND datname = current_database()"
+
+
+async def test_a_job_that_comes_while_a_release_looks_is_no_row_without_a_job(
+    world: JobWorld, database_url: str
+) -> None:
+    """The look is a function, and sees what the statement around it began too early for; somebody has it locked."""
+    [look] = world.sql(
+        "SELECT pg_get_function_arguments(oid) AS takes, pg_get_function_result(oid) AS gives, pronargs AS n"
+        " FROM pg_proc WHERE oid = 'assayline.next_in_turn'::regproc"
+    )
+    world.sql("ALTER FUNCTION assayline.next_in_turn RENAME TO looked_for")
+    world.sql(
+        f"CREATE FUNCTION assayline.next_in_turn({look['takes']}) RETURNS {look['gives']} LANGUAGE plpgsql AS"
+        " $$BEGIN PERFORM pg_advisory_xact_lock(1); RETURN QUERY SELECT * FROM assayline.looked_for("
+        + ", ".join(f"${n}" for n in range(1, look["n"] + 1))
+        + "); END $$"
+    )
+    before = {world.enqueue(content=str(n)) for n in range(9)}
+    await world.worker(slots=100)
+    world.sql("SELECT pg_advisory_lock(1)")
+    releasing = asyncio.create_task(world.dispatcher().release("one"))
+    async with asyncio.timeout(30.0):
+        while not world.sql(HELD_UP):  # noqa: ASYNC110  Postgres tells nobody who waits
+            await asyncio.sleep(0.01)
+    job = world.enqueue()
+    with psycopg.connect(database_url) as web:
+        web.execute("SELECT FROM assayline.jobs WHERE id = %s FOR UPDATE", [job])
+        world.sql("SELECT pg_advisory_unlock(1)")
+        assert await releasing == len(before)
+    assert released(world) == before
+    assert world.sql("SELECT job_id FROM assayline.due") == [{"job_id": job}]
+
+
+async def test_groups_that_share_a_model_hold_up_no_release(world: JobWorld) -> None:
+    """None should; but a walk that doubles with each tenant would never end."""
+    for n in range(40):
+        world.enqueue(tenant=f"t{n:02}")
+    await world.worker(slots=100)
+    world.sql("SET statement_timeout = '20 s'")
+    twice = json.dumps([{"models": ["small"]}, {"models": ["small"]}, {"models": None}])
+    found = world.sql(
+        "SELECT DISTINCT id FROM assayline.release_due('one', 'interactive', %s, '{}', NULL, 500, 0.25, 2, 0.8, 20)",
+        twice,
+    )
+    assert len(found) == 40
+
+
 async def test_a_row_that_is_there_already_takes_no_job_with_it(world: JobWorld) -> None:
     """A stray one, of whatever origin: the move that puts the job back to wait is not refused for it."""
     for at in ("interval '0'", "interval '1 h'"):

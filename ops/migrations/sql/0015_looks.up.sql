@@ -89,7 +89,7 @@ BEGIN
           FROM grouped m JOIN given g USING (no)
         UNION ALL
         SELECT w.no, w.model, n.*, w.seen + 1
-          FROM walk w JOIN given g USING (no) JOIN grouped m USING (model)
+          FROM walk w JOIN given g USING (no) JOIN grouped m USING (no, model)
           LEFT JOIN LATERAL (
             SELECT d.tenant, d.analysis, d.priority, d.job_id FROM assayline.due d
              WHERE w.seen = 0 AND g.owed AND w.tenant > m.tenant AND d.provider = at_provider AND d.lane = in_lane
@@ -325,7 +325,9 @@ BEGIN
                 AS s(model text, tenant text, analysis text, priority smallint, job_id uuid) LOOP
             DELETE FROM assayline.due d
              WHERE d.provider = at_provider AND d.lane = in_lane AND d.model = stray.model AND d.tenant = stray.tenant
-               AND d.analysis = stray.analysis AND d.priority = stray.priority AND d.job_id = stray.job_id;
+               AND d.analysis = stray.analysis AND d.priority = stray.priority AND d.job_id = stray.job_id
+               -- Once more: what was found may be newer than the statement that missed its job. This one began later.
+               AND NOT EXISTS (SELECT FROM assayline.jobs j WHERE j.id = stray.job_id);
         END LOOP;
         ids := ids || step.ids; releases := releases || step.releases; states := states || step.states;
         queue_left := queue_left - step.n; left_over := step.left_over;
