@@ -134,8 +134,9 @@ def how_to(replay: Replay) -> str:
     """How to go on with a replay."""
     if replay.state in ENDED:
         return f"its new jobs:  assayline replays watch {replay.id}"
-    going = "resume" if replay.state is ReplayState.PAUSED else "pause"
-    return f"it runs without this command:  assayline replays watch | {going} | stop {replay.id}"
+    if replay.state is ReplayState.PAUSED:
+        return f"it makes no new jobs until it is resumed:  assayline replays resume | stop {replay.id}"
+    return f"it runs without this command:  assayline replays watch | pause | stop {replay.id}"
 
 
 @contextmanager

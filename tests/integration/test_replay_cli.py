@@ -217,6 +217,8 @@ def test_orders_from_the_command_line(cli: Cli, link: Link) -> None:
     for order, state in (("pause", "paused"), ("resume", "running"), ("pause", "paused")):
         told = cli("replays", order, replay)
         assert (told.exit_code, state in told.stdout) == (0, True)
+        assert ("until it is resumed" in told.stderr) is (order == "pause")
+        assert ("it runs without" in told.stderr) is (order == "resume")
     watched = cli("replays", "watch", replay)
     assert (watched.exit_code, f"resume | stop {replay}" in watched.stderr) == (1, True)
     assert documents(cli("replays", "stop", replay, "--json"))[0]["state"] == "stopped"
