@@ -215,7 +215,9 @@ class ReplayRequest(Closed):
         if everything and not alone:
             raise PydanticCustomError("which", "either a filter or all, not both; a state alone may go with all")
         if not everything and not given.said:
-            raise PydanticCustomError("which", "say which jobs, or say all, for every job that failed")
+            raise PydanticCustomError(
+                "which", "say which jobs; or `all`, beside the filter and not in it, for every job that failed"
+            )
         if not everything and alone and "succeeded" in given.states:
             raise PydanticCustomError("ever", "all that ever succeeded? Say which of them, or say all, too")
         return given

@@ -40,6 +40,13 @@ def test_a_filter_is_needed_or_all_must_be_said() -> None:
     assert request(**failed()).filter.said == {"state": ["failed"]}
 
 
+def test_it_is_said_where_all_belongs() -> None:
+    """Whoever cancels by filter says it in the filter: here that field does not exist."""
+    assert refused(filter={"all": True}) == ["filter.all"]
+    with pytest.raises(ValidationError, match="`all`, beside the filter and not in it"):
+        request()
+
+
 def test_failed_is_meant_where_no_state_is_said_and_succeeded_never() -> None:
     assert request(all=True).filter.states == ["failed"]
     assert request(filter={"tenant": "acme"}).filter.states == ["failed"]
