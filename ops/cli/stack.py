@@ -14,6 +14,7 @@ from functools import partial
 from http import HTTPStatus
 from pathlib import Path
 
+import workers
 from api.key import KEY as API_KEY
 from api.key import api_key
 from gateway.catalog import Catalog
@@ -31,6 +32,9 @@ BROKER = "ASSAYLINE_BROKER_URL"
 FLOWER_PORT = 5555
 """Flower's usual port, taken if it is free."""
 FLOWER_USER = "assayline"
+PYTHON = (sys.executable, "-P")
+"""Without the working directory in front of what is installed: it is the operator's, whose web app may well have a
+`tasks` or an `api` of its own."""
 API_PORTS = range(8000, 8020)
 """The API takes the first of these that is free."""
 
@@ -175,7 +179,7 @@ def _watched(*children: Child) -> list[Child]:
 
 
 def _command(name: str) -> list[str]:
-    return [sys.executable, "-m", "ops.cli.main", name]
+    return [*PYTHON, "-m", "ops.cli.main", name]
 
 
 def _flower(directory: Path, after: tuple[str, ...]) -> tuple[Child, Link]:
@@ -184,7 +188,8 @@ def _flower(directory: Path, after: tuple[str, ...]) -> tuple[Child, Link]:
     password = kept_secret(directory / "flower.password")
     port = ports.pick(FLOWER_PORT)
     url = f"http://{ports.LOOPBACK}:{port}"
-    celery = [sys.executable, "-m", "celery", "-A", "workers.app"]
+    # Celery itself looks for its app in the working directory first, so that is where the app is.
+    celery = [*PYTHON, "-m", "celery", f"--workdir={Path(workers.__file__).parents[1]}", "-A", "workers.app"]
     child = Child(
         "flower",
         [*celery, "flower", f"--address={ports.LOOPBACK}", f"--port={port}"],

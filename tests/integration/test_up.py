@@ -114,6 +114,22 @@ def test_everything_runs_and_ends_with_one_signal(up: Up) -> None:
     assert up.descendants() == []
 
 
+def test_what_lies_in_the_operators_directory_is_not_taken_for_ours(tmp_path: Path) -> None:
+    """A web app has often a `tasks` of its own, and a file called as one of our libraries."""
+    for name in ("tasks", "workers", "api", "gateway", "ops", "h11", "redis"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('not ours')")
+    argv, env = [sys.executable, "-P", *UP[1:]], environment(PYTHONPATH=str(Path(__file__).parents[2]))
+    with subprocess.Popen(
+        argv, cwd=tmp_path, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        ready = process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        _, log = process.communicate(timeout=DEADLINE_S)
+    assert (process.returncode, "not ours" in log) == (0, False), log
+    assert "flower" in json.loads(ready)["urls"]
+
+
 def test_a_second_one_in_the_same_directory_is_told_who_is_there(up: Up) -> None:
     argv = [*UP, f"--dir={up.directory}"]
     second = subprocess.run(argv, env=environment(), capture_output=True, text=True, timeout=DEADLINE_S, check=False)
