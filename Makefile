@@ -28,6 +28,7 @@ test-benches: setup ## run the tests of the benches: what they measure, and that
 # Those with workers, a dispatcher and a broker between them; of the deaths at every step those that a message survives.
 KILLED := tests/fault/test_kill_at_every_step.py::test_killed
 BROKER_TESTS := tests/integration/test_worker.py tests/fault/test_messages.py tests/fault/test_shutdown.py \
+	tests/fault/test_liveness.py tests/fault/test_away_for_a_minute.py tests/fault/test_cancel_running.py \
 	$(KILLED)_before_the_end_is_written $(KILLED)_in_mid_call $(KILLED)_once_the_end_is_written
 
 test-brokers: setup ## run the tests that go through a broker over RabbitMQ, and over Redis behind Sentinels
