@@ -1,4 +1,4 @@
-"""The bounded schema: every string and array has an end, and nothing else changes."""
+"""The body of a chat completion: a bounded schema's every string and array has an end; OpenAI is to store nothing."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ import copy
 
 import pytest
 
+from gateway.messages import CompletionRequest, Message
+from gateway.providers.base import ProviderConfig
+from gateway.providers.openai.chat import OpenAICompatible
 from gateway.providers.openai.chat_request import BOUND_ARRAY_ITEMS, BOUND_STRING_CHARS, bounded
 
 NAME = {"type": "string"}
@@ -45,3 +48,20 @@ def test_the_schema_handed_in_is_left_as_it_was():
     before = copy.deepcopy(schema)
     bounded(schema)
     assert schema == before
+
+
+@pytest.mark.parametrize(
+    ("base_url", "told"),
+    [
+        ("https://api.openai.com/v1", False),
+        ("https://eu.api.openai.com/v1", False),
+        ("https://api.openai.com.example.org/v1", None),
+        ("https://notapi.openai.com/v1", None),
+        ("http://127.0.0.1:8080/v1", None),
+    ],
+)
+async def test_openai_is_told_to_store_nothing_and_nobody_else_is(base_url: str, told: bool | None) -> None:
+    asked = CompletionRequest("m", (Message("user", "who?"),), 10, extra_body={"store": True} if told is False else {})
+    provider = OpenAICompatible(ProviderConfig("x", "openai_compatible", base_url, "key"))
+    assert provider.body(asked).get("store") is told
+    await provider.aclose()

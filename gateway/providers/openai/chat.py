@@ -7,6 +7,7 @@ machine.
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
+from urllib.parse import urlsplit
 
 from gateway.messages import Capabilities, Completion, CompletionRequest, FinishReason, JsonObject
 from gateway.providers.base import ProviderConfig, read_options
@@ -18,6 +19,10 @@ if TYPE_CHECKING:
     from httpx2 import Response
 
 
+OWN_HOST = "api.openai.com"
+"""OpenAI itself, or a region of it: `eu.api.openai.com`."""
+
+
 class OpenAICompatible(OpenAIProvider):
     """A provider that speaks OpenAI's chat completions. Options: `chat_request.OpenAIOptions`."""
 
@@ -25,7 +30,8 @@ class OpenAICompatible(OpenAIProvider):
 
     def __init__(self, config: ProviderConfig) -> None:
         self._options = read_options(OpenAIOptions, config)
-        super().__init__(config, self._options.keepalive_s)
+        super().__init__(config, self._options.keepalive_s)  # refuses a base URL that is none
+        self._unstored: JsonObject = {"store": False} if _is_openai(config) else {}
 
     @property
     def capabilities(self) -> Capabilities:
@@ -33,8 +39,12 @@ class OpenAICompatible(OpenAIProvider):
         return Capabilities(structured_output=self._options.structured_output, streaming=True)
 
     def body(self, request: CompletionRequest) -> JsonObject:
-        """See `SdkProvider.body`."""
-        return chat_body(request, self._options)
+        """See `SdkProvider.body`.
+
+        OpenAI is told to store nothing, which it may otherwise do: what is asked may be personal. Others might refuse a
+        field that they do not know.
+        """
+        return chat_body(request, self._options) | self._unstored
 
     def read(self, response: Response, request: CompletionRequest) -> Completion:
         """See `SdkProvider.read`."""
@@ -43,3 +53,8 @@ class OpenAICompatible(OpenAIProvider):
     def read_event(self, event: object) -> tuple[str, FinishReason | None]:
         """See `SdkProvider.read_event`."""
         return read_chunk(event)
+
+
+def _is_openai(config: ProviderConfig) -> bool:
+    host = urlsplit(config.base_url or "").hostname or ""
+    return host == OWN_HOST or host.endswith(f".{OWN_HOST}")
