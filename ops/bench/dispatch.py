@@ -49,9 +49,10 @@ SELECT assayline.uuid7(), 'tenant-' || n %% %(tenants)s, j.analysis, 'bulk', 5, 
   FROM assayline.jobs j, generate_series(1, %(jobs)s) n WHERE j.id = %(of)s
 """
 CLAIM = """
-UPDATE assayline.jobs SET state = 'running', claim_no = claim_no + 1, started_at = clock_timestamp()
+UPDATE assayline.jobs SET state = 'running', claim_no = claim_no + 1, started_at = clock_timestamp(), incarnation = %s
  WHERE id = ANY(%s) AND state = 'queued'
 """
+"""With its worker's name, or it would be rescued: a worker without a row is dead."""
 END = """
 UPDATE assayline.jobs SET state = 'succeeded', finished_at = clock_timestamp()
  WHERE id = ANY(%s) AND state = 'running'
@@ -131,7 +132,7 @@ class Drain(threading.Thread):
                 self.taken.at.append(time.monotonic())
                 self.taken.messages.update((job_id, int(release)) for job_id, _, release in bodies)
                 ids = [job_id for job_id, _, _ in bodies]
-                database.execute(CLAIM, [ids])
+                database.execute(CLAIM, [incarnation, ids])
                 database.execute(END, [ids])
 
 
