@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from nodes.cluster import MODEL, QUEUES
-from nodes.waiting import WITHIN_S, eventually
+from nodes.waiting import eventually
 from nodes.wire import ANSWER, INPUT_TOKENS, OUTPUT_TOKENS
 
 from ops.supervisor import ports, tether
@@ -61,7 +61,8 @@ def test_the_setup_is_pytest_celerys(celery_setup: AssaylineSetup) -> None:
     assert len(setup) == 2
     assert worker.app is setup.app
 
-    [answer] = setup.app.control.ping(destination=[worker.hostname()], timeout=WITHIN_S, limit=1)
+    # A worker lives before it listens, and what is said before then is lost.
+    [answer] = eventually(lambda: setup.app.control.ping(destination=[worker.hostname()], timeout=1.0, limit=1))
     assert answer == {worker.hostname(): {"ok": "pong"}}
     before = worker.container.pid
     worker.restart()
