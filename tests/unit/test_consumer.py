@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -39,7 +40,7 @@ def test_a_broker_that_is_away_is_asked_every_two_seconds(monkeypatch: pytest.Mo
 
 def test_a_broker_that_refuses_is_not_asked_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
     pauses: list[float] = []
-    monkeypatch.setattr("workers.consumer.time.sleep", pauses.append)
+    monkeypatch.setattr("workers.consumer.time", SimpleNamespace(sleep=pauses.append))
     monkeypatch.setattr(StockConsumer, "on_connection_error_before_connected", lambda *_: None)
     consumer: Any = object.__new__(Consumer)
 
