@@ -432,9 +432,10 @@ async def test_an_error_of_ours_is_told_and_the_rest_goes_on(world: JobWorld, ca
         await Broken.tried.wait()
         mended.set()
         await world.broker.published.wait()
+        while "a fault of ours" not in caplog.text:  # noqa: ASYNC110  perhaps another chore has published it meanwhile
+            await asyncio.sleep(0.01)
         assert not task.done()
     assert next(m.id for m in world.broker.take()) == job
-    assert "a fault of ours" in caplog.text
 
 
 async def test_what_was_not_published_goes_out_at_once_when_the_broker_is_back(world: JobWorld) -> None:
