@@ -282,15 +282,17 @@ HELD_UP = "SELECT FROM pg_stat_activity WHERE wait_event = 'advisory' AND datnam
 async def test_a_job_that_comes_while_a_release_looks_is_no_row_without_a_job(
     world: JobWorld, database_url: str
 ) -> None:
-    """The look is a function, and sees what the statement around it began too early for; somebody has it locked."""
+    """The look is a function, and sees what the statement around it sees, no more. Somebody has the job locked."""
     [look] = world.sql(
-        "SELECT pg_get_function_arguments(oid) AS takes, pg_get_function_result(oid) AS gives, pronargs AS n"
+        "SELECT pg_get_function_arguments(oid) AS takes, pg_get_function_result(oid) AS gives, pronargs AS n,"
+        " CASE provolatile WHEN 's' THEN 'STABLE' ELSE 'VOLATILE' END AS sees"
         " FROM pg_proc WHERE oid = 'assayline.next_in_turn'::regproc"
     )
     world.sql("ALTER FUNCTION assayline.next_in_turn RENAME TO looked_for")
     world.sql(
-        f"CREATE FUNCTION assayline.next_in_turn({look['takes']}) RETURNS {look['gives']} LANGUAGE plpgsql AS"
-        " $$BEGIN PERFORM pg_advisory_xact_lock(1); RETURN QUERY SELECT * FROM assayline.looked_for("
+        f"CREATE FUNCTION assayline.next_in_turn({look['takes']}) RETURNS {look['gives']}"
+        f" LANGUAGE plpgsql {look['sees']} AS $$BEGIN PERFORM pg_advisory_xact_lock(1);"
+        " RETURN QUERY SELECT * FROM assayline.looked_for("
         + ", ".join(f"${n}" for n in range(1, look["n"] + 1))
         + "); END $$"
     )

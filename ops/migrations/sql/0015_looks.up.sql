@@ -50,7 +50,7 @@ CREATE FUNCTION assayline.next_in_turn(
 ) RETURNS TABLE (
     no integer, model text, tenant text, analysis text, priority smallint, job_id uuid, nth bigint, taken integer, rank bigint,
     "full" boolean, cut boolean, last text, last_weight integer
-) LANGUAGE plpgsql VOLATILE ROWS 1000 AS
+) LANGUAGE plpgsql STABLE ROWS 1000 AS
 $$
 -- Who is next: of each group the jobs that fill its `room`, in their order, and one more of each tenant to tell whether
 -- it has any; see release_due. `first`: nothing that waits comes before it. `held_up`, at the group of `held_at`: only
@@ -58,7 +58,8 @@ $$
 --
 -- nth: of its tenant. taken: how many its tenant will have had in its turn. rank: in its group. full: this tenant has
 -- more than were looked for. Of the group: cut: more tenants wait than were looked at; last, last_weight: of them.
--- A group without jobs is one row without a job_id.
+-- A group without jobs is one row without a job_id. Stable: it sees what the statement around it sees, so that a job that
+-- comes meanwhile is not taken for a row of `due` without a job.
 #variable_conflict use_column
 BEGIN
     RETURN QUERY
@@ -325,9 +326,7 @@ BEGIN
                 AS s(model text, tenant text, analysis text, priority smallint, job_id uuid) LOOP
             DELETE FROM assayline.due d
              WHERE d.provider = at_provider AND d.lane = in_lane AND d.model = stray.model AND d.tenant = stray.tenant
-               AND d.analysis = stray.analysis AND d.priority = stray.priority AND d.job_id = stray.job_id
-               -- Once more: what was found may be newer than the statement that missed its job. This one began later.
-               AND NOT EXISTS (SELECT FROM assayline.jobs j WHERE j.id = stray.job_id);
+               AND d.analysis = stray.analysis AND d.priority = stray.priority AND d.job_id = stray.job_id;
         END LOOP;
         ids := ids || step.ids; releases := releases || step.releases; states := states || step.states;
         queue_left := queue_left - step.n; left_over := step.left_over;
